@@ -1,0 +1,48 @@
+# Everything is set up by the verb that needs it: `make serve` on a fresh machine does it all.
+MODELS ?= models
+ARGS ?=
+
+.PHONY: serve test lint bench soak train libtorch clean help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+serve: libtorch ## build and serve the shipped model on port 8080
+	cargo build --release
+	target/release/torchpod serve $(MODELS) $(ARGS)
+
+libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host needs
+	@scripts/libtorch $(if $(CUDA),cuda,cpu)
+
+test: libtorch ## every test that CI runs
+	cargo build
+	cargo test --workspace
+
+lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	bash -n scripts/libtorch .ci/run
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
+
+bench: libtorch ## throughput, latency, CPU, start-up and memory, side by side in one run
+	@command -v wrk >/dev/null || scripts/install wrk
+	cargo build --release
+	cargo bench --bench compare
+
+soak: libtorch ## the tests that are too long for CI
+	cargo build
+	cargo test --test it -- --ignored
+
+TRAIN := .venvs/train
+train: $(TRAIN)/installed ## train models/digits again, in a Python environment of its own (about 4 GB)
+	$(TRAIN)/bin/python models/digits/train.py
+
+# Made from nothing when a pin changes, so that no package of an older list stays behind.
+$(TRAIN)/installed: models/digits/requirements.txt
+	python3 -m venv --clear $(TRAIN)
+	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: -r $<
+	touch $@
+
+clean: ## remove what was built; libtorch stays in its cache
+	rm -rf target .venvs

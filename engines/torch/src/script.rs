@@ -1,0 +1,153 @@
+//! TorchScript through the shim: safe Rust around what `shim.cpp` exports.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+use torchpod_abi::Progress;
+
+/// What the shim had to say when a call failed.
+pub(crate) enum Said {
+    Error(String),
+    Cancelled,
+}
+
+/// A loaded TorchScript module on its device (-1 is the CPU, otherwise a CUDA index).
+pub(crate) struct Module {
+    handle: *mut c_void,
+    cuda_index: i32,
+}
+
+// SAFETY: a torch::jit::Module may be called from several threads at once once it is loaded; its executor locks itself.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+
+type Say = unsafe extern "C" fn(context: *mut c_void, text: *const c_char, len: usize);
+type Emit = unsafe extern "C" fn(context: *mut c_void, name: *const c_char, len: usize, tensor: *mut C_tensor);
+
+unsafe extern "C" {
+    fn tp_configure();
+    fn tp_torch_version() -> *const c_char;
+    fn tp_open_library(library: *const c_char, say: Say, context: *mut c_void) -> i32;
+    fn tp_load(
+        path: *const c_char,
+        cuda_index: i32,
+        progress: Progress,
+        progress_context: *mut c_void,
+        module: *mut *mut c_void,
+        say: Say,
+        context: *mut c_void,
+    ) -> i32;
+    fn tp_unload(module: *mut c_void);
+    fn tp_arguments(module: *mut c_void, name: Say, names: *mut c_void, say: Say, context: *mut c_void) -> i32;
+    fn tp_forward(
+        module: *mut c_void,
+        cuda_index: i32,
+        inputs: *const *mut C_tensor,
+        count: usize,
+        emit: Emit,
+        outputs: *mut c_void,
+        say: Say,
+        context: *mut c_void,
+    ) -> i32;
+}
+
+/// Sets libtorch's process-wide switches, once, before any model is loaded.
+pub(crate) fn configure() {
+    // SAFETY: the shim only writes libtorch's own settings.
+    unsafe { tp_configure() }
+}
+
+pub(crate) fn torch_version() -> &'static str {
+    // SAFETY: the shim returns a string literal.
+    unsafe { CStr::from_ptr(tp_torch_version()) }.to_str().unwrap_or("unknown")
+}
+
+pub(crate) fn open_library(path: &str) -> Result<(), String> {
+    let path = CString::new(path).map_err(|_| "a zero byte in the library's path".to_owned())?;
+    // SAFETY: `path` outlives the call, and `checked` passes a context that `collect` understands.
+    checked(|say, context| unsafe { tp_open_library(path.as_ptr(), say, context) }).map_err(|said| match said {
+        Said::Error(text) => text,
+        Said::Cancelled => String::new(),
+    })
+}
+
+impl Module {
+    /// Reads the archive at `path`, telling `progress` how far it is, and moves it to its device.
+    pub(crate) fn load(path: &str, cuda_index: i32, progress: Progress, context: *mut c_void) -> Result<Self, Said> {
+        let path = CString::new(path).map_err(|_| Said::Error("a zero byte in the path".to_owned()))?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: every pointer outlives the call; `progress` and `context` are the caller's pair.
+        checked(|say, error| unsafe {
+            tp_load(path.as_ptr(), cuda_index, progress, context, &raw mut handle, say, error)
+        })?;
+        Ok(Self { handle, cuda_index })
+    }
+
+    /// The names of forward's arguments, without `self`.
+    pub(crate) fn arguments(&self) -> Result<Vec<String>, Said> {
+        let mut names: Vec<String> = Vec::new();
+        // SAFETY: `handle` is a live module; `collect` expects a `Vec<String>`.
+        checked(|say, error| unsafe { tp_arguments(self.handle, collect, (&raw mut names).cast(), say, error) })?;
+        Ok(names)
+    }
+
+    /// One forward in inference mode; the outputs are contiguous and in host memory.
+    pub(crate) fn forward(&self, inputs: &mut [Tensor]) -> Result<Vec<(String, Tensor)>, Said> {
+        let inputs: Vec<*mut C_tensor> = inputs.iter_mut().map(Tensor::as_mut_ptr).collect();
+        let mut outputs: Vec<(String, Tensor)> = Vec::new();
+        // SAFETY: `handle` and the tensors are live; `take` expects a `Vec<(String, Tensor)>`.
+        checked(|say, error| unsafe {
+            tp_forward(
+                self.handle,
+                self.cuda_index,
+                inputs.as_ptr(),
+                inputs.len(),
+                take,
+                (&raw mut outputs).cast(),
+                say,
+                error,
+            )
+        })?;
+        Ok(outputs)
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: `handle` came from `tp_load` and is freed once.
+        unsafe { tp_unload(self.handle) }
+    }
+}
+
+/// Runs one shim call that reports its error through `Say`.
+fn checked(call: impl FnOnce(Say, *mut c_void) -> i32) -> Result<(), Said> {
+    let mut said: Vec<String> = Vec::new();
+    match call(collect, (&raw mut said).cast()) {
+        0 => Ok(()),
+        2 => Err(Said::Cancelled),
+        _ => Err(Said::Error(said.pop().unwrap_or_else(|| "no reason given".to_owned()))),
+    }
+}
+
+/// Appends a text to the `Vec<String>` behind `context`.
+unsafe extern "C" fn collect(context: *mut c_void, text: *const c_char, len: usize) {
+    // SAFETY: every caller in this file passes a live `Vec<String>`, and the shim `len` readable bytes.
+    let (texts, bytes) =
+        unsafe { (&mut *context.cast::<Vec<String>>(), std::slice::from_raw_parts(text.cast::<u8>(), len)) };
+    texts.push(String::from_utf8_lossy(bytes).into_owned());
+}
+
+/// Appends an output to the `Vec<(String, Tensor)>` behind `context` and takes the tensor over.
+unsafe extern "C" fn take(context: *mut c_void, name: *const c_char, len: usize, tensor: *mut C_tensor) {
+    // SAFETY: `forward` passes a live vector, and the shim `len` readable bytes and a tensor that it gives away.
+    let (outputs, bytes, tensor) = unsafe {
+        (
+            &mut *context.cast::<Vec<(String, Tensor)>>(),
+            std::slice::from_raw_parts(name.cast::<u8>(), len),
+            Tensor::from_ptr(tensor),
+        )
+    };
+    outputs.push((String::from_utf8_lossy(bytes).into_owned(), tensor));
+}

@@ -1,0 +1,149 @@
+// What tch does not reach: loading with progress, inference mode, outputs of any form, and opening libtorch_cuda.
+// Every function catches every exception at the border and hands back its text.
+
+#include <dlfcn.h>
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <caffe2/serialize/file_adapter.h>
+#include <caffe2/serialize/read_adapter_interface.h>
+#include <ATen/Context.h>
+#include <torch/script.h>
+#include <torch/version.h>
+
+namespace {
+
+using Progress = uint32_t (*)(void* context, uint64_t read, uint64_t total);
+// Takes over the tensor.
+using Emit = void (*)(void* context, const char* name, size_t len, at::Tensor* tensor);
+using Say = void (*)(void* context, const char* text, size_t len);
+
+struct Cancelled : std::exception {
+  const char* what() const noexcept override { return "cancelled"; }
+};
+
+// Runs `body`; on an exception tells `say` its text and returns 1, or 2 where the progress callback gave up.
+template <typename Body>
+int guarded(Say say, void* context, Body body) {
+  const auto tell = [&](const char* text) { say(context, text, std::strlen(text)); };
+  try {
+    body();
+    return 0;
+  } catch (const Cancelled& error) {
+    tell(error.what());
+    return 2;
+  } catch (const c10::Error& error) {
+    tell(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    tell(error.what());
+  } catch (...) {
+    tell("an exception of unknown type");
+  }
+  return 1;
+}
+
+class CountingReader final : public caffe2::serialize::ReadAdapterInterface {
+ public:
+  CountingReader(const std::string& path, Progress progress, void* context)
+      : file_(path), progress_(progress), context_(context) {}
+
+  size_t size() const override { return file_.size(); }
+
+  size_t read(uint64_t pos, void* buf, size_t n, const char* what) const override {
+    const size_t got = file_.read(pos, buf, n, what);
+    // The archive's directory is read twice, so the sum may pass the file's size.
+    read_ = std::min<uint64_t>(read_ + got, file_.size());
+    if (progress_(context_, read_, file_.size()) == 0) throw Cancelled();
+    return got;
+  }
+
+ private:
+  caffe2::serialize::FileAdapter file_;
+  Progress progress_;
+  void* context_;
+  mutable uint64_t read_ = 0;
+};
+
+void emit_tensor(const at::Tensor& tensor, const std::string& name, Emit emit, void* context) {
+  auto host = tensor.to(at::kCPU).contiguous();
+  emit(context, name.data(), name.size(), new at::Tensor(std::move(host)));
+}
+
+// A tensor is `output`; elements of a tuple or list are `output_0`, `output_1`, …; those of a dict carry their keys.
+void emit_value(const c10::IValue& value, const std::string& name, Emit emit, void* context) {
+  if (value.isTensor()) {
+    emit_tensor(value.toTensor(), name, emit, context);
+  } else if (value.isTuple()) {
+    const auto& elements = value.toTupleRef().elements();
+    for (size_t i = 0; i < elements.size(); ++i)
+      emit_value(elements[i], name + "_" + std::to_string(i), emit, context);
+  } else if (value.isTensorList() || value.isList()) {
+    const auto elements = value.toListRef();
+    for (size_t i = 0; i < elements.size(); ++i)
+      emit_value(elements[i], name + "_" + std::to_string(i), emit, context);
+  } else if (value.isGenericDict()) {
+    for (const auto& entry : value.toGenericDict())
+      emit_value(entry.value(), entry.key().toStringRef(), emit, context);
+  } else {
+    TORCH_CHECK(false, "the model returns a ", value.tagKind(), "; tensors, tuples, lists and dicts of tensors can be served");
+  }
+}
+
+at::Device device_of(int32_t cuda_index) {
+  return cuda_index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(cuda_index));
+}
+
+}  // namespace
+
+extern "C" {
+
+// Golden outputs must hold on a GPU as on a CPU: cuDNN's default of TF32 keeps only ten bits of the mantissa.
+void tp_configure() { at::globalContext().setAllowTF32CuDNN(false); }
+
+const char* tp_torch_version() { return TORCH_VERSION; }
+
+// Returns 0 once `library` is in the process for good; else `say` has heard why not.
+int tp_open_library(const char* library, Say say, void* context) {
+  if (dlopen(library, RTLD_NOW | RTLD_GLOBAL) != nullptr) return 0;
+  const char* text = dlerror();
+  say(context, text, std::strlen(text));
+  return 1;
+}
+
+int tp_load(const char* path, int32_t cuda_index, Progress progress, void* progress_context,
+            torch::jit::Module** module, Say say, void* context) {
+  return guarded(say, context, [&] {
+    auto reader = std::make_shared<CountingReader>(path, progress, progress_context);
+    auto loaded = torch::jit::load(std::move(reader), device_of(cuda_index));
+    loaded.eval();
+    *module = new torch::jit::Module(std::move(loaded));
+  });
+}
+
+void tp_unload(torch::jit::Module* module) { delete module; }
+
+int tp_arguments(torch::jit::Module* module, Say name, void* names, Say say, void* context) {
+  return guarded(say, context, [&] {
+    const auto& schema = module->get_method("forward").function().getSchema();
+    const auto& arguments = schema.arguments();
+    for (size_t i = 1; i < arguments.size(); ++i)  // 0 is self
+      name(names, arguments[i].name().data(), arguments[i].name().size());
+  });
+}
+
+int tp_forward(torch::jit::Module* module, int32_t cuda_index, at::Tensor* const* inputs, size_t count, Emit emit,
+               void* outputs, Say say, void* context) {
+  return guarded(say, context, [&] {
+    const c10::InferenceMode guard;
+    const auto device = device_of(cuda_index);
+    std::vector<c10::IValue> stack;
+    stack.reserve(count);
+    for (size_t i = 0; i < count; ++i) stack.emplace_back(inputs[i]->to(device));
+    emit_value(module->forward(std::move(stack)), "output", emit, outputs);
+  });
+}
+
+}  // extern "C"

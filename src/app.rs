@@ -1,0 +1,153 @@
+//! The wiring and nothing else: which part gets which end of which channel, and what ends the process.
+
+mod exit;
+mod load;
+pub mod progress;
+
+use std::net::TcpListener;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+pub use exit::Exit;
+
+use crate::cli::EngineArgs;
+use crate::config::Config;
+use crate::engine::loader;
+use crate::health::Health;
+use crate::http::{self, Shared, connection};
+use crate::lifecycle::drain::Ledger;
+use crate::lifecycle::{self, Event};
+use crate::telemetry::Telemetry;
+
+/// A process that never served has nobody to wait for, only probes to finish.
+const NEVER_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
+pub struct Listeners {
+    http: TcpListener,
+}
+
+impl Listeners {
+    pub fn bind(config: &Config) -> Result<Self, Exit> {
+        let bind = || {
+            let listener = TcpListener::bind(config.listen)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        let http = bind().map_err(|error: std::io::Error| {
+            Exit::configuration(format!(
+                "--listen {}: {error}; choose another port, or 0 for any free one",
+                config.listen
+            ))
+        })?;
+        Ok(Self { http })
+    }
+}
+
+/// A server whose ports answer and whose models are being loaded.
+pub struct App {
+    config: Config,
+    lifecycle: lifecycle::Tx,
+    rx: lifecycle::Rx,
+    ledger: Ledger,
+    server: connection::Server,
+    loader: load::Loader,
+}
+
+impl App {
+    /// Starts to serve and to load. Needs a tokio runtime.
+    pub fn build(config: Config, listeners: Listeners, bar: ProgressBar) -> Result<Self, Exit> {
+        let (lifecycle, rx) = lifecycle::channel();
+        let telemetry = Arc::new(Telemetry::new());
+        let models = Arc::new(OnceLock::new());
+        let ledger = Ledger::default();
+        let shared = Shared {
+            health: Health::new(rx.clone(), config.ready_while_draining),
+            models: models.clone(),
+            ledger: ledger.clone(),
+            telemetry: telemetry.clone(),
+            label: config.label.clone(),
+            request_timeout: config.request_timeout,
+        };
+        let address = listeners.http.local_addr().map_err(Exit::configuration)?;
+        let server = connection::serve(listeners.http, http::router(Arc::new(shared))).map_err(Exit::configuration)?;
+        tracing::info!(http = %address, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
+        if !config.chaos.is_none() {
+            tracing::warn!(chaos = ?config.chaos, "REHEARSAL: this server is slow on purpose");
+        }
+        tokio::spawn(progress::follow(bar, rx.clone()));
+        let loader = load::spawn(load::Plan::of(&config), lifecycle.clone(), telemetry, models);
+        Ok(Self { config, lifecycle, rx, ledger, server, loader })
+    }
+
+    /// Serves until `terminate`, then drains; `abort` ends the drain at once. Returns how the process should end.
+    pub async fn run(
+        self,
+        terminate: impl Future<Output = &'static str>,
+        abort: impl Future<Output = &'static str>,
+    ) -> Exit {
+        let failed = async {
+            match self.loader.await {
+                Err(exit) => exit,
+                Ok(()) => std::future::pending().await,
+            }
+        };
+        let signal = tokio::select! {
+            signal = terminate => signal,
+            exit = failed => {
+                self.lifecycle.apply(Event::LoadFailed, exit.reason());
+                return exit;
+            }
+        };
+        let started = Instant::now();
+        let served = self.rx.phase().startup_complete();
+        self.ledger.start_drain();
+        self.lifecycle.apply(Event::Terminate, signal);
+        let (delay, timeout) = if served {
+            (self.config.drain_delay, self.config.drain_timeout)
+        } else {
+            (Duration::ZERO, NEVER_SERVED_TIMEOUT)
+        };
+        // Whoever still routes to this server finds it serving until the delay is over.
+        let farewell = async {
+            tokio::time::sleep(delay).await;
+            // A missed deadline shows in the report.
+            let _ = tokio::time::timeout(timeout, self.server.close()).await;
+        };
+        tokio::select! {
+            () = farewell => {}
+            signal = abort => tracing::warn!(signal, "second signal: ending at once"),
+        }
+        let report = self.ledger.report(started.elapsed());
+        self.lifecycle.apply(Event::Drained, &report.to_string());
+        tracing::info!(
+            completed = report.completed,
+            refused = report.refused,
+            left = report.left,
+            aborted = report.aborted,
+            seconds = report.seconds,
+            "drain report"
+        );
+        if report.aborted == 0 { Exit::clean() } else { Exit::drain_missed(&report) }
+    }
+}
+
+/// What `--version` prints. Opens the engine, since only it knows its libtorch.
+pub fn versions(engine: &EngineArgs) -> String {
+    let options =
+        loader::Options { engine_dir: engine.engine_dir.clone(), libtorch: engine.libtorch.clone(), cuda: true };
+    let engine = match loader::open(&options) {
+        Ok(engine) => {
+            let about = engine.about();
+            let devices = match about.cuda_devices {
+                0 => format!("none ({})", about.cuda_missing),
+                count => count.to_string(),
+            };
+            format!("engine {} {}\n{}\ncuda devices {devices}\n", about.name, about.version, about.library)
+        }
+        Err(error) => format!("engine: none ({error})\n"),
+    };
+    format!("torchpod {}\nengine ABI {}\n{engine}", env!("CARGO_PKG_VERSION"), torchpod_abi::VERSION)
+}

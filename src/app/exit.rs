@@ -1,0 +1,80 @@
+//! How the process ends: a code that scripts can rely on, and the reason where people look for it.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use crate::lifecycle::drain::Report;
+
+/// An exit code and, unless it is 0, the reason in one paragraph.
+#[derive(Debug)]
+pub struct Exit {
+    code: u8,
+    reason: String,
+    termination_log: PathBuf,
+}
+
+impl Exit {
+    const TERMINATION_LOG: &str = "/dev/termination-log";
+
+    fn new(code: u8, reason: String) -> Self {
+        Self { code, reason, termination_log: Self::TERMINATION_LOG.into() }
+    }
+
+    pub fn clean() -> Self {
+        Self::new(0, String::new())
+    }
+
+    /// The drain's deadline passed with requests in flight.
+    pub fn drain_missed(report: &Report) -> Self {
+        Self::new(
+            1,
+            format!("the drain missed its deadline ({report}); raise --drain-timeout, or lower --request-timeout"),
+        )
+    }
+
+    /// A flag, a variable, a file or a port is wrong.
+    pub fn configuration(reason: impl Display) -> Self {
+        Self::new(2, reason.to_string())
+    }
+
+    /// clap's own error, in our form: its usage lines are in `--help`.
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let mut parts: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        parts.push("`torchpod serve --help` lists the flags");
+        Self::configuration(parts.join("; ").trim_start_matches("error: "))
+    }
+
+    /// A model, or the engine that it needs, could not be loaded.
+    pub fn load(reason: impl Display) -> Self {
+        Self::new(3, reason.to_string())
+    }
+
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    #[must_use]
+    pub fn with_termination_log(self, path: PathBuf) -> Self {
+        Self { termination_log: path, ..self }
+    }
+
+    /// Ends the process. libtorch's destructors do not run: they must not meet a worker that is still computing.
+    pub fn end(self) -> ! {
+        if self.code != 0 {
+            let line = format!("torchpod: {}\n", self.reason);
+            eprint!("{line}");
+            leave_reason(&self.termination_log, &line);
+        }
+        signal_hook::low_level::exit(self.code.into())
+    }
+}
+
+/// The kubelet makes the file; a server that runs elsewhere must not.
+fn leave_reason(path: &Path, line: &str) {
+    if path.exists() {
+        // The reason is on stderr too, and there is nobody left to tell.
+        let _ = std::fs::write(path, line);
+    }
+}

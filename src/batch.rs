@@ -1,0 +1,92 @@
+//! From requests to batches and back: a bounded queue per model, and one worker thread per instance.
+//!
+//! `policy` decides what goes together, `queue` holds what waits, `worker` runs it. A request enters through
+//! [`Handle::infer`] and leaves through its oneshot, in order of completion.
+
+pub mod policy;
+pub mod queue;
+pub mod worker;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::model::Version;
+use crate::telemetry::metrics::ModelMetrics;
+use crate::tensor::Tensor;
+use queue::Queue;
+
+/// One request on its way to a worker.
+pub struct Job {
+    /// One tensor per input of the spec, all of `rows` rows.
+    pub inputs: Vec<Tensor>,
+    pub rows: usize,
+    pub deadline: Instant,
+    pub queued: Instant,
+    pub reply: oneshot::Sender<Result<Outputs, Error>>,
+}
+
+/// Named outputs, all of as many rows as the request had.
+pub type Outputs = Vec<(String, Tensor)>;
+
+/// Why a request got no outputs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("{waiting} requests are waiting, as many as the queue holds")]
+    Overloaded { waiting: usize },
+    #[error("the deadline passed before the answer was computed")]
+    Deadline,
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A model that answers. Clones share one queue.
+#[derive(Clone)]
+pub struct Handle {
+    pub version: Arc<Version>,
+    pub metrics: ModelMetrics,
+    queue: Arc<Queue>,
+}
+
+impl Handle {
+    pub fn new(version: Arc<Version>, metrics: ModelMetrics, max_queue: usize) -> Self {
+        Self { version, metrics, queue: Arc::new(Queue::new(max_queue)) }
+    }
+
+    /// Queues one request and waits for its outputs.
+    ///
+    /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
+    pub async fn infer(&self, inputs: Vec<Tensor>, rows: usize, deadline: Instant) -> Result<Outputs, Error> {
+        let (reply, outputs) = oneshot::channel();
+        self.queue.push(Job { inputs, rows, deadline, queued: Instant::now(), reply })?;
+        self.metrics.queued(self.queue.waiting());
+        match tokio::time::timeout_at(deadline.into(), outputs).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),
+            Err(_) => Err(Error::Deadline),
+        }
+    }
+}
+
+/// The models that are served; at least one.
+pub struct Models {
+    handles: Vec<Handle>,
+    default: usize,
+}
+
+impl Models {
+    /// `None` where `default` is no index into `handles`.
+    pub fn new(handles: Vec<Handle>, default: usize) -> Option<Self> {
+        (default < handles.len()).then_some(Self { handles, default })
+    }
+
+    pub fn all(&self) -> &[Handle] {
+        &self.handles
+    }
+
+    /// The model that `/predict` means.
+    pub fn default(&self) -> &Handle {
+        &self.handles[self.default]
+    }
+}

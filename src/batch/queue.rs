@@ -1,0 +1,105 @@
+//! The bounded queue in front of a model's workers: async callers push, OS threads take whole batches.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::policy::{self, Candidate};
+use super::{Error, Job};
+
+pub struct Queue {
+    waiting: Mutex<VecDeque<Job>>,
+    arrived: Condvar,
+    limit: usize,
+}
+
+impl Queue {
+    /// A queue that holds at most `limit` requests.
+    pub fn new(limit: usize) -> Self {
+        Self { waiting: Mutex::default(), arrived: Condvar::new(), limit }
+    }
+
+    /// Appends a request, or refuses it when the queue is full.
+    pub fn push(&self, job: Job) -> Result<(), Error> {
+        let mut waiting = self.lock();
+        if waiting.len() >= self.limit {
+            return Err(Error::Overloaded { waiting: waiting.len() });
+        }
+        waiting.push_back(job);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Blocks until there is something to compute, then takes the next batch of at most `max_size` rows.
+    ///
+    /// Requests whose client has left or whose deadline has passed are dropped on the way.
+    pub fn take(&self, max_size: usize) -> Vec<Job> {
+        let mut waiting = self.lock();
+        loop {
+            let now = Instant::now();
+            waiting.retain(|job| !job.reply.is_closed() && job.deadline > now);
+            match policy::cut(waiting.iter(), max_size) {
+                0 => waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                count => return waiting.drain(..count).collect(),
+            }
+        }
+    }
+
+    /// A panic elsewhere leaves the queue as it was between two operations: still good.
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Job>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Candidate for Job {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn fits_with(&self, other: &Self) -> bool {
+        self.inputs.iter().zip(&other.inputs).all(|(ours, theirs)| ours.row_shape() == theirs.row_shape())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::batch::Outputs;
+
+    fn job(deadline: Duration) -> (Job, oneshot::Receiver<Result<Outputs, Error>>) {
+        let (reply, outputs) = oneshot::channel();
+        let now = Instant::now();
+        (Job { inputs: Vec::new(), rows: 1, deadline: now + deadline, queued: now, reply }, outputs)
+    }
+
+    #[test]
+    fn a_full_queue_refuses() {
+        let queue = Queue::new(1);
+        let (first, _kept) = job(Duration::from_secs(9));
+        let (second, _kept) = job(Duration::from_secs(9));
+        queue.push(first).unwrap();
+        assert_eq!(queue.push(second), Err(Error::Overloaded { waiting: 1 }));
+    }
+
+    #[test]
+    fn requests_that_nobody_waits_for_are_not_computed() {
+        let queue = Queue::new(9);
+        let (left, gone) = job(Duration::from_secs(9));
+        drop(gone);
+        let (late, _kept) = job(Duration::ZERO);
+        let (good, _also_kept) = job(Duration::from_secs(9));
+        for job in [left, late, good] {
+            queue.push(job).unwrap();
+        }
+        assert_eq!((queue.take(8).len(), queue.waiting()), (1, 0));
+    }
+}

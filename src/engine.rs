@@ -1,0 +1,125 @@
+//! What the server asks of an engine, and nothing of how one does it.
+//!
+//! `loader` finds a shared object and speaks to it through the C ABI; tests of batching bring an engine of their own.
+
+pub mod loader;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::tensor::{DType, Tensor};
+
+/// An opened engine.
+pub trait Engine: Send + Sync {
+    fn about(&self) -> &About;
+
+    /// Reads the model at `path` and moves it to `device`. `progress` hears the bytes read and the bytes in all.
+    fn load(&self, path: &Path, device: Device, progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, Error>;
+}
+
+/// A loaded model, shared by its instances.
+pub trait Model: Send + Sync {
+    /// The names of its inputs, as far as its file tells.
+    fn arguments(&self) -> &[String];
+
+    /// An instance for the calling thread, which will compute with `threads` intra-op threads.
+    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, Error>;
+}
+
+/// One batch at a time, on one thread: the instance never leaves the thread that made it.
+pub trait Instance {
+    /// Host memory for one batch of inputs with these layouts.
+    fn slot(&mut self, inputs: &[Layout]) -> Result<Box<dyn Slot + '_>, Error>;
+}
+
+/// One batch: fill its inputs, then run it.
+pub trait Slot {
+    /// The writable bytes of input `index`: row-major, little-endian, zeroed or not.
+    fn input(&mut self, index: usize) -> &mut [u8];
+
+    /// Computes. The outputs are in host memory.
+    fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, Error>;
+}
+
+/// A dense tensor's type and shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+}
+
+impl Layout {
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+}
+
+/// Where a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    Cuda(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// Where models should compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA where there is a device, else the CPU.
+    Auto,
+    Cpu,
+    Cuda(u32),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" | "" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("{text}: expected auto, cpu, cuda or cuda:0")),
+        }
+    }
+}
+
+/// What an engine says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    pub name: String,
+    pub version: String,
+    pub abi: u32,
+    /// The tensor library and its version, e.g. `libtorch 2.11.0`.
+    pub library: String,
+    pub cuda_devices: u32,
+    /// Why there are no CUDA devices; empty where there are some.
+    pub cuda_missing: String,
+}
+
+/// Why an engine could not do what it was asked, in the classes that callers treat differently.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("the engine {missing}: {hint}")]
+    Missing { missing: String, hint: String },
+    #[error("{0}")]
+    BadInput(String),
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
+    #[error("device lost: {0}")]
+    DeviceLost(String),
+    #[error("{0}")]
+    Failed(String),
+}

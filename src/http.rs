@@ -1,0 +1,79 @@
+//! HTTP: the routes, and one state that every handler reads.
+//!
+//! The way of a request: `connection` accepts, `layer` counts, `predict` parses and asks the batch queue, `error` has
+//! the one table of statuses. `probe` reads the lifecycle and nothing else.
+
+pub mod connection;
+mod console;
+pub mod error;
+mod layer;
+mod predict;
+mod probe;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{Method, Uri, header};
+use axum::middleware;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::batch::Models;
+use crate::health::{Health, Probe};
+use crate::lifecycle::drain::Ledger;
+use crate::telemetry::Telemetry;
+use error::Error;
+
+/// The largest request body, in bytes.
+pub const MAX_BODY: usize = 64 << 20;
+/// The largest request head, in bytes.
+pub const MAX_HEAD: usize = 64 << 10;
+
+/// What every handler may read.
+pub struct Shared {
+    pub health: Health,
+    /// Set once, before the lifecycle reaches `serving`.
+    pub models: Arc<OnceLock<Models>>,
+    pub ledger: Ledger,
+    pub telemetry: Arc<Telemetry>,
+    pub label: Option<String>,
+    pub request_timeout: Duration,
+}
+
+pub type State = axum::extract::State<Arc<Shared>>;
+
+/// The router of the main listener.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
+    let predict = post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
+    Router::new()
+        .route("/", get(console::index))
+        .route("/startup", probe(Probe::Startup))
+        .route("/health", probe(Probe::Liveness))
+        .route("/ready", probe(Probe::Readiness))
+        .route("/metrics", get(metrics))
+        .route("/predict", predict)
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn(layer::limit_head))
+        .layer(middleware::from_fn_with_state(shared.clone(), layer::send_off))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .with_state(shared)
+}
+
+async fn metrics(state: State) -> impl IntoResponse {
+    let text = state.telemetry.render(state.health.phase(), state.ledger.in_flight());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+async fn no_route(method: Method, uri: Uri) -> Error {
+    Error::not_found(format!("no route {method} {}", error::shown(uri.path())))
+        .hint("GET / /startup /health /ready /metrics, POST /predict")
+}
+
+async fn no_method(method: Method, uri: Uri) -> Error {
+    Error::method_not_allowed(format!("{} does not take {}", error::shown(uri.path()), error::shown(method.as_str())))
+        .hint("the Allow header names the methods that it takes")
+}

@@ -1,0 +1,17 @@
+//! `GET /`: one line that tells who answers, so that `curl … | sort | uniq -c` shows how traffic is split.
+
+use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+
+use super::State;
+
+pub(super) async fn index(state: State) -> impl IntoResponse {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    let line = match (&state.label, state.models.get()) {
+        (Some(label), _) => label.clone(),
+        (None, Some(models)) => models.default().version.id(),
+        (None, None) => format!("torchpod ({})", state.health.phase()),
+    };
+    (headers, line + "\n")
+}

@@ -1,0 +1,40 @@
+//! torchpod: parse, start, exit code.
+
+use clap::Parser as _;
+use torchpod::app::{self, App, Exit, Listeners};
+use torchpod::cli::{Cli, Command, EngineArgs, ServeArgs};
+use torchpod::config::{self, Config};
+use torchpod::{signal, telemetry};
+
+fn main() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => Exit::usage(&error).end(),
+        Err(help) => help.exit(),
+    };
+    match cli.command {
+        _ if cli.version => print!("{}", app::versions(&cli.engine)),
+        Some(Command::Serve(args)) => serve(*args, &cli.engine).end(),
+        None => Exit::configuration("nothing to do; `torchpod serve --help` tells what there is").end(),
+    }
+}
+
+fn serve(args: ServeArgs, engine: &EngineArgs) -> Exit {
+    let termination_log = args.termination_log.clone();
+    let run = || {
+        let mut config = Config::new(args, engine).map_err(Exit::configuration)?;
+        let listeners = Listeners::bind(&config)?;
+        let bar = app::progress::bar(&config);
+        let filter = std::mem::take(&mut config.log_filter);
+        telemetry::init_logs(config.log_format, filter, app::progress::Writer(bar.clone()));
+        for warning in config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+            tracing::warn!("{warning}");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::configuration)?;
+        runtime.block_on(async {
+            let (terminate, abort) = signal::first_and_second().map_err(Exit::configuration)?;
+            Ok(App::build(config, listeners, bar)?.run(terminate, abort).await)
+        })
+    };
+    run().unwrap_or_else(|exit: Exit| exit).with_termination_log(termination_log)
+}

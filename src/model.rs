@@ -1,0 +1,9 @@
+//! Models: what is on disk, what it promises, and a loaded version that has proved it.
+
+pub mod golden;
+pub mod repository;
+pub mod spec;
+pub mod version;
+
+pub use spec::Spec;
+pub use version::Version;

@@ -1,0 +1,183 @@
+//! The golden file: inputs whose outputs are known, compared before a model may call itself ready.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::Spec;
+use super::spec::Port;
+use crate::tensor::Tensor;
+use crate::tensor::json::Nested;
+
+/// Parsed golden rows, one tensor per input and output of the spec.
+#[derive(Clone, Debug)]
+pub struct Golden {
+    pub inputs: Vec<Tensor>,
+    pub outputs: Vec<Tensor>,
+    pub rows: usize,
+}
+
+/// Reads `{"inputs": {…}, "outputs": {…}}`; other keys, such as the true labels, are for people.
+pub fn parse(text: &str, spec: &Spec) -> Result<Golden, String> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let (mut inputs, mut outputs) = File { spec }
+        .deserialize(&mut json)
+        .and_then(|file| json.end().map(|()| file))
+        .map_err(|error| error.to_string())?;
+    let output_ports = spec.outputs.iter().map(|output| &output.port);
+    let ports: Vec<&Port> = spec.inputs.iter().chain(output_ports).collect();
+    let mut rows = None;
+    for (tensor, port) in inputs.iter_mut().chain(&mut outputs).zip(ports) {
+        let counted = port.rows(tensor)?;
+        if *rows.get_or_insert(counted) != counted {
+            return Err(format!("{}: {counted} rows, expected {} as in the others", port.name, rows.unwrap_or(0)));
+        }
+    }
+    Ok(Golden { inputs, outputs, rows: rows.unwrap_or(0) })
+}
+
+/// The first element of `got` that is further from `expected` than `tolerance`, in words.
+///
+/// The measure is |got − expected| / max(1, |expected|); NaN is never close to anything.
+pub fn compare(name: &str, got: &Tensor, expected: &Tensor, tolerance: f64) -> Result<(), String> {
+    if got.shape != expected.shape {
+        return Err(format!("{name}: shape {:?}, expected {:?}", got.shape, expected.shape));
+    }
+    for (index, (got, expected)) in got.to_f64().into_iter().zip(expected.to_f64()).enumerate() {
+        let distance = (got - expected).abs() / expected.abs().max(1.0);
+        if distance.is_nan() || distance > tolerance {
+            return Err(format!("{name}: element {index} is {got}, expected {expected} within {tolerance}"));
+        }
+    }
+    Ok(())
+}
+
+struct File<'a> {
+    spec: &'a Spec,
+}
+
+impl<'de> DeserializeSeed<'de> for File<'_> {
+    type Value = (Vec<Tensor>, Vec<Tensor>);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for File<'_> {
+    type Value = (Vec<Tensor>, Vec<Tensor>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with inputs and outputs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let inputs: Vec<&Port> = self.spec.inputs.iter().collect();
+        let outputs: Vec<&Port> = self.spec.outputs.iter().map(|output| &output.port).collect();
+        let (mut got_inputs, mut got_outputs) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "inputs" => got_inputs = Some(map.next_value_seed(Named { ports: &inputs })?),
+                "outputs" => got_outputs = Some(map.next_value_seed(Named { ports: &outputs })?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let missing = |field| serde::de::Error::custom(format_args!("no {field}"));
+        Ok((got_inputs.ok_or_else(|| missing("inputs"))?, got_outputs.ok_or_else(|| missing("outputs"))?))
+    }
+}
+
+/// An object of named tensors: exactly one per port, in any order; returned in the ports' order.
+pub struct Named<'a> {
+    pub ports: &'a [&'a Port],
+}
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = Vec<Tensor>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Named<'_> {
+    type Value = Vec<Tensor>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
+        write!(f, "an object with {}", names.join(", "))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        use serde::de::Error;
+        let names = || self.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+        let mut tensors: Vec<Option<Tensor>> = vec![None; self.ports.len()];
+        while let Some(key) = map.next_key::<String>()? {
+            let Some(index) = self.ports.iter().position(|port| port.name == key) else {
+                return Err(A::Error::custom(format_args!("unknown name {key:?}, expected {}", names())));
+            };
+            if tensors[index].is_some() {
+                return Err(A::Error::custom(format_args!("{key:?} is given twice")));
+            }
+            let port = self.ports[index];
+            let seed = Nested { field: &port.name, dtype: port.dtype, capacity: port.row_elements().unwrap_or(0) };
+            tensors[index] = Some(map.next_value_seed(seed)?);
+        }
+        let given = tensors.iter().zip(self.ports);
+        if let Some((_, port)) = given.clone().find(|(tensor, _)| tensor.is_none()) {
+            return Err(A::Error::custom(format_args!("{:?} is missing, expected {}", port.name, names())));
+        }
+        Ok(tensors.into_iter().flatten().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec;
+    use crate::tensor::DType;
+
+    fn spec() -> Spec {
+        let port = r#"name = "NAME"
+            dtype = "FP32"
+            shape = [-1, 2]
+        "#;
+        spec::parse(&format!("[[inputs]]\n{}\n[[outputs]]\n{}", port.replace("NAME", "x"), port.replace("NAME", "y")))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_golden_file_gives_a_tensor_per_port() {
+        let golden = parse(r#"{"labels":[7],"outputs":{"y":[[3,4]]},"inputs":{"x":[[1,2]]}}"#, &spec()).unwrap();
+        assert_eq!((golden.rows, golden.outputs[0].to_f64()), (1, vec![3.0, 4.0]));
+    }
+
+    #[test]
+    fn a_golden_file_that_lacks_something_says_what() {
+        for (text, part) in [
+            ("{}", "no inputs"),
+            (r#"{"inputs":{"x":[[1,2]]}}"#, "no outputs"),
+            (r#"{"inputs":{"z":[[1,2]]},"outputs":{}}"#, "unknown name \"z\", expected x"),
+            (r#"{"inputs":{},"outputs":{}}"#, "\"x\" is missing"),
+            (r#"{"inputs":{"x":[[1,2]]},"outputs":{"y":[[1,2],[3,4]]}}"#, "y: 2 rows, expected 1"),
+        ] {
+            let error = parse(text, &spec()).unwrap_err();
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    }
+
+    #[test]
+    fn a_difference_beyond_the_tolerance_is_named() {
+        let tensor = |values: [f32; 2]| Tensor {
+            dtype: DType::Fp32,
+            shape: vec![1, 2],
+            bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        assert_eq!(compare("y", &tensor([1.0, 1e6]), &tensor([1.0, 1e6 + 1.0]), 1e-5), Ok(()));
+        let error = compare("y", &tensor([1.0, 2.5]), &tensor([1.0, 2.0]), 1e-5).unwrap_err();
+        assert!(error.starts_with("y: element 1 is 2.5, expected 2"), "{error}");
+        assert!(compare("y", &tensor([1.0, f32::NAN]), &tensor([1.0, 2.0]), 1e-5).is_err());
+    }
+}

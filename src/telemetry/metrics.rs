@@ -1,0 +1,185 @@
+//! Every metric's name, labels and buckets, in one place. Handles are made once: recording is an atomic operation.
+
+#![allow(clippy::disallowed_macros)] // This is the place for them.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::lifecycle::Phase;
+
+const BUILD_INFO: &str = "torchpod_build_info";
+const PHASE: &str = "torchpod_phase";
+const REQUESTS: &str = "torchpod_requests_total";
+const REQUEST_SECONDS: &str = "torchpod_request_duration_seconds";
+const QUEUE_SECONDS: &str = "torchpod_queue_duration_seconds";
+const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
+const BATCH_ROWS: &str = "torchpod_batch_rows";
+const QUEUE_REQUESTS: &str = "torchpod_queue_requests";
+const IN_FLIGHT: &str = "torchpod_in_flight_requests";
+
+/// From the 30 µs of a small model to the 30 s of the default request timeout.
+const SECONDS_BUCKETS: [f64; 19] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 20.0, 30.0,
+];
+const ROWS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The server's metrics. Each server has its own, so that several live in one test process.
+pub struct Telemetry {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    in_flight: Gauge,
+}
+
+/// One model's metrics. Cloning shares them.
+#[derive(Clone)]
+pub struct ModelMetrics {
+    by_outcome: [Counter; 4],
+    request_seconds: Histogram,
+    queue_seconds: Histogram,
+    compute_seconds: Histogram,
+    batch_rows: Histogram,
+    queue_requests: Gauge,
+}
+
+/// How a request to a model ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    ClientError,
+    Refused,
+    ServerError,
+}
+
+const OUTCOMES: [&str; 4] = ["ok", "client_error", "refused", "server_error"];
+
+impl Telemetry {
+    /// # Panics
+    /// Never: the exporter refuses empty bucket lists, and ours are constants.
+    #[allow(clippy::new_without_default)] // It is no value among others: a process has one.
+    pub fn new() -> Self {
+        let recorder = build().expect("the bucket lists are not empty");
+        let handle = recorder.handle();
+        let in_flight = metrics::with_local_recorder(&recorder, || {
+            describe();
+            gauge!(IN_FLIGHT)
+        });
+        Self { recorder, handle, in_flight }
+    }
+
+    /// Sets `torchpod_build_info`, whose labels tell what runs.
+    pub fn build_info(&self, engine: &str, library: &str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            let labels = [
+                ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("abi", torchpod_abi::VERSION.to_string()),
+                ("engine", engine.to_owned()),
+                ("library", library.to_owned()),
+            ];
+            gauge!(BUILD_INFO, &labels).set(1.0);
+        });
+    }
+
+    /// The handles of one model.
+    pub fn model(&self, name: &str, version: &str) -> ModelMetrics {
+        let labels = [("model", name.to_owned()), ("version", version.to_owned())];
+        metrics::with_local_recorder(&self.recorder, || ModelMetrics {
+            by_outcome: OUTCOMES.map(|outcome| {
+                let [model, version] = labels.clone();
+                counter!(REQUESTS, &[model, version, ("outcome", outcome.to_owned())])
+            }),
+            request_seconds: histogram!(REQUEST_SECONDS, &labels),
+            queue_seconds: histogram!(QUEUE_SECONDS, &labels),
+            compute_seconds: histogram!(COMPUTE_SECONDS, &labels),
+            batch_rows: histogram!(BATCH_ROWS, &labels),
+            queue_requests: gauge!(QUEUE_REQUESTS, &labels),
+        })
+    }
+
+    /// The text that Prometheus scrapes. `phase` and `in_flight` are read from their owners at this moment.
+    pub fn render(&self, phase: Phase, in_flight: u64) -> String {
+        #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
+        self.in_flight.set(in_flight as f64);
+        metrics::with_local_recorder(&self.recorder, || {
+            for name in Phase::NAMES {
+                gauge!(PHASE, "phase" => name).set(if name == phase.name() { 1.0 } else { 0.0 });
+            }
+        });
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+}
+
+fn build() -> Result<PrometheusRecorder, BuildError> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(BATCH_ROWS.to_owned()), &ROWS_BUCKETS)?;
+    Ok(builder.build_recorder())
+}
+
+fn describe() {
+    describe_gauge!(
+        BUILD_INFO,
+        "What runs: the server's version, the engine ABI, the engine and its library; always 1"
+    );
+    describe_gauge!(PHASE, "1 for the phase that the server is in, 0 for the others");
+    describe_counter!(REQUESTS, "Requests to a model by how they ended");
+    describe_histogram!(REQUEST_SECONDS, "From a request's head to its answer's first byte, in seconds");
+    describe_histogram!(QUEUE_SECONDS, "Waiting for a batch, in seconds");
+    describe_histogram!(COMPUTE_SECONDS, "Gathering and computing one batch, in seconds");
+    describe_histogram!(BATCH_ROWS, "Rows per batch");
+    describe_gauge!(QUEUE_REQUESTS, "Requests waiting for a batch");
+    describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
+}
+
+impl ModelMetrics {
+    pub fn request(&self, outcome: Outcome, took: Duration) {
+        self.by_outcome[outcome as usize].increment(1);
+        self.request_seconds.record(took);
+    }
+
+    pub fn queue_time(&self, waited: Duration) {
+        self.queue_seconds.record(waited);
+    }
+
+    #[allow(clippy::cast_precision_loss)] // A batch has fewer than 2⁵³ rows.
+    pub fn batch(&self, rows: usize, took: Duration) {
+        self.batch_rows.record(rows as f64);
+        self.compute_seconds.record(took);
+    }
+
+    #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ requests.
+    pub fn queued(&self, requests: usize) {
+        self.queue_requests.set(requests as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_rendered() {
+        let telemetry = Telemetry::new();
+        telemetry.build_info("torch", "libtorch 2.11.0");
+        let model = telemetry.model("digits", "1");
+        model.request(Outcome::Ok, Duration::from_millis(3));
+        model.batch(8, Duration::from_millis(2));
+        let text = telemetry.render(Phase::Serving, 4);
+        for line in [
+            "torchpod_build_info{version=\"0.1.0\",abi=\"1\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
+            "torchpod_phase{phase=\"serving\"} 1",
+            "torchpod_phase{phase=\"loading\"} 0",
+            "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"ok\"} 1",
+            "torchpod_request_duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"0.005\"} 1",
+            "torchpod_batch_rows_bucket{model=\"digits\",version=\"1\",le=\"8\"} 1",
+            "torchpod_in_flight_requests 4",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Tensors as the server sees them: an element type, a shape and row-major little-endian bytes.
+//!
+//! Pure: no runtime, no sockets. `json` and `npy` are the two text-to-tensor parsers.
+
+pub mod json;
+pub mod npy;
+
+use std::fmt;
+
+use torchpod_abi::dtype as code;
+
+/// An element type, by its name in the Open Inference Protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Fp16,
+    Bf16,
+    Fp32,
+    Fp64,
+}
+
+/// Every element type: its protocol name, its size in bytes, its number in the engine ABI, its NumPy descriptor.
+const DTYPES: [(DType, &str, usize, u32, &str); 13] = [
+    (DType::Bool, "BOOL", 1, code::BOOL, "|b1"),
+    (DType::Uint8, "UINT8", 1, code::UINT8, "|u1"),
+    (DType::Uint16, "UINT16", 2, code::UINT16, "<u2"),
+    (DType::Uint32, "UINT32", 4, code::UINT32, "<u4"),
+    (DType::Uint64, "UINT64", 8, code::UINT64, "<u8"),
+    (DType::Int8, "INT8", 1, code::INT8, "|i1"),
+    (DType::Int16, "INT16", 2, code::INT16, "<i2"),
+    (DType::Int32, "INT32", 4, code::INT32, "<i4"),
+    (DType::Int64, "INT64", 8, code::INT64, "<i8"),
+    (DType::Fp16, "FP16", 2, code::FP16, "<f2"),
+    (DType::Bf16, "BF16", 2, code::BF16, ""),
+    (DType::Fp32, "FP32", 4, code::FP32, "<f4"),
+    (DType::Fp64, "FP64", 8, code::FP64, "<f8"),
+];
+
+impl DType {
+    fn row(self) -> &'static (DType, &'static str, usize, u32, &'static str) {
+        &DTYPES[self as usize]
+    }
+
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Bytes per element.
+    pub fn size(self) -> usize {
+        self.row().2
+    }
+
+    /// The number that stands for this type in the engine ABI.
+    pub fn abi(self) -> u32 {
+        self.row().3
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        DTYPES.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    pub fn from_abi(code: u32) -> Option<Self> {
+        DTYPES.iter().find(|row| row.3 == code).map(|row| row.0)
+    }
+
+    /// NumPy's `descr`, e.g. `<f4`. BF16 has none.
+    fn from_numpy(descr: &str) -> Option<Self> {
+        DTYPES.iter().find(|row| !descr.is_empty() && row.4 == descr).map(|row| row.0)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A dense tensor. `bytes` is row-major and little-endian, exactly the product of `shape` times the element's size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+impl Tensor {
+    /// The length of the first dimension; 1 for a scalar.
+    pub fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// The shape of one row: all dimensions but the first.
+    pub fn row_shape(&self) -> &[usize] {
+        self.shape.get(1..).unwrap_or(&[])
+    }
+
+    /// The bytes of a range of rows.
+    pub fn row_bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
+        let row = self.row_shape().iter().product::<usize>() * self.dtype.size();
+        &self.bytes[rows.start * row..rows.end * row]
+    }
+
+    /// A copy of a range of rows.
+    #[must_use]
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        Self { dtype: self.dtype, shape, bytes: self.row_bytes(rows).to_vec() }
+    }
+
+    /// Adds the rows of a tensor that has the same type and row shape.
+    pub fn append_rows(&mut self, more: &Self) -> Result<(), String> {
+        if self.dtype != more.dtype || self.row_shape() != more.row_shape() || self.shape.is_empty() {
+            return Err(format!("rows of shape {:?} do not continue {:?}", more.shape, self.shape));
+        }
+        self.shape[0] += more.shape[0];
+        self.bytes.extend_from_slice(&more.bytes);
+        Ok(())
+    }
+
+    /// The elements as `f64`, for comparing and scoring. Shape: flat, in row-major order.
+    pub fn to_f64(&self) -> Vec<f64> {
+        self.bytes.chunks_exact(self.dtype.size()).map(|bytes| element_to_f64(self.dtype, bytes)).collect()
+    }
+}
+
+/// One element as `f64`. 64-bit integers beyond 2⁵³ are rounded.
+#[allow(clippy::cast_precision_loss)] // Said in the contract.
+fn element_to_f64(dtype: DType, bytes: &[u8]) -> f64 {
+    macro_rules! read {
+        ($type:ty) => {
+            <$type>::from_le_bytes(bytes.try_into().expect("an element has its own size"))
+        };
+    }
+    match dtype {
+        DType::Bool | DType::Uint8 => f64::from(read!(u8)),
+        DType::Uint16 => f64::from(read!(u16)),
+        DType::Uint32 => f64::from(read!(u32)),
+        DType::Uint64 => read!(u64) as f64,
+        DType::Int8 => f64::from(read!(i8)),
+        DType::Int16 => f64::from(read!(i16)),
+        DType::Int32 => f64::from(read!(i32)),
+        DType::Int64 => read!(i64) as f64,
+        DType::Fp16 => f64::from(read!(half::f16)),
+        DType::Bf16 => f64::from(read!(half::bf16)),
+        DType::Fp32 => f64::from(read!(f32)),
+        DType::Fp64 => read!(f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_enum() {
+        for row in &DTYPES {
+            assert_eq!(row.0.row().1, row.1);
+            assert_eq!(DType::from_name(row.1), Some(row.0));
+            assert_eq!(DType::from_abi(row.3), Some(row.0));
+        }
+    }
+
+    #[test]
+    fn a_tensor_reads_back_as_numbers() {
+        let tensor = Tensor { dtype: DType::Int16, shape: vec![2], bytes: vec![1, 0, 0xff, 0xff] };
+        assert_eq!(tensor.to_f64(), [1.0, -1.0]);
+    }
+}

@@ -1,0 +1,329 @@
+//! Nested JSON arrays of numbers ⇄ tensors, without an intermediate value.
+
+use std::fmt;
+use std::io::Write as _;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+
+use super::{DType, Tensor};
+
+/// Tensors of more dimensions are refused; libtorch itself stops at 64, and nobody gets near.
+const MAX_RANK: usize = 16;
+
+/// Reads one nested array as a tensor of `dtype`; its shape comes from the nesting. `field` names it in errors.
+pub struct Nested<'a> {
+    pub field: &'a str,
+    pub dtype: DType,
+    /// How many elements are expected, as far as is known; only for reserving memory.
+    pub capacity: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Nested<'_> {
+    type Value = Tensor;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tensor, D::Error> {
+        let mut reader = Reader {
+            field: self.field,
+            dtype: self.dtype,
+            bytes: Vec::with_capacity(self.capacity * self.dtype.size()),
+            shape: Vec::new(),
+            position: Vec::new(),
+            leaf_depth: None,
+        };
+        Element(&mut reader).deserialize(deserializer)?;
+        let shape = reader.shape.iter().map(|length| length.unwrap_or(0)).collect();
+        Ok(Tensor { dtype: self.dtype, shape, bytes: reader.bytes })
+    }
+}
+
+struct Reader<'a> {
+    field: &'a str,
+    dtype: DType,
+    bytes: Vec<u8>,
+    /// The length found at each depth, once the first array of that depth has ended.
+    shape: Vec<Option<usize>>,
+    /// The index at each depth of the element being read.
+    position: Vec<usize>,
+    /// How deep numbers stand: the first number decides.
+    leaf_depth: Option<usize>,
+}
+
+impl Reader<'_> {
+    /// `image[0][3]`, as a caller would write it.
+    fn place(&self) -> String {
+        let mut place = self.field.to_owned();
+        for index in &self.position {
+            place.push('[');
+            place.push_str(&index.to_string());
+            place.push(']');
+        }
+        place
+    }
+
+    fn refuse<E: Error>(&self, got: impl fmt::Display) -> E {
+        E::custom(format_args!("{}: got {got}, expected {}", self.place(), self.dtype))
+    }
+
+    fn leaf<E: Error>(&mut self) -> Result<(), E> {
+        let depth = self.position.len();
+        match self.leaf_depth {
+            Some(known) if known != depth => {
+                Err(E::custom(format_args!("{}: a number among arrays, expected an array", self.place())))
+            }
+            _ if self.shape.len() > depth => {
+                Err(E::custom(format_args!("{}: a number among arrays, expected an array", self.place())))
+            }
+            _ => {
+                self.leaf_depth = Some(depth);
+                Ok(())
+            }
+        }
+    }
+
+    fn float<E: Error>(&mut self, value: f64) -> Result<(), E> {
+        self.leaf()?;
+        match self.dtype {
+            DType::Fp64 => self.bytes.extend_from_slice(&value.to_le_bytes()),
+            #[allow(clippy::cast_possible_truncation)] // Rounding to the model's precision is the point.
+            DType::Fp32 => {
+                let narrow = value as f32;
+                if narrow.is_infinite() {
+                    return Err(self.refuse(format_args!("{value}, which is out of range")));
+                }
+                self.bytes.extend_from_slice(&narrow.to_le_bytes());
+            }
+            DType::Fp16 => {
+                let narrow = half::f16::from_f64(value);
+                if narrow.is_infinite() {
+                    return Err(self.refuse(format_args!("{value}, which is out of range")));
+                }
+                self.bytes.extend_from_slice(&narrow.to_le_bytes());
+            }
+            DType::Bf16 => {
+                let narrow = half::bf16::from_f64(value);
+                if narrow.is_infinite() {
+                    return Err(self.refuse(format_args!("{value}, which is out of range")));
+                }
+                self.bytes.extend_from_slice(&narrow.to_le_bytes());
+            }
+            _ => return Err(self.refuse(value)),
+        }
+        Ok(())
+    }
+
+    fn integer<E: Error>(&mut self, value: i128) -> Result<(), E> {
+        macro_rules! store {
+            ($type:ty) => {
+                match <$type>::try_from(value) {
+                    Ok(narrow) => self.bytes.extend_from_slice(&narrow.to_le_bytes()),
+                    Err(_) => return Err(self.refuse(format_args!("{value}, which is out of range"))),
+                }
+            };
+        }
+        if matches!(self.dtype, DType::Fp16 | DType::Bf16 | DType::Fp32 | DType::Fp64) {
+            #[allow(clippy::cast_precision_loss)] // A float model asked for floats.
+            return self.float(value as f64);
+        }
+        self.leaf()?;
+        match self.dtype {
+            DType::Bool if value == 0 || value == 1 => self.bytes.push(u8::from(value == 1)),
+            DType::Bool => return Err(self.refuse(value)),
+            DType::Uint8 => store!(u8),
+            DType::Uint16 => store!(u16),
+            DType::Uint32 => store!(u32),
+            DType::Uint64 => store!(u64),
+            DType::Int8 => store!(i8),
+            DType::Int16 => store!(i16),
+            DType::Int32 => store!(i32),
+            _ => store!(i64),
+        }
+        Ok(())
+    }
+}
+
+/// One number or one array of elements.
+struct Element<'r, 'a>(&'r mut Reader<'a>);
+
+impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} or an array of them", self.0.place(), self.0.dtype)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.0.float(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.0.integer(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.0.integer(value.into())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        if self.0.dtype == DType::Bool { self.0.integer(value.into()) } else { Err(self.0.refuse(value)) }
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        let shown: String = value.chars().take(32).collect();
+        Err(self.0.refuse(format_args!("the text {shown:?}")))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Err(self.0.refuse("null"))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, _map: A) -> Result<(), A::Error> {
+        Err(self.0.refuse(Unexpected::Map))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        let reader = self.0;
+        let depth = reader.position.len();
+        if depth == MAX_RANK {
+            return Err(A::Error::custom(format_args!("{}: nested deeper than {MAX_RANK} dimensions", reader.field)));
+        }
+        if reader.leaf_depth == Some(depth) {
+            return Err(A::Error::custom(format_args!(
+                "{}: an array among numbers, expected a number",
+                reader.place()
+            )));
+        }
+        if reader.shape.len() == depth {
+            reader.shape.push(None);
+        }
+        reader.position.push(0);
+        while sequence.next_element_seed(Element(reader))?.is_some() {
+            reader.position[depth] += 1;
+        }
+        let length = reader.position.pop().unwrap_or(0);
+        match reader.shape[depth] {
+            Some(first) if first != length => Err(A::Error::custom(format_args!(
+                "{}: {length} elements, expected {first} as in its neighbours",
+                reader.place()
+            ))),
+            _ => {
+                reader.shape[depth] = Some(length);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Appends `tensor` as nested arrays. JSON has no NaN and no infinity: those become `null`.
+pub fn write(out: &mut Vec<u8>, tensor: &Tensor) {
+    let mut elements = tensor.bytes.chunks_exact(tensor.dtype.size());
+    write_dimension(out, tensor.dtype, &tensor.shape, &mut elements);
+}
+
+fn write_dimension(out: &mut Vec<u8>, dtype: DType, shape: &[usize], elements: &mut std::slice::ChunksExact<'_, u8>) {
+    let Some((length, inner)) = shape.split_first() else {
+        if let Some(element) = elements.next() {
+            write_element(out, dtype, element);
+        }
+        return;
+    };
+    out.push(b'[');
+    for index in 0..*length {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_dimension(out, dtype, inner, elements);
+    }
+    out.push(b']');
+}
+
+fn write_element(out: &mut Vec<u8>, dtype: DType, bytes: &[u8]) {
+    macro_rules! read {
+        ($type:ty) => {
+            <$type>::from_le_bytes(bytes.try_into().expect("an element has its own size"))
+        };
+    }
+    // Writing to a Vec cannot fail.
+    let _ = match dtype {
+        DType::Bool => write!(out, "{}", bytes[0] != 0),
+        DType::Uint8 => write!(out, "{}", bytes[0]),
+        DType::Uint16 => write!(out, "{}", read!(u16)),
+        DType::Uint32 => write!(out, "{}", read!(u32)),
+        DType::Uint64 => write!(out, "{}", read!(u64)),
+        DType::Int8 => write!(out, "{}", read!(i8)),
+        DType::Int16 => write!(out, "{}", read!(i16)),
+        DType::Int32 => write!(out, "{}", read!(i32)),
+        DType::Int64 => write!(out, "{}", read!(i64)),
+        DType::Fp16 => serde_json::to_writer(out, &read!(half::f16).to_f32()).map_err(Into::into),
+        DType::Bf16 => serde_json::to_writer(out, &read!(half::bf16).to_f32()).map_err(Into::into),
+        DType::Fp32 => serde_json::to_writer(out, &read!(f32)).map_err(Into::into),
+        DType::Fp64 => serde_json::to_writer(out, &read!(f64)).map_err(Into::into),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str, dtype: DType) -> Result<Tensor, String> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        Nested { field: "x", dtype, capacity: 0 }.deserialize(&mut json).map_err(|error| error.to_string())
+    }
+
+    fn written(tensor: &Tensor) -> String {
+        let mut out = Vec::new();
+        write(&mut out, tensor);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_shape_comes_from_the_nesting() {
+        let shape = |text| read(text, DType::Fp32).unwrap().shape;
+        assert_eq!(shape("[[1,2,3],[4,5,6]]"), [2, 3]);
+        assert_eq!(shape("7"), [] as [usize; 0]);
+        assert_eq!(shape("[]"), [0]);
+        assert_eq!(shape("[[],[]]"), [2, 0]);
+    }
+
+    #[test]
+    fn an_error_names_the_place_the_value_and_what_was_expected() {
+        let error = |text, dtype| read(text, dtype).unwrap_err();
+        assert!(error("[[1,2],[3]]", DType::Fp32).starts_with("x[1]: 1 elements, expected 2"));
+        assert!(error("[1,[2]]", DType::Fp32).starts_with("x[1]: an array among numbers"));
+        assert!(error("[[1],2]", DType::Fp32).starts_with("x[1]: a number among arrays"));
+        assert!(error("[[],2]", DType::Fp32).starts_with("x[1]: a number among arrays"));
+        assert!(error("[1,\"a\"]", DType::Fp32).starts_with("x[1]: got the text \"a\", expected FP32"));
+        assert!(error("[null]", DType::Fp32).starts_with("x[0]: got null, expected FP32"));
+        assert!(error("[1e39]", DType::Fp32).contains("out of range"));
+        assert!(error("[70000]", DType::Fp16).contains("out of range"));
+        assert!(error("[256]", DType::Uint8).starts_with("x[0]: got 256, which is out of range, expected UINT8"));
+        assert!(error("[1.5]", DType::Int64).starts_with("x[0]: got 1.5, expected INT64"));
+        assert!(error("[2]", DType::Bool).starts_with("x[0]: got 2, expected BOOL"));
+        assert!(error(&"[".repeat(100), DType::Fp32).starts_with("x: nested deeper than 16"));
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_null() {
+        let bytes = [f32::NAN, f32::INFINITY, 1.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(written(&Tensor { dtype: DType::Fp32, shape: vec![3], bytes }), "[null,null,1.5]");
+    }
+
+    proptest! {
+        #[test]
+        fn floats_survive_the_round_trip(rows in 1_usize..5, columns in 1_usize..4, seed in any::<[f32; 16]>()) {
+            let finite = |x: f32| if x.is_finite() { x } else { 0.5 };
+            let bytes = seed.iter().take(rows * columns).flat_map(|x| finite(*x).to_le_bytes()).collect();
+            let tensor = Tensor { dtype: DType::Fp32, shape: vec![rows, columns], bytes };
+            prop_assert_eq!(read(&written(&tensor), DType::Fp32).unwrap(), tensor);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The one integration binary: real processes, real sockets, real signals.
+
+mod support;
