@@ -19,6 +19,7 @@ use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::trace::TraceLayer;
 
 use crate::batch::Models;
 use crate::health::{Health, Probe};
@@ -59,6 +60,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(layer::limit_head))
         .layer(middleware::from_fn_with_state(shared.clone(), layer::send_off))
+        .layer(TraceLayer::new_for_http()) // at debug level
         .layer(CatchPanicLayer::custom(error::panicked))
         .with_state(shared)
 }
