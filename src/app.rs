@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 
 pub use exit::Exit;
 
+use crate::chaos::Chaos;
 use crate::cli::EngineArgs;
 use crate::config::Config;
 use crate::engine::loader;
@@ -75,7 +76,8 @@ impl App {
         let server = connection::serve(listeners.http, http::router(Arc::new(shared))).map_err(Exit::configuration)?;
         tracing::info!(http = %address, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
         if !config.chaos.is_none() {
-            tracing::warn!(chaos = ?config.chaos, "REHEARSAL: this server is slow on purpose");
+            let Chaos { load_delay, batch_delay } = config.chaos;
+            tracing::warn!(?load_delay, ?batch_delay, "REHEARSAL: this server is slow on purpose");
         }
         tokio::spawn(progress::follow(bar, rx.clone()));
         let loader = load::spawn(load::Plan::of(&config), lifecycle.clone(), telemetry, models);

@@ -30,11 +30,25 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
     /// Folder of `libtorchpod_torch.so` [default: beside the executable, then ../lib/torchpod]
-    #[arg(long, value_name = "DIR", env = "TORCHPOD_ENGINE_DIR", global = true)]
+    #[arg(
+        help_heading = "Engine",
+        long,
+        value_name = "DIR",
+        hide_env_values = true,
+        env = "TORCHPOD_ENGINE_DIR",
+        global = true
+    )]
     pub engine_dir: Option<PathBuf>,
 
     /// Folder that holds libtorch's lib/, such as site-packages/torch [default: the one it was built against]
-    #[arg(long, value_name = "DIR", env = "TORCHPOD_LIBTORCH", global = true)]
+    #[arg(
+        help_heading = "Engine",
+        long,
+        value_name = "DIR",
+        hide_env_values = true,
+        env = "TORCHPOD_LIBTORCH",
+        global = true
+    )]
     pub libtorch: Option<PathBuf>,
 }
 
@@ -49,62 +63,136 @@ pub struct EngineArgs {
 )]
 pub struct ServeArgs {
     /// Folder with <name>/<version>/model.pt below it, or a .pt file
-    #[arg(value_name = "MODELS_DIR|FILE.pt", env = "TORCHPOD_MODELS", default_value = "models")]
+    #[arg(
+        value_name = "MODELS_DIR|FILE.pt",
+        hide_env_values = true,
+        env = "TORCHPOD_MODELS",
+        default_value = "models"
+    )]
     pub models: PathBuf,
 
     /// Address for HTTP; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", env = "TORCHPOD_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "ADDR",
+        hide_env_values = true,
+        env = "TORCHPOD_LISTEN",
+        default_value = "0.0.0.0:8080"
+    )]
     pub listen: String,
 
     /// Where models compute: cpu, cuda or cuda:1; auto leaves it to the model.toml, then takes a GPU if there is one
-    #[arg(long, env = "TORCHPOD_DEVICE", default_value = "auto")]
+    #[arg(help_heading = "Engine", long, hide_env_values = true, env = "TORCHPOD_DEVICE", default_value = "auto")]
     pub device: String,
 
     /// The model that /predict means where there are several
-    #[arg(long, value_name = "NAME", env = "TORCHPOD_DEFAULT_MODEL")]
+    #[arg(help_heading = "Serving", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_DEFAULT_MODEL")]
     pub default_model: Option<String>,
 
     /// An input of a model without model.toml, such as image:FP32[-1,8,8]; once per input
-    #[arg(long = "input", value_name = "NAME:DTYPE[SHAPE]", env = "TORCHPOD_INPUT", value_delimiter = ';')]
+    #[arg(
+        help_heading = "Serving",
+        long = "input",
+        value_name = "NAME:DTYPE[SHAPE]",
+        hide_env_values = true,
+        env = "TORCHPOD_INPUT",
+        value_delimiter = ';'
+    )]
     pub inputs: Vec<String>,
 
     /// How long a SIGTERM'd server still takes new connections while the cluster's routes change; 0s where preStop sleeps
-    #[arg(long, value_name = "TIME", env = "TORCHPOD_DRAIN_DELAY", default_value = "5s")]
+    #[arg(
+        help_heading = "The end",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_DRAIN_DELAY",
+        default_value = "5s"
+    )]
     pub drain_delay: String,
 
     /// How long it then finishes requests in flight
-    #[arg(long, value_name = "TIME", env = "TORCHPOD_DRAIN_TIMEOUT", default_value = "30s")]
+    #[arg(
+        help_heading = "The end",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_DRAIN_TIMEOUT",
+        default_value = "30s"
+    )]
     pub drain_timeout: String,
 
     /// Keep /ready at 200 during the drain
-    #[arg(long, env = "TORCHPOD_READY_WHILE_DRAINING")]
+    #[arg(help_heading = "The end", long, hide_env_values = true, env = "TORCHPOD_READY_WHILE_DRAINING")]
     pub ready_while_draining: bool,
 
     /// The longest that a request may take, from its head to its answer
-    #[arg(long, value_name = "TIME", env = "TORCHPOD_REQUEST_TIMEOUT", default_value = "30s")]
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_REQUEST_TIMEOUT",
+        default_value = "30s"
+    )]
     pub request_timeout: String,
 
     /// How many requests may wait per model before more are refused with 503
-    #[arg(long, value_name = "REQUESTS", env = "TORCHPOD_MAX_QUEUE", default_value = "1024")]
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "REQUESTS",
+        hide_env_values = true,
+        env = "TORCHPOD_MAX_QUEUE",
+        default_value = "1024"
+    )]
     pub max_queue: usize,
 
     /// What GET / answers, e.g. 'Model v1 (stable)' [default: the default model and its version]
-    #[arg(long, value_name = "TEXT", env = "TORCHPOD_LABEL")]
+    #[arg(help_heading = "Serving", long, value_name = "TEXT", hide_env_values = true, env = "TORCHPOD_LABEL")]
     pub label: Option<String>,
 
     /// How log lines look
-    #[arg(long, value_enum, env = "TORCHPOD_LOG_FORMAT", default_value = "compact")]
+    #[arg(
+        help_heading = "Logs",
+        long,
+        value_enum,
+        hide_env_values = true,
+        env = "TORCHPOD_LOG_FORMAT",
+        default_value = "compact"
+    )]
     pub log_format: LogFormat,
 
     /// What is logged, as for `RUST_LOG`, e.g. `debug` or `info,torchpod::http=debug`
-    #[arg(long, value_name = "FILTER", env = "TORCHPOD_LOG_FILTER", default_value = "info")]
+    #[arg(
+        help_heading = "Logs",
+        long,
+        value_name = "FILTER",
+        hide_env_values = true,
+        env = "TORCHPOD_LOG_FILTER",
+        default_value = "info"
+    )]
     pub log_filter: String,
 
     /// Where the reason of a failure is left for the kubelet, if this file exists
-    #[arg(long, value_name = "FILE", env = "TORCHPOD_TERMINATION_LOG", default_value = "/dev/termination-log")]
+    #[arg(
+        help_heading = "The end",
+        long,
+        value_name = "FILE",
+        hide_env_values = true,
+        env = "TORCHPOD_TERMINATION_LOG",
+        default_value = "/dev/termination-log"
+    )]
     pub termination_log: PathBuf,
 
     /// Rehearse trouble: load-delay=30s spreads loading over that time, batch-delay=200ms slows every batch
-    #[arg(long, value_name = "KEY=VALUE,…", env = "TORCHPOD_CHAOS")]
+    #[arg(
+        help_heading = "Rehearsal",
+        long,
+        value_name = "KEY=VALUE,…",
+        hide_env_values = true,
+        env = "TORCHPOD_CHAOS"
+    )]
     pub chaos: Option<String>,
 }

@@ -126,8 +126,9 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
         .collect();
     names
         .filter(|name| name.starts_with("TORCHPOD_") && !known.contains(name))
-        // A Service named torchpod makes Kubernetes inject these.
+        // A Service named torchpod makes Kubernetes inject the first two; the third is the set-up script's.
         .filter(|name| !name.starts_with("TORCHPOD_PORT") && !name.starts_with("TORCHPOD_SERVICE_"))
+        .filter(|name| name != "TORCHPOD_CACHE")
         .map(|name| format!("{name} is not a variable that torchpod knows; `torchpod serve --help` lists them"))
         .collect()
 }

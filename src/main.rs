@@ -9,7 +9,7 @@ use torchpod::{signal, telemetry};
 fn main() {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => Exit::usage(&error).end(),
+        Err(error) if Exit::is_mistake(&error) => Exit::usage(&error).end(),
         Err(help) => help.exit(),
     };
     match cli.command {

@@ -1,6 +1,7 @@
 //! Models: what is on disk, what it promises, and a loaded version that has proved it.
 
 pub mod golden;
+pub mod named;
 pub mod repository;
 pub mod spec;
 pub mod version;

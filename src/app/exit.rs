@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
+
 use crate::lifecycle::drain::Report;
 
 /// An exit code and, unless it is 0, the reason in one paragraph.
@@ -35,6 +37,11 @@ impl Exit {
     /// A flag, a variable, a file or a port is wrong.
     pub fn configuration(reason: impl Display) -> Self {
         Self::new(2, reason.to_string())
+    }
+
+    /// Whether clap found a mistake; otherwise it was asked for help, or for nothing at all.
+    pub fn is_mistake(error: &clap::Error) -> bool {
+        error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     }
 
     /// clap's own error, in our form: its usage lines are in `--help`.

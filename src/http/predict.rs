@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use super::error::{Error, Kind, shown};
 use super::{MAX_BODY, State};
 use crate::batch::{Handle, Outputs};
-use crate::model::golden::Named;
+use crate::model::named::Named;
 use crate::model::spec::{Port, Scores, Spec};
 use crate::telemetry::metrics::Outcome;
 use crate::tensor::json::{self, Nested};

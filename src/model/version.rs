@@ -180,5 +180,5 @@ fn zeros(layout: Layout) -> Tensor {
 fn gist(error: &engine::Error) -> String {
     let text = error.to_string();
     let raised = text.lines().find(|line| line.starts_with("RuntimeError: "));
-    raised.or_else(|| text.lines().next()).unwrap_or_default().to_owned()
+    raised.or_else(|| text.lines().next()).unwrap_or_default().trim_end_matches('.').to_owned()
 }

@@ -1,0 +1,53 @@
+//! `{"image": [[…]], …}`: tensors by the names of a spec's ports, as golden files and request bodies carry them.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+
+use super::spec::Port;
+use crate::tensor::Tensor;
+use crate::tensor::json::Nested;
+
+/// An object of named tensors: exactly one per port, in any order; returned in the ports' order.
+pub struct Named<'a> {
+    pub ports: &'a [&'a Port],
+}
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = Vec<Tensor>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Named<'_> {
+    type Value = Vec<Tensor>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
+        write!(f, "an object with {}", names.join(", "))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        use serde::de::Error;
+        let names = || self.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+        let mut tensors: Vec<Option<Tensor>> = vec![None; self.ports.len()];
+        while let Some(key) = map.next_key::<String>()? {
+            let Some(index) = self.ports.iter().position(|port| port.name == key) else {
+                return Err(A::Error::custom(format_args!("unknown name {key:?}, expected {}", names())));
+            };
+            if tensors[index].is_some() {
+                return Err(A::Error::custom(format_args!("{key:?} is given twice")));
+            }
+            let port = self.ports[index];
+            let seed = Nested { field: &port.name, dtype: port.dtype, capacity: port.row_elements().unwrap_or(0) };
+            tensors[index] = Some(map.next_value_seed(seed)?);
+        }
+        let given = tensors.iter().zip(self.ports);
+        if let Some((_, port)) = given.clone().find(|(tensor, _)| tensor.is_none()) {
+            return Err(A::Error::custom(format_args!("{:?} is missing, expected {}", port.name, names())));
+        }
+        Ok(tensors.into_iter().flatten().collect())
+    }
+}
