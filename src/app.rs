@@ -123,7 +123,8 @@ impl App {
             signal = abort => tracing::warn!(signal, "second signal: ending at once"),
         }
         let report = self.ledger.report(started.elapsed());
-        self.lifecycle.apply(Event::Drained, &report.to_string());
+        let reason = if report.aborted == 0 { "in-flight work is done" } else { "the deadline passed" };
+        self.lifecycle.apply(Event::Drained, reason);
         tracing::info!(
             completed = report.completed,
             refused = report.refused,

@@ -54,13 +54,17 @@ impl Handle {
         Self { version, metrics, queue: Arc::new(Queue::new(max_queue)) }
     }
 
+    /// Requests in the queue now.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
     /// Queues one request and waits for its outputs.
     ///
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
     pub async fn infer(&self, inputs: Vec<Tensor>, rows: usize, deadline: Instant) -> Result<Outputs, Error> {
         let (reply, outputs) = oneshot::channel();
         self.queue.push(Job { inputs, rows, deadline, queued: Instant::now(), reply })?;
-        self.metrics.queued(self.queue.waiting());
         match tokio::time::timeout_at(deadline.into(), outputs).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),

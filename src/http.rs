@@ -66,6 +66,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn metrics(state: State) -> impl IntoResponse {
+    for handle in state.models.get().map(Models::all).unwrap_or_default() {
+        handle.metrics.waiting(handle.waiting());
+    }
     let text = state.telemetry.render(state.health.phase(), state.ledger.in_flight());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -31,10 +31,12 @@ fn serve(args: ServeArgs, engine: &EngineArgs) -> Exit {
             tracing::warn!("{warning}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::configuration)?;
-        runtime.block_on(async {
+        let exit = runtime.block_on(async {
             let (terminate, abort) = signal::first_and_second().map_err(Exit::configuration)?;
             Ok(App::build(config, listeners, bar)?.run(terminate, abort).await)
-        })
+        });
+        runtime.shutdown_background(); // Whatever still runs has missed the drain's deadline.
+        exit
     };
     run().unwrap_or_else(|exit: Exit| exit).with_termination_log(termination_log)
 }

@@ -61,7 +61,6 @@ fn prepare(handle: &Handle, threads: usize, say: &mpsc::Sender<Word>) -> Result<
 fn serve(handle: &Handle, mut instance: Box<dyn Instance>, batch_delay: Duration) {
     loop {
         let jobs = handle.queue.take(handle.version.spec.max_size);
-        handle.metrics.queued(handle.queue.waiting());
         if !batch_delay.is_zero() {
             thread::sleep(batch_delay);
         }

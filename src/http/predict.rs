@@ -78,7 +78,7 @@ impl Format {
 }
 
 /// The whole body, within its limit and its time.
-async fn read(headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Bytes, Error> {
+async fn read(headers: &HeaderMap, mut body: Body, deadline: Instant) -> Result<Bytes, Error> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     // With Expect, a client waits for a word before it sends; without, it hears an answer only once it has sent all.
     let waits = headers.contains_key(header::EXPECT);
@@ -89,9 +89,12 @@ async fn read(headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Byte
             }
             return Err(too_large());
         }
-        match Limited::new(body, MAX_BODY).collect().await {
+        match Limited::new(&mut body, MAX_BODY).collect().await {
             Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                discard(body).await;
+                Err(too_large())
+            }
             Err(error) => Err(Error::bad_input(format!("the body broke off: {error}"))),
         }
     };

@@ -133,14 +133,21 @@ impl Place {
                 })
                 .ok()
         };
-        let labels = spec
-            .outputs
-            .iter()
-            .map(|output| {
-                output.labels.as_ref().map(|path| read(path).unwrap_or_default().lines().map(str::to_owned).collect())
-            })
-            .collect();
         let golden = spec.golden.as_ref().map(|golden| read(&golden.file).unwrap_or_default());
+        let texts: Vec<_> = spec.outputs.iter().map(|output| output.labels.as_deref().and_then(&mut read)).collect();
+        let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let labels: Vec<_> = texts.into_iter().map(|text| text.map(lines)).collect();
+        for (output, labels) in spec.outputs.iter().zip(&labels) {
+            let (Some(labels), Some(classes)) = (labels, output.port.row_elements()) else { continue };
+            if labels.len() != classes {
+                let name = &output.port.name;
+                wrong.push(format!(
+                    "{name}: {} labels for {classes} numbers a row in {}",
+                    labels.len(),
+                    toml.display()
+                ));
+            }
+        }
         Some(Found { name: self.name, version: self.version, file: self.file, spec, labels, golden })
     }
 }
@@ -196,9 +203,15 @@ mod tests {
             ("b/1/model.pt", ""),
             ("c/model.toml", &format!("{TOML}[golden]\nfile = \"gone.json\"\n")),
             ("c/1/model.pt", ""),
+            (
+                "d/model.toml",
+                &format!("{TOML}[[outputs]]\nname = \"y\"\ndtype = \"FP32\"\nshape = [-1, 3]\nlabels = \"l\"\n"),
+            ),
+            ("d/l", "one\ntwo\n"),
+            ("d/1/model.pt", ""),
         ]);
         let error = find(root.path(), &[]).unwrap_err().to_string();
-        for part in ["a/model.toml", "b/model.toml", "--input", "gone.json"] {
+        for part in ["a/model.toml", "b/model.toml", "--input", "gone.json", "y: 2 labels for 3 numbers"] {
             assert!(error.contains(part), "{part} in {error}");
         }
     }

@@ -184,7 +184,10 @@ fn default_tolerance() -> f64 {
 
 /// Reads and validates `model.toml`. `Err` holds everything that is wrong with it.
 pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
-    let raw: Raw = toml::from_str(text).map_err(|error| vec![error.to_string().trim().replace('\n', "\n  ")])?;
+    let raw: Raw = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        vec![format!("{} at line {line}", error.message().replace('\n', ", "))]
+    })?;
     let mut wrong = Vec::new();
     if raw.inputs.is_empty() {
         wrong.push("inputs is empty: a model needs at least one [[inputs]] table".to_owned());

@@ -58,7 +58,7 @@ impl Version {
             hint: "expected a TorchScript archive, whole, as torch.jit.save writes it",
         })?;
         let inputs: Vec<String> = found.spec.inputs.iter().map(|port| port.name.clone()).collect();
-        if model.arguments().len() != inputs.len() {
+        if !answers_to(model.arguments(), &inputs) {
             return Err(Error::Arguments { model: id, arguments: model.arguments().to_vec(), inputs });
         }
         Ok(Arc::new(Self {
@@ -170,6 +170,13 @@ impl Version {
         };
         self.spec.inputs.iter().map(layout).collect()
     }
+}
+
+/// Whether `inputs` can be passed in their order. A traced model's argument names mean little, so that only their number
+/// counts, unless they are the same names in another order.
+fn answers_to(arguments: &[String], inputs: &[String]) -> bool {
+    let same_names = inputs.iter().all(|input| arguments.contains(input));
+    arguments.len() == inputs.len() && (!same_names || arguments == inputs)
 }
 
 fn zeros(layout: Layout) -> Tensor {

@@ -152,8 +152,9 @@ impl ModelMetrics {
         self.compute_seconds.record(took);
     }
 
+    /// Told before a scrape by the queue's owner.
     #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ requests.
-    pub fn queued(&self, requests: usize) {
+    pub fn waiting(&self, requests: usize) {
         self.queue_requests.set(requests as f64);
     }
 }
