@@ -49,6 +49,13 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// That of `rows` rows like those of `tensor`.
+    pub fn of_rows(tensor: &Tensor, rows: usize) -> Self {
+        let mut shape = tensor.shape.clone();
+        shape[0] = rows;
+        Self { dtype: tensor.dtype, shape }
+    }
+
     pub fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.size()
     }

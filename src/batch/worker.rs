@@ -128,16 +128,7 @@ fn forward(
     parts: &[(&Job, std::ops::Range<usize>)],
     rows: usize,
 ) -> Result<Outputs, engine::Error> {
-    let layouts: Vec<Layout> = parts[0]
-        .0
-        .inputs
-        .iter()
-        .map(|tensor| {
-            let mut shape = tensor.shape.clone();
-            shape[0] = rows;
-            Layout { dtype: tensor.dtype, shape }
-        })
-        .collect();
+    let layouts: Vec<Layout> = parts[0].0.inputs.iter().map(|tensor| Layout::of_rows(tensor, rows)).collect();
     let mut slot = instance.slot(&layouts)?;
     for index in 0..layouts.len() {
         let mut rest = slot.input(index);

@@ -122,14 +122,7 @@ impl Version {
         rows: std::ops::Range<usize>,
     ) -> Result<Vec<(String, Tensor)>, engine::Error> {
         let count = rows.len();
-        let layouts: Vec<Layout> = inputs
-            .iter()
-            .map(|tensor| {
-                let mut shape = tensor.shape.clone();
-                shape[0] = count;
-                Layout { dtype: tensor.dtype, shape }
-            })
-            .collect();
+        let layouts: Vec<Layout> = inputs.iter().map(|tensor| Layout::of_rows(tensor, count)).collect();
         let mut slot = instance.slot(&layouts)?;
         for (index, tensor) in inputs.iter().enumerate() {
             slot.input(index).copy_from_slice(tensor.row_bytes(rows.clone()));

@@ -1,0 +1,77 @@
+//! Outputs to JSON, with labels and scores where the model has labels.
+
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::batch::Outputs;
+use crate::model::Version;
+use crate::model::spec::Scores;
+use crate::tensor::json;
+
+/// `{"model":…,"version":…,"outputs":{…},"predictions":[…]}`.
+pub(super) fn json(version: &Version, outputs: &Outputs) -> Response {
+    let mut body = Vec::with_capacity(256 + outputs.iter().map(|(_, tensor)| tensor.bytes.len() * 3).sum::<usize>());
+    body.extend_from_slice(b"{\"model\":");
+    text(&mut body, &version.name);
+    body.extend_from_slice(b",\"version\":");
+    text(&mut body, &version.version);
+    body.extend_from_slice(b",\"outputs\":{");
+    for (index, (name, tensor)) in outputs.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        text(&mut body, name);
+        body.push(b':');
+        json::write(&mut body, tensor);
+    }
+    body.push(b'}');
+    predictions(&mut body, version, outputs);
+    body.extend_from_slice(b"}\n");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The best label of each row, of the first output that has labels.
+fn predictions(body: &mut Vec<u8>, version: &Version, outputs: &Outputs) {
+    let labelled = version.labels.iter().position(Option::is_some);
+    let Some((index, labels)) = labelled.and_then(|index| Some((index, version.labels[index].as_ref()?))) else {
+        return;
+    };
+    let Some((_, tensor)) = outputs.get(index) else { return };
+    body.extend_from_slice(b",\"predictions\":[");
+    let row = tensor.row_shape().iter().product::<usize>().max(1);
+    for (number, scores) in tensor.to_f64().chunks_exact(row).enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        let scores = score(scores, version.spec.outputs[index].scores);
+        let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        let (best, score) = best.unwrap_or((0, f64::NAN));
+        body.extend_from_slice(b"{\"label\":");
+        text(body, labels.get(best).map_or("", String::as_str));
+        body.extend_from_slice(b",\"score\":");
+        // Six digits: more would be noise. NaN becomes null.
+        let rounded = (score * 1e6).round() / 1e6;
+        let _ = serde_json::to_writer(&mut *body, &rounded);
+        body.push(b'}');
+    }
+    body.push(b']');
+}
+
+/// One row's numbers as scores.
+fn score(row: &[f64], scores: Scores) -> Vec<f64> {
+    match scores {
+        Scores::None => row.to_vec(),
+        Scores::Sigmoid => row.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
+        Scores::Softmax => {
+            let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let powers: Vec<f64> = row.iter().map(|x| (x - highest).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            powers.into_iter().map(|power| power / sum).collect()
+        }
+    }
+}
+
+fn text(body: &mut Vec<u8>, text: &str) {
+    // A text always serialises.
+    let _ = serde_json::to_writer(body, text);
+}

@@ -1,0 +1,200 @@
+//! Bodies to tensors: JSON, `.npy` or raw bytes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, header};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+
+use crate::http::error::{Error, Kind, shown};
+use crate::model::Version;
+use crate::model::named::Named;
+use crate::model::spec::{Port, Spec};
+use crate::tensor::json::Nested;
+use crate::tensor::{Tensor, npy};
+
+/// A body above this is parsed away from the threads that answer probes: parsing takes a few milliseconds a MiB.
+const PARSED_INLINE: usize = 256 << 10;
+
+/// What the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Npy,
+    Raw,
+}
+
+impl Format {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
+        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
+        let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        match essence.to_ascii_lowercase().as_str() {
+            // `curl -d` says the second, whatever it sends.
+            "application/json" | "application/x-www-form-urlencoded" => Ok(Self::Json),
+            "application/x-npy" => Ok(Self::Npy),
+            "application/octet-stream" => Ok(Self::Raw),
+            _ => {
+                let got = shown(&String::from_utf8_lossy(value.as_bytes()));
+                let message = format!(
+                    "Content-Type is {got:?}, expected application/json, application/x-npy or application/octet-stream"
+                );
+                Err(Error::new(Kind::UnsupportedMediaType, message))
+            }
+        }
+    }
+}
+
+/// The body's tensors, one per input of the model, and their number of rows.
+pub(super) async fn tensors(
+    version: &Arc<Version>,
+    format: Format,
+    body: Bytes,
+) -> Result<(Vec<Tensor>, usize), Error> {
+    if body.len() <= PARSED_INLINE {
+        return parse_now(&version.spec, format, &body);
+    }
+    let version = version.clone();
+    tokio::task::spawn_blocking(move || parse_now(&version.spec, format, &body))
+        .await
+        .unwrap_or_else(|_| Err(Error::new(Kind::ModelFailed, "the server failed to parse the body")))
+}
+
+fn parse_now(spec: &Spec, format: Format, body: &[u8]) -> Result<(Vec<Tensor>, usize), Error> {
+    let only = || match spec.inputs.as_slice() {
+        [port] => Ok(port),
+        ports => {
+            let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+            let message = format!("this body carries one tensor, the model takes {}", names.join(", "));
+            Err(Error::bad_input(message).hint("send JSON: {\"inputs\": {\"name\": […], …}}"))
+        }
+    };
+    let mut inputs = match format {
+        Format::Json => parse_json(spec, body)?,
+        Format::Npy => {
+            only()?;
+            vec![npy::read(body).map_err(|error| Error::bad_input(error.to_string()))?]
+        }
+        Format::Raw => vec![parse_raw(only()?, body)?],
+    };
+    let mut rows = None;
+    for (tensor, port) in inputs.iter_mut().zip(&spec.inputs) {
+        let counted = port.rows(tensor).map_err(Error::bad_input)?;
+        let first = *rows.get_or_insert(counted);
+        if first != counted {
+            return Err(Error::bad_input(format!(
+                "{}: {counted} rows, expected {first} as in {}",
+                port.name, spec.inputs[0].name
+            )));
+        }
+    }
+    Ok((inputs, rows.unwrap_or(0)))
+}
+
+/// Row-major little-endian elements of whole rows.
+fn parse_raw(port: &Port, body: &[u8]) -> Result<Tensor, Error> {
+    let row = port.row_elements().ok_or_else(|| {
+        Error::bad_input(format!("{}: shape {} leaves the row's size open", port.name, port.shape_text()))
+            .hint("send JSON or .npy, which carry a shape")
+    })?;
+    let bytes = row * port.dtype.size();
+    if body.is_empty() || !body.len().is_multiple_of(bytes) {
+        return Err(Error::bad_input(format!(
+            "{}: {} bytes, expected a multiple of {bytes}, a row of {} as {}",
+            port.name,
+            body.len(),
+            port.shape_text(),
+            port.dtype
+        )));
+    }
+    let mut shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
+    shape[0] = body.len() / bytes;
+    Ok(Tensor { dtype: port.dtype, shape, bytes: body.to_vec() })
+}
+
+fn parse_json(spec: &Spec, body: &[u8]) -> Result<Vec<Tensor>, Error> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    // A number takes two bytes or more of the body.
+    let whole = Whole { ports: &spec.inputs, capacity: body.len() / 2 };
+    whole
+        .deserialize(&mut json)
+        .and_then(|tensors| json.end().map(|()| tensors))
+        .map_err(|error| Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"))
+}
+
+/// `{"inputs": …}`, and nothing else.
+struct Whole<'a> {
+    ports: &'a [Port],
+    capacity: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Whole<'_> {
+    type Value = Vec<Tensor>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Whole<'_> {
+    type Value = Vec<Tensor>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the field inputs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        use serde::de::Error as _;
+        let mut inputs = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key != "inputs" {
+                return Err(A::Error::custom(format_args!("unknown field {:?}, expected \"inputs\"", shown(&key))));
+            }
+            if inputs.is_some() {
+                return Err(A::Error::custom("the field inputs is given twice"));
+            }
+            inputs = Some(map.next_value_seed(Inputs { ports: self.ports, capacity: self.capacity })?);
+        }
+        inputs.ok_or_else(|| A::Error::custom("the field inputs is missing"))
+    }
+}
+
+/// One nested array where the model has one input; an object of them by name in any case.
+struct Inputs<'a> {
+    ports: &'a [Port],
+    capacity: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Inputs<'_> {
+    type Value = Vec<Tensor>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Inputs<'_> {
+    type Value = Vec<Tensor>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
+        write!(f, "inputs: nested arrays, or an object with {}", names.join(", "))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, sequence: A) -> Result<Self::Value, A::Error> {
+        let [port] = self.ports else {
+            let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
+            return Err(serde::de::Error::custom(format_args!(
+                "inputs: an array, expected an object with {}",
+                names.join(", ")
+            )));
+        };
+        let seed = Nested { field: "inputs", dtype: port.dtype, capacity: self.capacity };
+        Ok(vec![seed.deserialize(serde::de::value::SeqAccessDeserializer::new(sequence))?])
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let ports: Vec<&Port> = self.ports.iter().collect();
+        Named { ports: &ports }.visit_map(map)
+    }
+}
