@@ -51,6 +51,7 @@ impl Exit {
         let mut parts: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
         parts.push("`torchpod serve --help` lists the flags");
         Self::configuration(parts.join("; ").trim_start_matches("error: "))
+            .with_termination_log(asked_termination_log())
     }
 
     /// A model, or the engine that it needs, could not be loaded.
@@ -76,6 +77,16 @@ impl Exit {
         }
         signal_hook::low_level::exit(self.code.into())
     }
+}
+
+/// The `--termination-log` of a command line that clap refuses as a whole.
+fn asked_termination_log() -> PathBuf {
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let after = arguments.iter().skip_while(|argument| *argument != "--termination-log").nth(1).cloned();
+    let joined =
+        || arguments.iter().find_map(|argument| argument.strip_prefix("--termination-log=").map(str::to_owned));
+    let variable = || std::env::var("TORCHPOD_TERMINATION_LOG").ok();
+    after.or_else(joined).or_else(variable).map_or_else(|| Exit::TERMINATION_LOG.into(), PathBuf::from)
 }
 
 /// The kubelet makes the file; a server that runs elsewhere must not.

@@ -34,6 +34,9 @@ pub enum Kind {
     Deadline,
 }
 
+/// The longest message, in characters: it may quote the client, but not send it back whole.
+const LONGEST_MESSAGE: usize = 400;
+
 /// The table: kind, status, code.
 const TABLE: [(Kind, StatusCode, &str); 11] = [
     (Kind::BadInput, StatusCode::BAD_REQUEST, "bad_input"),
@@ -51,7 +54,8 @@ const TABLE: [(Kind, StatusCode, &str); 11] = [
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        // serde's messages quote what they could not read, whole.
+        Self { kind, message: cut(message.into(), LONGEST_MESSAGE), hint: None }
     }
 
     pub fn bad_input(message: impl Into<String>) -> Self {
@@ -133,10 +137,16 @@ pub fn panicked(_panic: Box<dyn Any + Send>) -> Response<Body> {
 /// A client's own text, cut to a length that is fit to be sent back.
 pub fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
-    if text.chars().count() <= LONGEST {
-        return text.to_owned();
+    cut(text.to_owned(), LONGEST)
+}
+
+/// `text`, or its first `longest` characters.
+fn cut(mut text: String, longest: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(longest) {
+        text.truncate(end);
+        text.push('…');
     }
-    text.chars().take(LONGEST).chain(['…']).collect()
+    text
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ impl<'de> Visitor<'de> for Named<'_> {
         let mut tensors: Vec<Option<Tensor>> = vec![None; self.ports.len()];
         while let Some(key) = map.next_key::<String>()? {
             let Some(index) = self.ports.iter().position(|port| port.name == key) else {
-                return Err(A::Error::custom(format_args!("unknown name {key:?}, expected {}", names())));
+                let shown: String = key.chars().take(80).collect();
+                return Err(A::Error::custom(format_args!("unknown name {shown:?}, expected {}", names())));
             };
             if tensors[index].is_some() {
                 return Err(A::Error::custom(format_args!("{key:?} is given twice")));

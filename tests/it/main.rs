@@ -1,3 +1,11 @@
 //! The one integration binary: real processes, real sockets, real signals.
 
+mod client;
 mod support;
+
+mod digits;
+mod fuzz;
+mod probes;
+mod shutdown;
+mod start_errors;
+mod tidy;

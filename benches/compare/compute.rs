@@ -1,0 +1,88 @@
+//! The least that a forward costs: one thread that calls the model through torchpod's own engine, and nothing around it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use torchpod::engine::{Device, Instance, Layout, loader};
+use torchpod::model::repository;
+use torchpod::tensor::DType;
+
+use crate::HERE;
+use crate::process::{self, Memory};
+
+pub(crate) const ROLE: &str = "compute";
+
+const BATCHES: [usize; 3] = [1, 8, 32];
+const SECONDS: f64 = 1.0;
+/// Forwards before the clock starts: libtorch profiles the first two of each shape.
+const WARM_UP: usize = 50;
+
+/// What one child measured.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Loop {
+    /// The tensor library and its version.
+    pub(crate) library: String,
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) memory: Memory,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Batch {
+    pub(crate) rows: usize,
+    pub(crate) rows_per_second: f64,
+    /// Of one forward, its input's copy in and its output's copy out.
+    pub(crate) p50_micros: f64,
+    pub(crate) cpu_micros_per_row: f64,
+}
+
+pub(crate) fn run() -> Result<Loop> {
+    let output = Command::new(std::env::current_exe()?).arg(ROLE).stderr(std::process::Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the libtorch loop failed");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+pub(crate) fn child() -> Result<()> {
+    let engine_dir = process::executable().parent().map(Path::to_owned);
+    let engine = loader::open(&loader::Options { engine_dir, ..loader::Options::default() })?;
+    let found = repository::find(&Path::new(HERE).join("models"), &[])?;
+    let digits = found.iter().find(|found| found.name == "digits").context("models/digits is missing")?;
+    let model = engine.load(&digits.file, Device::Cpu, &mut |_, _| {})?;
+    let mut instance = model.instance(1)?;
+    let batches = BATCHES.iter().map(|rows| measure(instance.as_mut(), *rows)).collect::<Result<_>>()?;
+    let memory = process::memory(std::process::id())?;
+    let done = Loop { library: engine.about().library.clone(), batches, memory };
+    println!("{}", serde_json::to_string(&done)?);
+    Ok(())
+}
+
+fn measure(instance: &mut dyn Instance, rows: usize) -> Result<Batch> {
+    let layout = Layout { dtype: DType::Fp32, shape: vec![rows, 8, 8] };
+    let input = vec![0; layout.bytes()];
+    let mut forward = || -> Result<Duration> {
+        let started = Instant::now();
+        let mut slot = instance.slot(std::slice::from_ref(&layout))?;
+        slot.input(0).copy_from_slice(&input);
+        std::hint::black_box(slot.run()?);
+        Ok(started.elapsed())
+    };
+    for _ in 0..WARM_UP {
+        forward()?;
+    }
+    let (mut took, mut total) = (Vec::new(), 0.0);
+    let (started, cpu) = (Instant::now(), process::cpu(std::process::id())?);
+    while started.elapsed().as_secs_f64() < SECONDS {
+        took.push(forward()?.as_secs_f64() * 1e6);
+        total += f64::from(u32::try_from(rows)?);
+    }
+    let wall = started.elapsed().as_secs_f64();
+    let cpu = process::cpu(std::process::id())? - cpu;
+    Ok(Batch {
+        rows,
+        rows_per_second: total / wall,
+        p50_micros: crate::table::median(took),
+        cpu_micros_per_row: cpu / total,
+    })
+}

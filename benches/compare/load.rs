@@ -1,0 +1,76 @@
+//! wrk against one server, and what the server spent on it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::process::Running;
+
+/// Posts the file that its first argument names, and says in one line what came of it.
+const SCRIPT: &str = r#"
+init = function(args)
+  local file = assert(io.open(args[1], "rb"))
+  wrk.method, wrk.body = "POST", file:read("*a")
+  wrk.headers["Content-Type"] = "application/json"
+  file:close()
+end
+done = function(summary, latency)
+  local errors = summary.errors
+  local failed = errors.status + errors.connect + errors.read + errors.write + errors.timeout
+  io.write(string.format("sample %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), failed))
+end
+"#;
+
+/// One server under one load for a few seconds.
+pub(crate) struct Sample {
+    pub(crate) requests_per_second: f64,
+    pub(crate) p50_micros: f64,
+    pub(crate) p99_micros: f64,
+    pub(crate) cpu_micros: f64,
+    /// Answers of 400 and above, and connections that broke.
+    pub(crate) failed: f64,
+}
+
+pub(crate) struct Driver {
+    script: PathBuf,
+}
+
+impl Driver {
+    pub(crate) fn new(scratch: &Path) -> Result<Self> {
+        let script = scratch.join("wrk.lua");
+        std::fs::write(&script, SCRIPT)?;
+        Ok(Self { script })
+    }
+
+    pub(crate) fn drive(
+        &self,
+        server: &Running,
+        path: &str,
+        body: &Path,
+        connections: u32,
+        seconds: u32,
+    ) -> Result<Sample> {
+        let mut wrk = Command::new("wrk");
+        wrk.args(["--threads=1", "--latency"]);
+        wrk.arg(format!("--connections={connections}")).arg(format!("--duration={seconds}s"));
+        wrk.arg("--script").arg(&self.script).arg(format!("http://{}{path}", server.address)).arg("--").arg(body);
+        let before = server.cpu()?;
+        let output = wrk.output().context("wrk cannot be started; `make bench` installs it")?;
+        let cpu = server.cpu()? - before;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "wrk failed: {text}{}", String::from_utf8_lossy(&output.stderr));
+        let line = text.lines().find_map(|line| line.strip_prefix("sample ")).context("wrk gave no sample")?;
+        let numbers: Vec<f64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+        let [requests, micros, p50, p99, failed] = numbers[..] else { anyhow::bail!("wrk said {line:?}") };
+        ensure!(requests > 0.0, "{} answered nothing on {connections} connection(s)", server.address);
+        Ok(Sample {
+            requests_per_second: requests / micros * 1e6,
+            p50_micros: p50,
+            p99_micros: p99,
+            cpu_micros: cpu / requests,
+            failed,
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! Child processes, and what /proc tells of them.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::{HERE, request};
+
+/// The release binary, with the engine beside it.
+pub(crate) fn executable() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_torchpod"))
+}
+
+/// A server on loopback. Dropped, it is killed.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// Just before the process was made.
+    pub(crate) started: Instant,
+}
+
+impl Running {
+    /// torchpod over the shipped models; its log goes to `scratch`. It has only just been started.
+    pub(crate) fn torchpod(scratch: &Path) -> Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let log = File::create(scratch.join("torchpod.log"))?;
+        let mut command = Command::new(executable());
+        command.args(["serve", "models", "--device", "cpu", "--drain-delay", "0s", "--listen", &address.to_string()]);
+        command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
+            command.env_remove(name);
+        }
+        let started = Instant::now();
+        let child = command.spawn().context("the torchpod binary cannot be started")?;
+        Ok(Self { child, address, started })
+    }
+
+    /// This benchmark in the role that `args` name; it says its address on its first line.
+    pub(crate) fn child(args: &[&OsStr]) -> Result<Self> {
+        let started = Instant::now();
+        let mut child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut line)?;
+        let address = line.trim().parse().with_context(|| format!("expected an address, got {line:?}"))?;
+        Ok(Self { child, address, started })
+    }
+
+    pub(crate) fn wait_until_ready(&self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_mins(1);
+        while !request::get(self.address, "/ready").is_ok_and(|answer| answer.status == 200) {
+            ensure!(self.started.elapsed() < PATIENCE, "torchpod was not ready within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// SIGTERM to the end of the process.
+    pub(crate) fn terminate(mut self) -> Result<Duration> {
+        let started = Instant::now();
+        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status()?;
+        ensure!(sent.success(), "SIGTERM could not be sent");
+        let status = self.child.wait()?;
+        ensure!(status.success(), "torchpod ended with {status} after SIGTERM");
+        Ok(started.elapsed())
+    }
+
+    pub(crate) fn cpu(&self) -> Result<f64> {
+        cpu(self.child.id())
+    }
+
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        memory(self.child.id())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// User and system time of all threads so far, in microseconds, in steps of 10 ms.
+pub(crate) fn cpu(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in parentheses; utime and stime are the 14th and 15th, in ticks of 10 ms.
+    let (_, after_name) = stat.rsplit_once(')').context("stat has no name")?;
+    let ticks: Vec<f64> = after_name.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() * 10_000.0)
+}
+
+/// Resident memory in KiB: all of it, what is the process's own, and what are pages of files.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    pub(crate) resident: u32,
+    pub(crate) anonymous: u32,
+    pub(crate) file: u32,
+}
+
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> Result<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let Some(kib) = line.and_then(|line| line.split_whitespace().next()) else { bail!("no {name} of {pid}") };
+        Ok(kib.parse()?)
+    };
+    Ok(Memory { resident: field("VmRSS")?, anonymous: field("RssAnon")?, file: field("RssFile")? })
+}

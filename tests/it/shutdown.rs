@@ -1,0 +1,313 @@
+//! From a signal to the end: who is still answered, who is told to leave, and how long it may take.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::client::{self, Connection, JSON, SAMPLE};
+use crate::probes::in_flight;
+use crate::support::{Ended, ROOT, Random, Server, Turn, poll};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// The fields of the drain report.
+fn report(ended: &Ended) -> serde_json::Value {
+    ended.log.wait_for("drain report", |line| line["message"] == "drain report")
+}
+
+/// What a client of the drain has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    answered: u64,
+    told_to_leave: u64,
+    /// What broke, and when.
+    lost: Vec<String>,
+}
+
+/// The longest that a client keeps a connection waiting; the server closes none that was silent for less than 500 ms.
+const LONGEST_PAUSE: u64 = 350;
+
+/// Asks and asks again on a connection that it keeps until it is told to leave, until nobody listens. Where there is
+/// a `pause`, it waits as a slow client would before each request, the first of a connection too.
+fn keep_asking(server: &Server<'_>, signalled: &AtomicBool, mut pause: Option<Random>) -> Seen {
+    let mut seen = Seen::default();
+    let request = client::predict_request(JSON, SAMPLE);
+    loop {
+        let mut connection = match Connection::open(server.address) {
+            Ok(connection) => connection,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return seen,
+            Err(error) => {
+                seen.lost.push(format!("connecting: {error}"));
+                return seen;
+            }
+        };
+        for nth in 0.. {
+            if let Some(random) = &mut pause {
+                thread::sleep(Duration::from_millis(random.next() % LONGEST_PAUSE));
+            }
+            let draining = signalled.load(Ordering::Relaxed);
+            match connection.ask(&request) {
+                Ok(answer) if answer.status == 200 => {
+                    seen.answered += 1;
+                    if answer.says_close() {
+                        seen.told_to_leave += 1;
+                        break;
+                    }
+                }
+                Ok(answer) => seen.lost.push(format!("request {nth}, draining {draining}: {}", answer.text())),
+                Err(error) => {
+                    // Unanswered is lost, on a connection that was used before as on a new one.
+                    seen.lost.push(format!("request {nth} of a connection, draining {draining}: {error}"));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// One server under load from eight clients, half of them slow, told to end after `delay`.
+fn drain_under_load(turn: &Turn, delay: Duration) -> (Vec<Seen>, Ended) {
+    let server = turn.serve(&["--drain-delay", "300ms"]);
+    let signalled = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        let (server, signalled) = (&server, &signalled);
+        let pauses = (0..8).map(|client| (client % 2 == 0).then_some(Random(client)));
+        let clients: Vec<_> = pauses.map(|pause| scope.spawn(move || keep_asking(server, signalled, pause))).collect();
+        // The one wait that is no handshake: the instant is the point.
+        thread::sleep(delay);
+        signalled.store(true, Ordering::Relaxed);
+        server.signal(Signal::TERM);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    (seen, server.end_within(SOON))
+}
+
+#[test]
+fn a_drain_under_load_loses_no_request() {
+    const SEED: u64 = 20;
+    let turn = Turn::shared();
+    let mut random = Random(SEED);
+    let delays: Vec<_> = (0..20).map(|_| Duration::from_micros(random.next() % 400_000)).collect();
+    println!("seed {SEED}: SIGTERM after {delays:?}");
+    let round = |delay: &Duration| {
+        let (seen, ended) = drain_under_load(&turn, *delay);
+        for client in &seen {
+            assert!(client.lost.is_empty(), "SIGTERM after {delay:?}: {client:?}\n{}", ended.log.text());
+            assert!(client.answered > 0 && client.told_to_leave > 0, "SIGTERM after {delay:?}: {client:?}");
+        }
+        let report = report(&ended);
+        assert_eq!(ended.code, Some(0), "{}", ended.log.text());
+        assert_eq!((&report["aborted"], &report["refused"], &report["left"]), (&json!(0), &json!(0), &json!(0)));
+        assert!(report["completed"].as_u64().unwrap() > 0, "{report}");
+    };
+    // A round is mostly waiting: four at a time.
+    thread::scope(|scope| {
+        for share in delays.chunks(5) {
+            scope.spawn(move || share.iter().for_each(round));
+        }
+    });
+}
+
+/// Connects, asks and connects again, until it cannot connect any more; says why not. Nothing may break before.
+fn keep_connecting(address: SocketAddr, answered: &AtomicU64) -> ErrorKind {
+    loop {
+        // Less than the second after which a kernel tries an unanswered handshake again.
+        let mut connection = match TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+            Ok(stream) => Connection::over(stream),
+            Err(error) => return error.kind(),
+        };
+        connection.ask(&client::get_request("/health")).expect("whoever gets in is answered");
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn newcomers_of_the_last_instant_are_not_let_in_and_then_reset() {
+    let turn = Turn::shared();
+    for round in 0..5 {
+        let server = turn.serve(&["--drain-delay", "0s"]);
+        let answered = AtomicU64::new(0);
+        let ends = thread::scope(|scope| {
+            let clients = (0..16).map(|_| scope.spawn(|| keep_connecting(server.address, &answered)));
+            let clients: Vec<_> = clients.collect();
+            poll("the clients are under way", || answered.load(Ordering::Relaxed) > 100);
+            server.signal(Signal::TERM);
+            clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(server.end_within(SOON).code, Some(0));
+        // Seldom does a reset hit a client in the test above. This one sees what prevents it: for a moment before the
+        // port is closed, handshakes get no answer at all. One client may have slept through that moment.
+        println!("round {round}: {ends:?}");
+        assert!(ends.contains(&ErrorKind::TimedOut), "round {round}: {ends:?}");
+    }
+}
+
+#[test]
+fn a_draining_server_is_not_ready_and_serves_newcomers_and_sends_everyone_off() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "30s"]);
+    let mut kept = Connection::open(server.address).unwrap();
+    assert!(!kept.ask(&client::get_request("/health")).unwrap().says_close());
+    server.signal(Signal::TERM);
+    server.wait_until("draining");
+    assert!(kept.ask(&client::get_request("/health")).unwrap().says_close());
+    for (path, status, word) in [("/startup", 200, "ready"), ("/health", 200, "healthy"), ("/ready", 503, "not_ready")]
+    {
+        let answer = client::get(server.address, path);
+        let body = answer.json();
+        assert_eq!((answer.status, &body["status"], &body["phase"]), (status, &json!(word), &json!("draining")));
+        assert!(answer.says_close());
+    }
+    let answer = client::predict(server.address, JSON, SAMPLE);
+    assert_eq!((answer.status, answer.label(), answer.says_close()), (200, json!("7"), true));
+}
+
+#[test]
+fn a_server_that_was_asked_to_stays_ready_while_draining() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "30s", "--ready-while-draining"]);
+    server.signal(Signal::TERM);
+    server.wait_until("draining");
+    assert_eq!(client::get(server.address, "/ready").status, 200);
+}
+
+/// digits with so much warm-up that a signal is sure to meet it.
+fn slow_to_warm(scratch: &TempDir) -> String {
+    let digits = scratch.path().join("digits");
+    fs::create_dir_all(digits.join("1")).unwrap();
+    let shipped = |file: &str| format!("{ROOT}/models/digits/{file}");
+    for file in ["1/model.pt", "labels.txt", "golden.json"] {
+        fs::copy(shipped(file), digits.join(file)).unwrap();
+    }
+    let toml = fs::read_to_string(shipped("model.toml")).unwrap();
+    let sizes = format!("sizes = [{}]", "32, ".repeat(20_000));
+    fs::write(digits.join("model.toml"), toml.replace("sizes = [1, 8, 32]", &sizes)).unwrap();
+    scratch.path().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn either_signal_ends_the_server_cleanly_in_every_phase() {
+    let (turn, scratch) = (Turn::shared(), TempDir::new().unwrap());
+    let slow_to_warm = slow_to_warm(&scratch);
+    let slow_to_load = ["models", "--chaos", "load-delay=30s"];
+    for signal in [Signal::TERM, Signal::INT] {
+        for (phase, arguments) in [
+            ("starting", &slow_to_load[..]), // Or it has just left: then this is loading's first moment.
+            ("loading", &slow_to_load),
+            ("reading", &slow_to_load),
+            ("warming", &[slow_to_warm.as_str()]),
+            ("serving", &["models", "--drain-delay", "0s"]),
+        ] {
+            let server = turn.start(arguments);
+            match phase {
+                "starting" => {}
+                "reading" => {
+                    poll("reading", || client::get(server.address, "/startup").text().contains("reading digits@1"));
+                }
+                _ => server.wait_until(phase),
+            }
+            server.signal(signal);
+            let ended = server.end_within(Duration::from_secs(2));
+            assert_eq!(ended.code, Some(0), "{signal:?} while {phase}: {}", ended.log.text());
+            let name = if signal == Signal::TERM { "SIGTERM" } else { "SIGINT" };
+            ended.log.wait_for(name, |line| line["to"] == "draining" && line["reason"] == name);
+            ended.log.wait_for("stopped", |line| line["from"] == "draining" && line["to"] == "stopped");
+        }
+    }
+}
+
+/// Sends one good request that the server will be busy with, on a connection that is handed back.
+fn begin_request(server: &Server<'_>) -> Connection {
+    let mut connection = Connection::open(server.address).unwrap();
+    connection.send(&client::predict_request(JSON, SAMPLE)).unwrap();
+    poll("one request in flight", || in_flight(server) == 1);
+    connection
+}
+
+#[test]
+fn a_request_in_flight_at_the_signal_is_answered() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--chaos", "batch-delay=1s", "--drain-delay", "0s"]);
+    let mut busy = begin_request(&server);
+    server.signal(Signal::TERM);
+    server.wait_until("draining");
+    let answer = busy.answer().unwrap();
+    assert_eq!((answer.status, answer.label(), answer.says_close()), (200, json!("7"), true));
+    let ended = server.end_within(SOON);
+    assert_eq!((ended.code, &report(&ended)["completed"]), (Some(0), &json!(1)));
+}
+
+#[test]
+fn a_drain_that_misses_its_deadline_says_what_it_broke_off() {
+    let (turn, scratch) = (Turn::shared(), TempDir::new().unwrap());
+    let termination_log = scratch.path().join("termination-log");
+    fs::write(&termination_log, "").unwrap();
+    let server = turn.serve(&[
+        "--chaos=batch-delay=30s",
+        "--drain-delay=0s",
+        "--drain-timeout=300ms",
+        &format!("--termination-log={}", termination_log.display()),
+    ]);
+    let mut busy = begin_request(&server);
+    server.signal(Signal::TERM);
+    let ended = server.end_within(Duration::from_secs(2));
+    assert!(busy.answer().is_err());
+    assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(1), &json!(1)));
+    let reason = fs::read_to_string(&termination_log).unwrap();
+    assert!(reason.starts_with("torchpod: the drain missed its deadline") && reason.contains("aborted 1"), "{reason}");
+    assert!(reason.contains("--drain-timeout"), "{reason}");
+    assert_eq!(ended.log.text().lines().last(), Some(reason.trim_end()));
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_at_once() {
+    let turn = Turn::shared();
+    for (busy, code) in [(false, 0), (true, 1)] {
+        let server = turn.serve(&["--chaos", "batch-delay=30s", "--drain-delay", "30s"]);
+        let _busy = busy.then(|| begin_request(&server));
+        server.signal(Signal::TERM);
+        server.wait_until("draining");
+        server.signal(Signal::INT);
+        let ended = server.end_within(Duration::from_secs(1));
+        assert_eq!(ended.code, Some(code), "{}", ended.log.text());
+        ended.log.wait_for("second signal", |line| line["message"].to_string().contains("second signal"));
+    }
+}
+
+#[test]
+fn idle_connections_do_not_hold_the_drain() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "300ms"]);
+    let mut idle: Vec<_> = (0..4).map(|_| Connection::open(server.address).unwrap()).collect();
+    for connection in &mut idle {
+        assert!(!connection.ask(&client::predict_request(JSON, SAMPLE)).unwrap().says_close());
+    }
+    server.signal(Signal::TERM);
+    let ended = server.end_within(Duration::from_millis(300 + 1500));
+    assert_eq!(ended.code, Some(0), "{}", ended.log.text());
+    for connection in &mut idle {
+        // Closed, not reset: its client may read to the end.
+        assert_eq!(connection.answer().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+}
+
+#[test]
+fn a_client_that_never_finishes_its_head_cannot_hold_the_end() {
+    let turn = Turn::shared();
+    for said in ["", "POST /predict HTTP/1.1\r\nHost: torchpod\r\n"] {
+        let server = turn.serve(&["--drain-delay", "300ms", "--drain-timeout", "1s"]);
+        let mut slow = Connection::open(server.address).unwrap();
+        slow.send(said.as_bytes()).unwrap();
+        server.signal(Signal::TERM);
+        let ended = server.end_within(Duration::from_millis(300 + 1000 + 1000));
+        // It was never accepted as a request, so none was broken off.
+        assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(0), &json!(0)), "after {said:?}");
+    }
+}
