@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer, JSON, SAMPLE};
-use crate::support::{Server, Turn, poll};
+use crate::support::{Patience, Server, Turn, poll};
 
 /// A probe's time to connect, ask and hear.
 const SOON: Duration = Duration::from_millis(100);
@@ -35,7 +35,9 @@ fn probes_tell_a_slow_start_from_its_first_moment_to_its_end() {
     let started = Instant::now();
     let server = turn.start(&["--chaos", "load-delay=5s"]);
     let mut progress = Vec::new();
+    let patience = Patience::new("the server is ready");
     loop {
+        patience.check();
         // Readiness is asked last: where it says no, the others were asked before the change.
         let answers = PROBES.map(|(path, ..)| client::get(server.address, path));
         if answers[2].status == 200 {
@@ -98,7 +100,9 @@ fn a_verbose_probe_names_the_models_and_what_led_to_the_phase() {
 /// The slowest of the probes that are asked, one after the other and each on its own connection, until `done`.
 fn slowest(server: &Server<'_>, path: &str, mut done: impl FnMut(&Answer) -> bool) -> Duration {
     let mut slowest = Duration::ZERO;
+    let patience = Patience::new("the probes are done");
     loop {
+        patience.check();
         let asked = Instant::now();
         let answer = client::get(server.address, path);
         slowest = slowest.max(asked.elapsed());
@@ -111,17 +115,20 @@ fn slowest(server: &Server<'_>, path: &str, mut done: impl FnMut(&Answer) -> boo
 #[test]
 fn opening_the_engine_stalls_no_probe() {
     let turn = Turn::alone();
-    for start in 0..5 {
+    let mut slow = Vec::new();
+    for start in 0..8 {
         let server = turn.start(&[]);
+        // A thread's first work is what a held loader lock stalls: it comes while the engine is being opened.
+        server.wait_until("loading");
         let slowest = slowest(&server, "/ready", |answer| answer.status == 200);
         let opened = server.log.wait_for("engine opened", |line| line["message"] == "engine opened");
         println!("start {start}: slowest probe {slowest:?}, engine opened in {} s", opened["seconds"]);
-        assert!(
-            slowest < SOON,
-            "start {start}: a probe took {slowest:?}; the engine opened in {} s",
-            opened["seconds"]
-        );
+        if slowest > SOON {
+            slow.push(slowest);
+        }
     }
+    // A busy machine may stall one by itself; the lock would stall most of them, each for as long as the opening takes.
+    assert!(slow.len() <= 1, "{} of 8 starts had a slow probe: {slow:?}", slow.len());
 }
 
 #[test]

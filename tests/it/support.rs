@@ -220,10 +220,26 @@ impl Log {
 
 /// Asks again until the answer is yes.
 pub(crate) fn poll(what: &str, mut ask: impl FnMut() -> bool) {
-    let started = Instant::now();
+    let patience = Patience::new(what);
     while !ask() {
-        assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        patience.check();
         thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Ends a test whose loop would never end.
+pub(crate) struct Patience<'a> {
+    what: &'a str,
+    started: Instant,
+}
+
+impl<'a> Patience<'a> {
+    pub(crate) fn new(what: &'a str) -> Self {
+        Self { what, started: Instant::now() }
+    }
+
+    pub(crate) fn check(&self) {
+        assert!(self.started.elapsed() < PATIENCE, "{}: not within {PATIENCE:?}", self.what);
     }
 }
 
