@@ -28,6 +28,7 @@ where
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .log_internal_errors(false) // To a stderr that refuses a line there is nothing to report, and trying panics.
         .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal());
     match format {

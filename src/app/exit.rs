@@ -1,6 +1,7 @@
 //! How the process ends: a code that scripts can rely on, and the reason where people look for it.
 
 use std::fmt::Display;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
@@ -72,7 +73,8 @@ impl Exit {
     pub fn end(self) -> ! {
         if self.code != 0 {
             let line = format!("torchpod: {}\n", self.reason);
-            eprint!("{line}");
+            // A closed stderr must not keep the reason from the kubelet.
+            let _ = std::io::stderr().write_all(line.as_bytes());
             leave_reason(&self.termination_log, &line);
         }
         signal_hook::low_level::exit(self.code.into())

@@ -3,11 +3,12 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -144,10 +145,18 @@ async fn serve_connection(stream: TcpStream, router: Router, mut leaving: watch:
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
-    let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
+    let router = TowerToHyperService::new(router);
+    let asked = activity.clone();
+    let service = service_fn(move |request| {
+        asked.note_request();
+        router.call(request)
+    });
+    let mut connection = pin!(builder.serve_connection(io, service));
     tokio::select! {
         result = connection.as_mut() => return log_end(result),
         () = told(&mut leaving) => {}
+        // hyper's own timer starts only once it knows which version of HTTP is spoken.
+        () = activity.no_request_in(HEAD_TIMEOUT) => return tracing::debug!("connection closed: it never asked"),
     }
     // hyper closes a connection that is between requests at once, with whatever its client has just sent.
     while let Some(remaining) = SILENCE.checked_sub(activity.silence()).filter(|time| !time.is_zero()) {
@@ -166,17 +175,30 @@ fn log_end(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-/// When a connection last carried a byte in either direction.
+/// When a connection last carried a byte in either direction, and whether it ever carried a request's head.
 #[derive(Clone)]
 struct Activity {
     born: Instant,
     /// Microseconds from `born`.
     last: Arc<AtomicU64>,
+    asked: Arc<AtomicBool>,
 }
 
 impl Activity {
     fn new() -> Self {
-        Self { born: Instant::now(), last: Arc::default() }
+        Self { born: Instant::now(), last: Arc::default(), asked: Arc::default() }
+    }
+
+    fn note_request(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves after `time` where no request has come by then, and never otherwise.
+    async fn no_request_in(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+        if self.asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn touch(&self) {

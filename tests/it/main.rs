@@ -3,6 +3,7 @@
 mod client;
 mod support;
 
+mod connection;
 mod digits;
 mod fuzz;
 mod probes;

@@ -169,6 +169,18 @@ fn a_termination_log_that_the_kubelet_did_not_make_is_not_made() {
 }
 
 #[test]
+fn a_stderr_that_refuses_every_line_changes_neither_the_code_nor_the_termination_log() {
+    let (_turn, scratch) = (Turn::shared(), TempDir::new().unwrap());
+    let termination_log = scratch.path().join("termination-log");
+    fs::write(&termination_log, "").unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "/nowhere", "--listen", "127.0.0.1:0", "--termination-log", text(&termination_log)]);
+    let status = command.stderr(fs::File::options().write(true).open("/dev/full").unwrap()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert!(fs::read_to_string(&termination_log).unwrap().contains("/nowhere"));
+}
+
+#[test]
 fn the_server_does_not_link_libtorch() {
     let _turn = Turn::shared();
     let output = Command::new("ldd").arg(BINARY).output().expect("ldd runs");
