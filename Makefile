@@ -21,7 +21,7 @@ test: libtorch ## every test that CI runs
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	bash -n scripts/libtorch .ci/run
+	for script in scripts/libtorch scripts/install .ci/run; do bash -n $$script || exit; done
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
 

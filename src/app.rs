@@ -14,7 +14,7 @@ pub use exit::Exit;
 
 use crate::chaos::Chaos;
 use crate::cli::EngineArgs;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engine::loader;
 use crate::health::Health;
 use crate::http::{self, Shared, connection};
@@ -24,6 +24,8 @@ use crate::telemetry::Telemetry;
 
 /// A process that never served has nobody to wait for, only probes to finish.
 const NEVER_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
+
+const DEADLINE_PASSED: &str = "the deadline passed";
 
 /// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
 pub struct Listeners {
@@ -80,6 +82,8 @@ impl App {
             tracing::warn!(?load_delay, ?batch_delay, "REHEARSAL: this server is slow on purpose");
         }
         tokio::spawn(progress::follow(bar, rx.clone()));
+        let kept_up = telemetry.clone();
+        tokio::spawn(async move { kept_up.upkeep().await });
         let loader = load::spawn(load::Plan::of(&config), lifecycle.clone(), telemetry, models);
         Ok(Self { config, lifecycle, rx, ledger, server, loader })
     }
@@ -104,9 +108,10 @@ impl App {
             }
         };
         let started = Instant::now();
-        let served = self.rx.phase().startup_complete();
         self.ledger.start_drain();
         self.lifecycle.apply(Event::Terminate, signal);
+        // Asked after the transition: the loader may have finished a moment before it.
+        let served = self.rx.phase().startup_complete();
         let (delay, timeout) = if served {
             (self.config.drain_delay, self.config.drain_timeout)
         } else {
@@ -115,15 +120,16 @@ impl App {
         // Whoever still routes to this server finds it serving until the delay is over.
         let farewell = async {
             tokio::time::sleep(delay).await;
-            // A missed deadline shows in the report.
-            let _ = tokio::time::timeout(timeout, self.server.close()).await;
+            tokio::time::timeout(timeout, self.server.close()).await
         };
-        tokio::select! {
-            () = farewell => {}
-            signal = abort => tracing::warn!(signal, "second signal: ending at once"),
-        }
+        let reason = tokio::select! {
+            closed = farewell => if closed.is_ok() { "in-flight work is done" } else { DEADLINE_PASSED },
+            signal = abort => {
+                tracing::warn!(signal, "second signal: ending at once");
+                "a second signal"
+            }
+        };
         let report = self.ledger.report(started.elapsed());
-        let reason = if report.aborted == 0 { "in-flight work is done" } else { "the deadline passed" };
         self.lifecycle.apply(Event::Drained, reason);
         tracing::info!(
             completed = report.completed,
@@ -133,15 +139,17 @@ impl App {
             seconds = report.seconds,
             "drain report"
         );
-        if report.aborted == 0 { Exit::clean() } else { Exit::drain_missed(&report) }
+        match report.aborted {
+            0 => Exit::clean(),
+            _ if reason == DEADLINE_PASSED => Exit::drain_missed(&report),
+            _ => Exit::interrupted(&report),
+        }
     }
 }
 
 /// What `--version` prints. Opens the engine, since only it knows its libtorch.
 pub fn versions(engine: &EngineArgs) -> String {
-    let options =
-        loader::Options { engine_dir: engine.engine_dir.clone(), libtorch: engine.libtorch.clone(), cuda: true };
-    let engine = match loader::open(&options) {
+    let engine = match loader::open(&config::engine_options(engine, true)) {
         Ok(engine) => {
             let about = engine.about();
             let devices = match about.cuda_devices {

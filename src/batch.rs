@@ -27,6 +27,13 @@ pub struct Job {
     pub reply: oneshot::Sender<Result<Outputs, Error>>,
 }
 
+impl Job {
+    /// Whether somebody still waits for the answer, and it can still come in time.
+    fn is_awaited(&self) -> bool {
+        !self.reply.is_closed() && self.deadline > Instant::now()
+    }
+}
+
 /// Named outputs, all of as many rows as the request had.
 pub type Outputs = Vec<(String, Tensor)>;
 

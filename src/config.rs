@@ -31,7 +31,6 @@ pub struct Config {
     pub label: Option<String>,
     pub log_format: LogFormat,
     pub log_filter: EnvFilter,
-    pub termination_log: PathBuf,
     pub chaos: Chaos,
 }
 
@@ -46,7 +45,7 @@ impl Config {
         let mut duration = |flag: &str, text: &str| {
             humantime::parse_duration(text).unwrap_or_else(|_| {
                 wrong.push(format!("{flag} {text}: expected a duration such as 5s or 200ms"));
-                Duration::ZERO
+                Duration::from_secs(1)
             })
         };
         let drain_delay = duration("--drain-delay", &args.drain_delay);
@@ -81,18 +80,17 @@ impl Config {
         if args.max_queue == 0 {
             or_wrong("--max-queue", "0: expected at least 1".to_owned());
         }
-        if request_timeout.is_zero() && wrong.is_empty() {
-            wrong.push("--request-timeout 0s: expected more than 0s".to_owned());
+        if request_timeout.is_zero() {
+            or_wrong("--request-timeout", format!("{}: expected more than 0s", args.request_timeout));
         }
         if !wrong.is_empty() {
             return Err(Error(wrong));
         }
-        let cuda = device != DeviceChoice::Cpu;
         Ok(Self {
             models: args.models,
             listen,
             device,
-            engine: loader::Options { engine_dir: engine.engine_dir.clone(), libtorch: engine.libtorch.clone(), cuda },
+            engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
             inputs,
             drain_delay,
@@ -103,10 +101,14 @@ impl Config {
             label: args.label,
             log_format: args.log_format,
             log_filter,
-            termination_log: args.termination_log,
             chaos,
         })
     }
+}
+
+/// Where to look for the engine; without `cuda`, it leaves CUDA alone.
+pub fn engine_options(engine: &EngineArgs, cuda: bool) -> loader::Options {
+    loader::Options { engine_dir: engine.engine_dir.clone(), libtorch: engine.libtorch.clone(), cuda }
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {

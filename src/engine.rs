@@ -108,7 +108,6 @@ impl std::str::FromStr for DeviceChoice {
 pub struct About {
     pub name: String,
     pub version: String,
-    pub abi: u32,
     /// The tensor library and its version, e.g. `libtorch 2.11.0`.
     pub library: String,
     pub cuda_devices: u32,

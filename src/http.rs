@@ -19,7 +19,8 @@ use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::trace::TraceLayer;
+use tower_http::trace::{DefaultOnFailure, TraceLayer};
+use tracing::Level;
 
 use crate::batch::Models;
 use crate::health::{Health, Probe};
@@ -49,7 +50,7 @@ pub type State = axum::extract::State<Arc<Shared>>;
 pub fn router(shared: Arc<Shared>) -> Router {
     let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
     let predict = post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
-    Router::new()
+    let router = Router::new()
         .route("/", get(console::index))
         .route("/startup", probe(Probe::Startup))
         .route("/health", probe(Probe::Liveness))
@@ -60,9 +61,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(layer::limit_head))
         .layer(middleware::from_fn_with_state(shared.clone(), layer::send_off))
-        .layer(TraceLayer::new_for_http()) // at debug level
         .layer(CatchPanicLayer::custom(error::panicked))
-        .with_state(shared)
+        .with_state(shared);
+    if !tracing::enabled!(target: "tower_http", Level::DEBUG) {
+        return router; // Spans that nobody sees cost some microseconds a request all the same.
+    }
+    // Failures too at debug level: a probe that says 503 is no error of the server's.
+    router.layer(TraceLayer::new_for_http().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
 }
 
 async fn metrics(state: State) -> impl IntoResponse {

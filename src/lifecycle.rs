@@ -50,17 +50,21 @@ pub fn channel() -> (Tx, Rx) {
 impl Tx {
     /// Moves the machine if the table allows it, and logs the transition. Returns whether it moved.
     pub fn apply(&self, event: Event, reason: &str) -> bool {
+        let mut transition = None;
         self.0.send_if_modified(|snapshot| {
-            let Some(next) = snapshot.phase.next(event) else {
-                tracing::debug!(phase = %snapshot.phase, ?event, "event ignored in this phase");
-                return false;
-            };
-            let seconds = snapshot.since.elapsed().as_secs_f64();
-            tracing::info!(from = %snapshot.phase, to = %next, reason, seconds, "transition");
+            let Some(next) = snapshot.phase.next(event) else { return false };
+            transition = Some((snapshot.phase, next, snapshot.age().as_secs_f64()));
             *snapshot =
                 Snapshot { phase: next, since: Instant::now(), reason: reason.into(), stage: "".into(), progress: 0.0 };
             true
-        })
+        });
+        // Not in the closure: it holds the channel's lock, which probes read under, and a log line may block.
+        if let Some((from, to, seconds)) = transition {
+            tracing::info!(%from, %to, reason, seconds, "transition");
+        } else {
+            tracing::debug!(?event, "event ignored in this phase");
+        }
+        transition.is_some()
     }
 
     /// Says what is being done now, and how much of it is done (0 to 1).
@@ -91,12 +95,6 @@ impl Rx {
     /// Cancel safe.
     pub async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
-    }
-
-    /// Waits until `condition` holds of the phase; at once where it already does. Cancel safe.
-    pub async fn wait_for(&mut self, mut condition: impl FnMut(Phase) -> bool) {
-        // An error means that the machine is gone, and with it the server: nobody is left to wait.
-        let _ = self.0.wait_for(|snapshot| condition(snapshot.phase)).await;
     }
 }
 

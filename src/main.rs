@@ -13,7 +13,10 @@ fn main() {
         Err(help) => help.exit(),
     };
     match cli.command {
-        _ if cli.version => print!("{}", app::versions(&cli.engine)),
+        _ if cli.version => {
+            print!("{}", app::versions(&cli.engine));
+            Exit::clean().end()
+        }
         Some(Command::Serve(args)) => serve(*args, &cli.engine).end(),
         None => Exit::configuration("nothing to do; `torchpod serve --help` tells what there is").end(),
     }

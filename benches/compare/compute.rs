@@ -12,11 +12,15 @@ use torchpod::tensor::DType;
 
 use crate::HERE;
 use crate::process::{self, Memory};
+use crate::table::median;
 
 pub(crate) const ROLE: &str = "compute";
 
 const BATCHES: [usize; 3] = [1, 8, 32];
-const SECONDS: f64 = 1.0;
+/// How long each of the two ways to call is measured.
+const SECONDS: f64 = 0.7;
+/// What a worker's thread sleeps between two requests of one client, about.
+pub(crate) const REST: Duration = Duration::from_micros(150);
 /// Forwards before the clock starts: libtorch profiles the first two of each shape.
 const WARM_UP: usize = 50;
 
@@ -35,6 +39,8 @@ pub(crate) struct Batch {
     pub(crate) rows_per_second: f64,
     /// Of one forward, its input's copy in and its output's copy out.
     pub(crate) p50_micros: f64,
+    /// The same after a rest, when caches have gone cold and the core may sleep.
+    pub(crate) rested_p50_micros: f64,
     pub(crate) cpu_micros_per_row: f64,
 }
 
@@ -71,18 +77,28 @@ fn measure(instance: &mut dyn Instance, rows: usize) -> Result<Batch> {
     for _ in 0..WARM_UP {
         forward()?;
     }
-    let (mut took, mut total) = (Vec::new(), 0.0);
     let (started, cpu) = (Instant::now(), process::cpu(std::process::id())?);
-    while started.elapsed().as_secs_f64() < SECONDS {
-        took.push(forward()?.as_secs_f64() * 1e6);
-        total += f64::from(u32::try_from(rows)?);
-    }
+    let took = repeat(&mut forward, Duration::ZERO)?;
     let wall = started.elapsed().as_secs_f64();
     let cpu = process::cpu(std::process::id())? - cpu;
+    let computed = f64::from(u32::try_from(rows * took.len())?);
     Ok(Batch {
         rows,
-        rows_per_second: total / wall,
-        p50_micros: crate::table::median(took),
-        cpu_micros_per_row: cpu / total,
+        rows_per_second: computed / wall,
+        p50_micros: median(took),
+        rested_p50_micros: median(repeat(&mut forward, REST)?),
+        cpu_micros_per_row: cpu / computed,
     })
+}
+
+/// What each forward took, in microseconds.
+fn repeat(forward: &mut dyn FnMut() -> Result<Duration>, rest: Duration) -> Result<Vec<f64>> {
+    let (started, mut took) = (Instant::now(), Vec::new());
+    while started.elapsed().as_secs_f64() < SECONDS {
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        }
+        took.push(forward()?.as_secs_f64() * 1e6);
+    }
+    Ok(took)
 }

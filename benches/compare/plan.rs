@@ -21,6 +21,9 @@ pub(crate) struct Cell {
     pub(crate) connections: u32,
 }
 
+/// How long a server is under one load in a round.
+pub(crate) const SECONDS: u32 = 4;
+
 const CELLS: [Cell; 4] = [
     Cell { rows: 1, connections: 1 },
     Cell { rows: 1, connections: 8 },
@@ -114,7 +117,6 @@ impl Stage {
     }
 
     fn measure(&self, pair: &mut Pair) -> Result<()> {
-        const SECONDS: u32 = 4;
         pair.bare.push(self.drive(&self.bare, &bare::path(pair.cell.rows), pair.cell, SECONDS)?);
         let before = metric::batches(self.torchpod.address)?;
         pair.torchpod.push(self.drive(&self.torchpod, "/predict", pair.cell, SECONDS)?);

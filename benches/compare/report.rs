@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::compute::{Batch, REST};
 use crate::load::Sample;
-use crate::plan::{Measured, Pair, ROUNDS};
+use crate::plan::{Measured, Pair, ROUNDS, SECONDS};
 use crate::startup::{Life, STARTS};
 use crate::table::{Table, median};
 
@@ -17,14 +18,15 @@ pub(crate) fn text(lives: &[Life], measured: &Measured) -> String {
     let _ = write!(
         text,
         "Machine: {}. Its cores are shared with the load generator, so ratios mean something and absolutes do not.\n\n\
-         ## Load\n\nMedians of {ROUNDS} rounds of 4 s each, by wrk on one thread over loopback; latencies and CPU time \
+         ## Load\n\nMedians of {ROUNDS} rounds of {SECONDS} s each, by wrk on one thread over loopback; latencies and CPU time \
          a request in µs. `bare` is an axum handler that reads the same body and has torchpod's answer at hand.\n\n{}\n\
-         ## Compute\n\nThe same model in a libtorch loop on one thread, without a server; medians of {ROUNDS} rounds \
-         of 1 s.\n\n{}\n{}\n\
+         ## Compute\n\nThe same model in a libtorch loop on one thread, without a server; medians of {ROUNDS} \
+         rounds. Rested: each forward after a sleep of {} µs, as between two requests of one client.\n\n{}\n{}\n\
          ## Start-up and end\n\nOf {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer.\n\n{}\n\
          ## Memory\n\nResident, in MiB. Pages of files, such as libtorch's code, are shared between processes.\n\n{}",
         machine(library),
         load(measured),
+        REST.as_micros(),
         compute(measured),
         added(measured),
         startup(lives),
@@ -82,18 +84,19 @@ fn ratio(pair: &Pair, column: Column) -> f64 {
 }
 
 /// The median over rounds of the batch at `index`, by `field`.
-fn forward(measured: &Measured, index: usize, field: fn(&crate::compute::Batch) -> f64) -> f64 {
+fn forward(measured: &Measured, index: usize, field: fn(&Batch) -> f64) -> f64 {
     median(measured.loops.iter().filter_map(|done| done.batches.get(index).map(field)))
 }
 
 fn compute(measured: &Measured) -> Table {
-    let mut table = Table::new(&["rows a batch", "rows/s", "p50 of a forward, µs", "CPU a row, µs"]);
+    let mut table = Table::new(&["rows a batch", "rows/s", "p50 of a forward, µs", "rested p50, µs", "CPU a row, µs"]);
     let Some(first) = measured.loops.first() else { return table };
     for (index, batch) in first.batches.iter().enumerate() {
         table.row([
             batch.rows.to_string(),
             format!("{:.0}", forward(measured, index, |batch| batch.rows_per_second)),
             format!("{:.1}", forward(measured, index, |batch| batch.p50_micros)),
+            format!("{:.1}", forward(measured, index, |batch| batch.rested_p50_micros)),
             format!("{:.1}", forward(measured, index, |batch| batch.cpu_micros_per_row)),
         ]);
     }
@@ -109,9 +112,10 @@ fn added(measured: &Measured) -> String {
     let (torchpod, bare) = (middle(&alone.torchpod, p50), middle(&alone.bare, p50));
     let compute = forward(measured, 0, |batch| batch.p50_micros);
     let added = torchpod - bare - compute;
+    let cold = forward(measured, 0, |batch| batch.rested_p50_micros) - compute;
     format!(
         "Added latency of one row on one connection, by medians: torchpod {torchpod:.0} µs − bare {bare:.0} µs − \
-         forward {compute:.0} µs = **{added:.0} µs**.\n"
+         forward {compute:.0} µs = **{added:.0} µs**. A rested forward alone takes {cold:.0} µs more.\n"
     )
 }
 

@@ -35,6 +35,11 @@ impl Exit {
         )
     }
 
+    /// A second signal ended the drain with requests in flight.
+    pub fn interrupted(report: &Report) -> Self {
+        Self::new(1, format!("a second signal ended the drain ({report}); one signal lets it finish"))
+    }
+
     /// A flag, a variable, a file or a port is wrong.
     pub fn configuration(reason: impl Display) -> Self {
         Self::new(2, reason.to_string())
@@ -77,6 +82,8 @@ impl Exit {
             let _ = std::io::stderr().write_all(line.as_bytes());
             leave_reason(&self.termination_log, &line);
         }
+        // `_exit` flushes nothing.
+        let _ = std::io::stdout().flush();
         signal_hook::low_level::exit(self.code.into())
     }
 }

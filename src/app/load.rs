@@ -68,11 +68,11 @@ struct Load {
 impl Load {
     fn run(&self, models: &OnceLock<Models>) -> Result<(), Exit> {
         let plan = &self.plan;
+        // ## Starting => Loading
+        self.lifecycle.apply(Event::LoadStarted, "the ports are open");
         let found = repository::find(&plan.models, &plan.inputs).map_err(Exit::configuration)?;
         let default = default_of(&found, plan.default_model.as_deref())?;
 
-        // ## Starting => Loading
-        self.lifecycle.apply(Event::LoadStarted, &format!("{} model(s) found", found.len()));
         self.lifecycle.progress(&"opening the engine".into(), 0.0);
         let engine = self.open()?;
         let versions =
@@ -205,7 +205,6 @@ mod tests {
         let about = |cuda_devices| About {
             name: String::new(),
             version: String::new(),
-            abi: 1,
             library: String::new(),
             cuda_devices,
             cuda_missing: "no CUDA driver".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use super::policy::{self, Candidate};
 use super::{Error, Job};
@@ -23,6 +23,10 @@ impl Queue {
     pub fn push(&self, job: Job) -> Result<(), Error> {
         let mut waiting = self.lock();
         if waiting.len() >= self.limit {
+            // Those whom nobody waits for must not keep the living out.
+            waiting.retain(Job::is_awaited);
+        }
+        if waiting.len() >= self.limit {
             return Err(Error::Overloaded { waiting: waiting.len() });
         }
         waiting.push_back(job);
@@ -35,18 +39,26 @@ impl Queue {
         self.lock().len()
     }
 
-    /// Blocks until there is something to compute, then takes the next batch of at most `max_size` rows.
+    /// Blocks until there is something to compute, then takes the next batch of at most `max_size` rows; waits up to
+    /// `max_delay` from the first request's arrival for more to fill it.
     ///
     /// Requests whose client has left or whose deadline has passed are dropped on the way.
-    pub fn take(&self, max_size: usize) -> Vec<Job> {
+    pub fn take(&self, max_size: usize, max_delay: Duration) -> Vec<Job> {
         let mut waiting = self.lock();
         loop {
-            let now = Instant::now();
-            waiting.retain(|job| !job.reply.is_closed() && job.deadline > now);
-            match policy::cut(waiting.iter(), max_size) {
-                0 => waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner),
-                count => return waiting.drain(..count).collect(),
+            waiting.retain(Job::is_awaited);
+            let count = policy::cut(waiting.iter(), max_size);
+            let Some(first) = waiting.front() else {
+                waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let patience = max_delay.saturating_sub(first.queued.elapsed());
+            // A cut that leaves somebody waiting cannot grow.
+            let full = count < waiting.len() || waiting.iter().map(|job| job.rows).sum::<usize>() >= max_size;
+            if full || patience.is_zero() {
+                return waiting.drain(..count).collect();
             }
+            waiting = self.arrived.wait_timeout(waiting, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -68,7 +80,7 @@ impl Candidate for Job {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::Instant;
 
     use tokio::sync::oneshot;
 
@@ -91,6 +103,35 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_nobody_waits_for_make_room_in_a_full_queue() {
+        let queue = Queue::new(1);
+        let (left, gone) = job(Duration::from_secs(9));
+        queue.push(left).unwrap();
+        drop(gone);
+        let (next, _kept) = job(Duration::from_secs(9));
+        assert_eq!(queue.push(next), Ok(()));
+    }
+
+    #[test]
+    fn a_delay_is_waited_out_unless_the_batch_is_full() {
+        let queue = Queue::new(9);
+        let delay = Duration::from_millis(50);
+        let (alone, _kept) = job(Duration::from_secs(9));
+        let queued = alone.queued;
+        queue.push(alone).unwrap();
+        assert_eq!(queue.take(2, delay).len(), 1);
+        assert!(queued.elapsed() >= delay);
+        let pair = [job(Duration::from_secs(9)), job(Duration::from_secs(9))];
+        let (jobs, _kept): (Vec<_>, Vec<_>) = pair.into_iter().unzip();
+        for job in jobs {
+            queue.push(job).unwrap();
+        }
+        let started = Instant::now();
+        assert_eq!(queue.take(2, Duration::from_secs(9)).len(), 2);
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
     fn requests_that_nobody_waits_for_are_not_computed() {
         let queue = Queue::new(9);
         let (left, gone) = job(Duration::from_secs(9));
@@ -100,6 +141,6 @@ mod tests {
         for job in [left, late, good] {
             queue.push(job).unwrap();
         }
-        assert_eq!((queue.take(8).len(), queue.waiting()), (1, 0));
+        assert_eq!((queue.take(8, Duration::ZERO).len(), queue.waiting()), (1, 0));
     }
 }

@@ -7,9 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Error, Handle, Job, Outputs};
-use crate::engine::{self, Instance, Layout};
-use crate::model::version;
-use crate::tensor::Tensor;
+use crate::engine::{self, Instance};
+use crate::model::{Version, version};
 
 /// What a worker says while it starts.
 pub enum Word {
@@ -59,33 +58,34 @@ fn prepare(handle: &Handle, threads: usize, say: &mpsc::Sender<Word>) -> Result<
 }
 
 fn serve(handle: &Handle, mut instance: Box<dyn Instance>, batch_delay: Duration) {
+    let spec = &handle.version.spec;
     loop {
-        let jobs = handle.queue.take(handle.version.spec.max_size);
-        if !batch_delay.is_zero() {
-            thread::sleep(batch_delay);
+        let jobs = handle.queue.take(spec.max_size, spec.max_delay);
+        for job in &jobs {
+            handle.metrics.queue_time(job.queued.elapsed());
         }
-        run_and_reply(handle, instance.as_mut(), jobs);
+        run_and_reply(handle, instance.as_mut(), jobs, batch_delay);
     }
 }
 
 /// Computes one batch and answers everyone in it, whatever happens.
-fn run_and_reply(handle: &Handle, instance: &mut dyn Instance, jobs: Vec<Job>) {
+fn run_and_reply(handle: &Handle, instance: &mut dyn Instance, jobs: Vec<Job>, batch_delay: Duration) {
     let started = Instant::now();
+    if !batch_delay.is_zero() {
+        thread::sleep(batch_delay);
+    }
     let rows = jobs.iter().map(|job| job.rows).sum();
     // A panic must not take the instance's other callers with it; the instance itself keeps no state between batches.
-    let result = catch_unwind(AssertUnwindSafe(|| run(handle, instance, &jobs, rows)))
+    let result = catch_unwind(AssertUnwindSafe(|| run(&handle.version, instance, &jobs, rows)))
         .unwrap_or_else(|_| Err(engine::Error::Failed("the worker panicked".to_owned())));
     handle.metrics.batch(rows, started.elapsed());
     match result {
-        Ok(outputs) => {
-            let mut start = 0;
+        Ok(outputs) => reply(jobs, &outputs),
+        // One request's values may be what the model cannot bear: the others must not suffer for it.
+        Err(error) if jobs.len() > 1 && !matches!(error, engine::Error::DeviceLost(_)) => {
+            tracing::warn!(model = handle.version.id(), rows, %error, "batch failed; trying its requests one by one");
             for job in jobs {
-                let share = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.slice(start..start + job.rows));
-                let outputs: Outputs = outputs.iter().map(share).collect();
-                start += job.rows;
-                handle.metrics.queue_time(started - job.queued);
-                // A closed channel is a client that has left.
-                let _ = job.reply.send(Ok(outputs));
+                run_and_reply(handle, instance, vec![job], Duration::ZERO);
             }
         }
         Err(error) => {
@@ -97,19 +97,34 @@ fn run_and_reply(handle: &Handle, instance: &mut dyn Instance, jobs: Vec<Job>) {
     }
 }
 
+/// Gives each job its rows of the outputs.
+fn reply(jobs: Vec<Job>, outputs: &Outputs) {
+    let mut start = 0;
+    for job in jobs {
+        let rows = start..start + job.rows;
+        start = rows.end;
+        let outputs = outputs.iter().map(|(name, tensor)| (name.clone(), tensor.slice(rows.clone()))).collect();
+        // A closed channel is a client that has left.
+        let _ = job.reply.send(Ok(outputs));
+    }
+}
+
 /// One or, for a request of more rows than a batch takes, several forwards over the rows of `jobs`.
-fn run(handle: &Handle, instance: &mut dyn Instance, jobs: &[Job], rows: usize) -> Result<Outputs, engine::Error> {
-    let max_size = handle.version.spec.max_size;
-    if rows <= max_size {
-        let parts: Vec<_> = jobs.iter().map(|job| (job, 0..job.rows)).collect();
-        return forward(handle, instance, &parts, rows);
+fn run(version: &Version, instance: &mut dyn Instance, jobs: &[Job], rows: usize) -> Result<Outputs, engine::Error> {
+    if rows <= version.spec.max_size {
+        let parts: Vec<_> = jobs.iter().map(|job| (job.inputs.as_slice(), 0..job.rows)).collect();
+        return version.forward(instance, &parts, rows);
     }
     // The policy lets a request above the limit through only when it is alone.
+    let job = &jobs[0];
     let mut whole = Outputs::new();
-    for start in (0..rows).step_by(max_size) {
-        let range = start..rows.min(start + max_size);
+    for start in (0..rows).step_by(version.spec.max_size) {
+        if !job.is_awaited() {
+            return Err(engine::Error::Failed("nobody waits for the rest of this request".to_owned()));
+        }
+        let range = start..rows.min(start + version.spec.max_size);
         let count = range.len();
-        let outputs = forward(handle, instance, &[(&jobs[0], range)], count)?;
+        let outputs = version.forward(instance, &[(&job.inputs, range)], count)?;
         if whole.is_empty() {
             whole = outputs;
         } else {
@@ -121,38 +136,17 @@ fn run(handle: &Handle, instance: &mut dyn Instance, jobs: &[Job], rows: usize) 
     Ok(whole)
 }
 
-/// Gathers row ranges into one slot, computes, and returns outputs of `rows` rows.
-fn forward(
-    handle: &Handle,
-    instance: &mut dyn Instance,
-    parts: &[(&Job, std::ops::Range<usize>)],
-    rows: usize,
-) -> Result<Outputs, engine::Error> {
-    let layouts: Vec<Layout> = parts[0].0.inputs.iter().map(|tensor| Layout::of_rows(tensor, rows)).collect();
-    let mut slot = instance.slot(&layouts)?;
-    for index in 0..layouts.len() {
-        let mut rest = slot.input(index);
-        for (job, range) in parts {
-            let bytes = job.inputs[index].row_bytes(range.clone());
-            let (here, after) = rest.split_at_mut(bytes.len());
-            here.copy_from_slice(bytes);
-            rest = after;
-        }
-    }
-    handle.version.check_outputs(slot.run()?, rows)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::batch::Handle;
-    use crate::engine::{Device, Model, Slot};
+    use crate::engine::{Device, Layout, Model, Slot};
     use crate::model::repository::Found;
-    use crate::model::{Version, spec};
+    use crate::model::spec;
     use crate::telemetry::Telemetry;
-    use crate::tensor::DType;
+    use crate::tensor::{DType, Tensor};
 
     /// An engine whose model returns its input, and panics or fails on request: rows of -1 or -2.
     struct Echo;
@@ -249,6 +243,17 @@ mod tests {
         for caller in callers {
             caller.await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_the_model_cannot_bear_spares_its_neighbours() {
+        let handle = echo();
+        // More at once than one batch takes: some share the poisoned one's.
+        let (poisoned, good) = tokio::join!(ask(&handle, &[-2]), async {
+            tokio::join!(ask(&handle, &[1]), ask(&handle, &[2]), ask(&handle, &[3]))
+        });
+        assert!(matches!(poisoned, Err(Error::Failed(_))));
+        assert_eq!(good, (Ok(vec![1.0]), Ok(vec![2.0]), Ok(vec![3.0])));
     }
 
     #[tokio::test]

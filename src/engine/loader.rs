@@ -162,7 +162,6 @@ impl EngineHandle {
             About {
                 name: borrow(about.name).into_owned(),
                 version: borrow(about.version).into_owned(),
-                abi: self.api.version,
                 library: borrow(about.library).into_owned(),
                 cuda_devices: about.cuda_devices,
                 cuda_missing: borrow(about.cuda_missing).into_owned(),

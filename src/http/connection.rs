@@ -1,6 +1,6 @@
 //! Accepts connections, serves HTTP/1 and HTTP/2 on them, and lets go of them without losing a request.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::Version;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -95,11 +96,16 @@ impl Door {
         }
         // tokio learns of new connections through epoll, a moment late; the kernel itself knows them all.
         let Ok(listener) = listener.into_std() else { return };
-        while let Ok((stream, _)) = listener.accept() {
-            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-            match stream {
+        loop {
+            let accepted = listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                TcpStream::from_std(stream)
+            });
+            match accepted {
                 Ok(stream) => self.admit(stream),
-                Err(error) => tracing::debug!(%error, "connection lost on arrival"),
+                // These concern one connection; anything else, nobody waiting first of all, ends the backlog.
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(_) => break,
             }
         }
     }
@@ -148,7 +154,7 @@ async fn serve_connection(stream: TcpStream, router: Router, mut leaving: watch:
     let router = TowerToHyperService::new(router);
     let asked = activity.clone();
     let service = service_fn(move |request| {
-        asked.note_request();
+        asked.note_request(request.version());
         router.call(request)
     });
     let mut connection = pin!(builder.serve_connection(io, service));
@@ -158,8 +164,11 @@ async fn serve_connection(stream: TcpStream, router: Router, mut leaving: watch:
         // hyper's own timer starts only once it knows which version of HTTP is spoken.
         () = activity.no_request_in(HEAD_TIMEOUT) => return tracing::debug!("connection closed: it never asked"),
     }
-    // hyper closes a connection that is between requests at once, with whatever its client has just sent.
-    while let Some(remaining) = SILENCE.checked_sub(activity.silence()).filter(|time| !time.is_zero()) {
+    // HTTP/2 says GOAWAY and loses nothing. In HTTP/1, hyper closes a connection that is between requests at once, with
+    // whatever its client has just sent.
+    while !activity.is_http2()
+        && let Some(remaining) = SILENCE.checked_sub(activity.silence()).filter(|time| !time.is_zero())
+    {
         tokio::select! {
             result = connection.as_mut() => return log_end(result),
             () = tokio::time::sleep(remaining) => {}
@@ -182,15 +191,21 @@ struct Activity {
     /// Microseconds from `born`.
     last: Arc<AtomicU64>,
     asked: Arc<AtomicBool>,
+    http2: Arc<AtomicBool>,
 }
 
 impl Activity {
     fn new() -> Self {
-        Self { born: Instant::now(), last: Arc::default(), asked: Arc::default() }
+        Self { born: Instant::now(), last: Arc::default(), asked: Arc::default(), http2: Arc::default() }
     }
 
-    fn note_request(&self) {
+    fn note_request(&self, version: Version) {
         self.asked.store(true, Ordering::Relaxed);
+        self.http2.store(version == Version::HTTP_2, Ordering::Relaxed);
+    }
+
+    fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
     }
 
     /// Resolves after `time` where no request has come by then, and never otherwise.

@@ -39,8 +39,10 @@ impl HttpBody for Counted {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
+    /// Always false: hyper lets go of a body that says it has ended as soon as it is buffered, read or not. Asked for one
+    /// more frame, it comes back only when its buffer has room again.
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        false
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -14,15 +14,29 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use super::error::{Error, Kind};
 use super::{MAX_BODY, State};
 use crate::batch::Handle;
-use crate::telemetry::metrics::Outcome;
+use crate::telemetry::metrics::{ModelMetrics, Outcome};
 
 pub(super) async fn predict(state: State, request: Request) -> Result<Response, Error> {
     let started = Instant::now();
     let phase = state.health.phase();
     let model = state.models.get().filter(|_| phase.takes_requests()).ok_or_else(|| Error::not_ready(phase))?.default();
+    let mut count = Count { metrics: &model.metrics, started, outcome: Outcome::Left };
     let result = infer(model, request, started + state.request_timeout).await;
-    model.metrics.request(outcome(&result), started.elapsed());
+    count.outcome = outcome(&result);
     result
+}
+
+/// Counts a request by its outcome when it ends, even if its client has left and nobody finishes handling it.
+struct Count<'a> {
+    metrics: &'a ModelMetrics,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.metrics.request(self.outcome, self.started.elapsed());
+    }
 }
 
 async fn infer(model: &Handle, request: Request, deadline: Instant) -> Result<Response, Error> {
@@ -31,7 +45,14 @@ async fn infer(model: &Handle, request: Request, deadline: Instant) -> Result<Re
     let body = read(&parts.headers, body, deadline).await?;
     let (inputs, rows) = parse::tensors(&model.version, format, body).await?;
     let outputs = model.infer(inputs, rows, deadline).await?;
-    Ok(answer::json(&model.version, &outputs))
+    let bytes: usize = outputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
+    if bytes <= parse::INLINE {
+        return Ok(answer::json(&model.version, &outputs));
+    }
+    let version = model.version.clone();
+    tokio::task::spawn_blocking(move || answer::json(&version, &outputs))
+        .await
+        .map_err(|_| Error::new(Kind::ModelFailed, "the server failed to write the answer"))
 }
 
 fn outcome(result: &Result<Response, Error>) -> Outcome {

@@ -34,7 +34,7 @@ enum Outcome {
 /// What happened between SIGTERM and the end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
-    /// Answered with a result or the client's own error.
+    /// Answered, with a result or with an error other than 503.
     pub completed: u64,
     /// Answered with 503.
     pub refused: u64,

@@ -1,5 +1,6 @@
 //! What is on disk: `MODELS/<name>/<version>/model.pt`, or a single file.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::spec::{self, Port, Spec};
@@ -26,6 +27,8 @@ pub enum Error {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{path} holds no model: expected <name>/<version>/model.pt below it, such as digits/1/model.pt")]
     Empty { path: PathBuf },
+    #[error("{path} has a model.toml and no version: expected model.pt in a numbered folder, such as 1/model.pt")]
+    NoVersion { path: PathBuf },
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
 }
@@ -33,7 +36,7 @@ pub enum Error {
 /// Finds every model under `path`, each in its highest version. `inputs` describe a model that has no `model.toml`.
 pub fn find(path: &Path, inputs: &[Port]) -> Result<Vec<Found>, Error> {
     let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
+        ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
         _ => Error::Unreadable { path: path.to_owned(), source },
     })?;
     let places = if metadata.is_file() { vec![single(path)] } else { below(path)? };
@@ -81,6 +84,8 @@ fn below(root: &Path) -> Result<Vec<Place>, Error> {
         if let Some((number, version)) = highest {
             let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             places.push(Place { name, version: number.to_string(), file: version.join("model.pt"), dir });
+        } else if dir.join("model.toml").exists() {
+            return Err(Error::NoVersion { path: dir });
         }
     }
     Ok(places)
@@ -115,6 +120,10 @@ impl Place {
             Ok(text) => spec::parse(&text)
                 .map_err(|reasons| wrong.extend(reasons.iter().map(|reason| format!("{reason} in {}", toml.display()))))
                 .ok()?,
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                wrong.push(format!("{} cannot be read: {error}", toml.display()));
+                return None;
+            }
             Err(_) if !inputs.is_empty() => spec::from_inputs(inputs.to_vec()),
             Err(_) => {
                 wrong.push(format!(
@@ -201,7 +210,12 @@ mod tests {
             ("a/model.toml", "[[inputs]]\nname = 1\n"),
             ("a/1/model.pt", ""),
             ("b/1/model.pt", ""),
-            ("c/model.toml", &format!("{TOML}[golden]\nfile = \"gone.json\"\n")),
+            (
+                "c/model.toml",
+                &format!(
+                    "{TOML}[[outputs]]\nname = \"y\"\ndtype = \"FP32\"\nshape = [-1, 3]\n[golden]\nfile = \"gone.json\"\n"
+                ),
+            ),
             ("c/1/model.pt", ""),
             (
                 "d/model.toml",

@@ -193,7 +193,7 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
         wrong.push("inputs is empty: a model needs at least one [[inputs]] table".to_owned());
     }
     let inputs = raw.inputs.iter().map(|port| validate(&port.name, &port.dtype, &port.shape, &mut wrong)).collect();
-    let outputs = raw
+    let outputs: Vec<_> = raw
         .outputs
         .into_iter()
         .map(|output| Output {
@@ -229,6 +229,9 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
     let golden = raw.golden.map(|golden| Golden { file: golden.file, tolerance: golden.tolerance });
     if let Some(golden) = golden.as_ref().filter(|golden| golden.tolerance.is_nan() || golden.tolerance < 0.0) {
         wrong.push(format!("golden.tolerance = {}: expected a number of at least 0", golden.tolerance));
+    }
+    if golden.is_some() && outputs.is_empty() {
+        wrong.push("golden.file without [[outputs]]: there is nothing to compare".to_owned());
     }
     if !wrong.is_empty() {
         return Err(wrong);

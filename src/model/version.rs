@@ -1,5 +1,6 @@
 //! A loaded version of a model, and the proof that it computes what it promised.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::golden::{self, Golden};
@@ -91,7 +92,7 @@ impl Version {
         for rows in &self.spec.warm_up {
             let inputs: Vec<Tensor> = self.layouts(*rows).into_iter().map(zeros).collect();
             for _ in 0..RUNS {
-                self.run(instance, &inputs.iter().collect::<Vec<_>>(), 0..*rows)
+                self.forward(instance, &[(&inputs, 0..*rows)], *rows)
                     .map_err(|error| Error::WarmUp { model: self.id(), reason: gist(&error) })?;
                 done();
             }
@@ -102,10 +103,11 @@ impl Version {
     fn compare(&self, golden: &Golden, instance: &mut dyn Instance, done: &mut dyn FnMut()) -> Result<(), Error> {
         let tolerance = self.spec.golden.as_ref().map_or(0.0, |golden| golden.tolerance);
         let differs = |reason| Error::Differs { model: self.id(), reason };
-        let inputs: Vec<&Tensor> = golden.inputs.iter().collect();
         for start in (0..golden.rows).step_by(self.spec.max_size) {
             let rows = start..golden.rows.min(start + self.spec.max_size);
-            let got = self.run(instance, &inputs, rows.clone()).map_err(|error| differs(gist(&error)))?;
+            let got = self
+                .forward(instance, &[(&golden.inputs, rows.clone())], rows.len())
+                .map_err(|error| differs(gist(&error)))?;
             for ((name, got), expected) in got.iter().zip(&golden.outputs) {
                 golden::compare(name, got, &expected.slice(rows.clone()), tolerance).map_err(differs)?;
             }
@@ -114,24 +116,31 @@ impl Version {
         Ok(())
     }
 
-    /// One forward of the given rows of `inputs`, outside any queue.
-    fn run(
+    /// Gathers ranges of rows into one slot, computes, and returns outputs of `rows` rows, which is the ranges' sum.
+    ///
+    /// Each part has one tensor per input of the spec; their row shapes are equal.
+    pub fn forward(
         &self,
         instance: &mut dyn Instance,
-        inputs: &[&Tensor],
-        rows: std::ops::Range<usize>,
+        parts: &[(&[Tensor], Range<usize>)],
+        rows: usize,
     ) -> Result<Vec<(String, Tensor)>, engine::Error> {
-        let count = rows.len();
-        let layouts: Vec<Layout> = inputs.iter().map(|tensor| Layout::of_rows(tensor, count)).collect();
+        let layouts: Vec<Layout> = parts[0].0.iter().map(|tensor| Layout::of_rows(tensor, rows)).collect();
         let mut slot = instance.slot(&layouts)?;
-        for (index, tensor) in inputs.iter().enumerate() {
-            slot.input(index).copy_from_slice(tensor.row_bytes(rows.clone()));
+        for index in 0..layouts.len() {
+            let mut rest = slot.input(index);
+            for (inputs, range) in parts {
+                let bytes = inputs[index].row_bytes(range.clone());
+                let (here, after) = rest.split_at_mut(bytes.len());
+                here.copy_from_slice(bytes);
+                rest = after;
+            }
         }
-        self.check_outputs(slot.run()?, count)
+        self.check_outputs(slot.run()?, rows)
     }
 
     /// Gives the outputs the names of the spec and refuses what a batch cannot be split from.
-    pub fn check_outputs(
+    fn check_outputs(
         &self,
         mut outputs: Vec<(String, Tensor)>,
         rows: usize,

@@ -28,6 +28,8 @@ const SECONDS_BUCKETS: [f64; 19] = [
 ];
 const ROWS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// The server's metrics. Each server has its own, so that several live in one test process.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
@@ -38,7 +40,7 @@ pub struct Telemetry {
 /// One model's metrics. Cloning shares them.
 #[derive(Clone)]
 pub struct ModelMetrics {
-    by_outcome: [Counter; 4],
+    by_outcome: [Counter; 5],
     request_seconds: Histogram,
     queue_seconds: Histogram,
     compute_seconds: Histogram,
@@ -53,9 +55,11 @@ pub enum Outcome {
     ClientError,
     Refused,
     ServerError,
+    /// The client closed its connection before it had its answer.
+    Left,
 }
 
-const OUTCOMES: [&str; 4] = ["ok", "client_error", "refused", "server_error"];
+const OUTCOMES: [&str; 5] = ["ok", "client_error", "refused", "server_error", "left"];
 
 impl Telemetry {
     /// # Panics
@@ -109,8 +113,16 @@ impl Telemetry {
                 gauge!(PHASE, "phase" => name).set(if name == phase.name() { 1.0 } else { 0.0 });
             }
         });
-        self.handle.run_upkeep();
         self.handle.render()
+    }
+
+    /// Folds recorded samples into their buckets. Without it they pile up for as long as nobody scrapes.
+    pub async fn upkeep(&self) {
+        let mut interval = tokio::time::interval(UPKEEP);
+        loop {
+            interval.tick().await;
+            self.handle.run_upkeep();
+        }
     }
 }
 

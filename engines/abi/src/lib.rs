@@ -65,7 +65,7 @@ pub mod class {
     pub const OTHER: u32 = 5;
 }
 
-/// An error, written by the engine into memory that the caller owns. A longer message is cut at a character's border.
+/// An error, written by the engine into memory that the caller owns. A longer message loses its middle.
 #[repr(C)]
 pub struct Error {
     /// One of [`class`].
@@ -81,9 +81,20 @@ impl Default for Error {
 }
 
 impl Error {
+    /// Keeps the head and the tail of a message that is too long: TorchScript's reason comes last, after its trace.
     pub fn set(&mut self, class: u32, message: &str) {
-        let len = message.floor_char_boundary(self.message.len());
-        self.message[..len].copy_from_slice(&message.as_bytes()[..len]);
+        let half = self.message.len() / 2;
+        let cut: String;
+        let message = if message.len() <= self.message.len() {
+            message
+        } else {
+            let head = &message[..message.floor_char_boundary(half)];
+            let tail = &message[message.ceil_char_boundary(message.len() - half + 8)..];
+            cut = format!("{head} … {tail}");
+            &cut
+        };
+        let len = message.len();
+        self.message[..len].copy_from_slice(message.as_bytes());
         self.len = u32::try_from(len).unwrap_or(0);
         self.class = class;
     }
@@ -234,3 +245,18 @@ const _: () = {
     const fn assert_sync<T: Sync + Send>() {}
     assert_sync::<Api>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_too_long_keeps_its_head_and_its_tail() {
+        let mut error = Error::default();
+        error.set(class::OTHER, &format!("head{}RuntimeError: tail", "é".repeat(5000)));
+        let kept = error.message();
+        assert!(kept.starts_with("head") && kept.ends_with("RuntimeError: tail") && kept.len() > 4000, "{kept}");
+        error.set(class::OTHER, "short");
+        assert_eq!(error.message(), "short");
+    }
+}

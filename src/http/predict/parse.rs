@@ -12,10 +12,11 @@ use crate::model::Version;
 use crate::model::named::Named;
 use crate::model::spec::{Port, Spec};
 use crate::tensor::json::Nested;
-use crate::tensor::{Tensor, npy};
+use crate::tensor::{DType, Tensor, npy};
 
-/// A body above this is parsed away from the threads that answer probes: parsing takes a few milliseconds a MiB.
-const PARSED_INLINE: usize = 256 << 10;
+/// Bytes of a body, or of outputs, above which they are read or written away from the threads that answer probes: that
+/// takes some milliseconds a MiB.
+pub(super) const INLINE: usize = 256 << 10;
 
 /// What the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub(super) async fn tensors(
     format: Format,
     body: Bytes,
 ) -> Result<(Vec<Tensor>, usize), Error> {
-    if body.len() <= PARSED_INLINE {
+    if body.len() <= INLINE {
         return parse_now(&version.spec, format, &body);
     }
     let version = version.clone();
@@ -80,6 +81,7 @@ fn parse_now(spec: &Spec, format: Format, body: &[u8]) -> Result<(Vec<Tensor>, u
     let mut rows = None;
     for (tensor, port) in inputs.iter_mut().zip(&spec.inputs) {
         let counted = port.rows(tensor).map_err(Error::bad_input)?;
+        refuse_odd(tensor, port)?;
         let first = *rows.get_or_insert(counted);
         if first != counted {
             return Err(Error::bad_input(format!(
@@ -89,6 +91,19 @@ fn parse_now(spec: &Spec, format: Format, body: &[u8]) -> Result<(Vec<Tensor>, u
         }
     }
     Ok((inputs, rows.unwrap_or(0)))
+}
+
+/// What no parser minds and a model would: empty rows, which cost nothing to send by the billion, and booleans that are
+/// neither 0 nor 1, which C++ may not look at.
+fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
+    if tensor.shape.contains(&0) {
+        let message = format!("{}: shape {:?} has a length of 0, expected at least 1", port.name, tensor.shape);
+        return Err(Error::bad_input(message));
+    }
+    match tensor.bytes.iter().find(|byte| tensor.dtype == DType::Bool && **byte > 1) {
+        Some(byte) => Err(Error::bad_input(format!("{}: got the byte {byte}, expected BOOL, 0 or 1", port.name))),
+        None => Ok(()),
+    }
 }
 
 /// Row-major little-endian elements of whole rows.
