@@ -124,7 +124,7 @@ pub struct ServeArgs {
     pub drain_timeout: String,
 
     /// Keep /ready at 200 during the drain
-    #[arg(help_heading = "The end", long, hide_env_values = true, env = "TORCHPOD_READY_WHILE_DRAINING")]
+    #[arg(help_heading = "The end", long, hide_env_values = true, env = "TORCHPOD_READY_WHILE_DRAINING", value_parser = clap::builder::FalseyValueParser::new())]
     pub ready_while_draining: bool,
 
     /// The longest that a request may take, from its head to its answer

@@ -34,6 +34,9 @@ pub struct Config {
     pub chaos: Chaos,
 }
 
+/// No flag means more: it would overflow a deadline long before it was over.
+const MAX_TIME: Duration = Duration::from_hours(24);
+
 /// Everything that is wrong with the flags and variables, at once.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
@@ -43,8 +46,8 @@ impl Config {
     pub fn new(args: ServeArgs, engine: &EngineArgs) -> Result<Self, Error> {
         let mut wrong = Vec::new();
         let mut duration = |flag: &str, text: &str| {
-            humantime::parse_duration(text).unwrap_or_else(|_| {
-                wrong.push(format!("{flag} {text}: expected a duration such as 5s or 200ms"));
+            humantime::parse_duration(text).ok().filter(|time| *time <= MAX_TIME).unwrap_or_else(|| {
+                wrong.push(format!("{flag} {text}: expected a duration such as 5s or 200ms, at most 24h"));
                 Duration::from_secs(1)
             })
         };

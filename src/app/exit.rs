@@ -54,7 +54,8 @@ impl Exit {
     pub fn usage(error: &clap::Error) -> Self {
         let text = error.to_string();
         let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-        let mut parts: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        let said = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+        let mut parts: Vec<&str> = lines.filter(said).collect();
         parts.push("`torchpod serve --help` lists the flags");
         Self::configuration(parts.join("; ").trim_start_matches("error: "))
             .with_termination_log(asked_termination_log())

@@ -174,6 +174,9 @@ async fn serve_connection(stream: TcpStream, router: Router, mut leaving: watch:
             () = tokio::time::sleep(remaining) => {}
         }
     }
+    if !activity.asked.load(Ordering::Relaxed) {
+        return; // There is no request to finish, only half a head at most.
+    }
     connection.as_mut().graceful_shutdown();
     log_end(connection.await);
 }

@@ -97,8 +97,10 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        // Kubernetes mounts ConfigMaps and Secrets through links named `..data`; hidden folders are never models.
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        // Kubernetes mounts ConfigMaps and Secrets through links named `..data`; hidden folders are never models, nor is
+        // what a file system keeps at its root for root alone.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let hidden = name.starts_with('.') || name == "lost+found";
         if path.is_dir() && !hidden {
             folders.push(path);
         }

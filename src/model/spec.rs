@@ -91,7 +91,7 @@ impl Port {
 
     /// Elements in one row; `None` where the shape leaves a length open.
     pub fn row_elements(&self) -> Option<usize> {
-        self.shape[1..].iter().copied().product()
+        self.shape[1..].iter().try_fold(1_usize, |elements, length| elements.checked_mul((*length)?))
     }
 
     /// The shape as `model.toml` writes it, `[-1, 8, 8]`.
@@ -101,6 +101,13 @@ impl Port {
         format!("[{}]", lengths.join(", "))
     }
 }
+
+/// The most rows that a batch may have: far beyond what pays.
+const MAX_ROWS: usize = 1 << 20;
+/// The longest that a batch may wait: clients are people, too.
+const MAX_DELAY: Duration = Duration::from_mins(1);
+/// The largest row, in elements: many times what a request may carry.
+const MAX_ELEMENTS: usize = 1 << 30;
 
 /// `model.toml` as written.
 #[derive(Deserialize)]
@@ -167,6 +174,7 @@ impl Default for RawInstances {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawWarmUp {
+    #[serde(default)]
     sizes: Vec<usize>,
 }
 
@@ -202,11 +210,12 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
             scores: output.scores,
         })
         .collect();
-    if raw.batching.max_size == 0 {
-        wrong.push("batching.max_size = 0: a batch needs at least one row".to_owned());
+    if !(1..=MAX_ROWS).contains(&raw.batching.max_size) {
+        wrong.push(format!("batching.max_size = {}: expected 1 to {MAX_ROWS} rows", raw.batching.max_size));
     }
-    let max_delay = humantime::parse_duration(&raw.batching.max_delay).unwrap_or_else(|error| {
-        wrong.push(format!("batching.max_delay = {:?}: {error}; write 5ms or 1s", raw.batching.max_delay));
+    let max_delay = humantime::parse_duration(&raw.batching.max_delay).ok().filter(|delay| *delay <= MAX_DELAY);
+    let max_delay = max_delay.unwrap_or_else(|| {
+        wrong.push(format!("batching.max_delay = {:?}: expected 0ms to 1m, such as 5ms", raw.batching.max_delay));
         Duration::ZERO
     });
     if raw.instances.count == 0 {
@@ -270,7 +279,12 @@ fn validate(name: &str, dtype: &str, shape: &[i64], wrong: &mut Vec<String>) -> 
             }
         })
         .collect();
-    Port { name: name.to_owned(), dtype: known.unwrap_or(DType::Fp32), shape: lengths }
+    let port = Port { name: name.to_owned(), dtype: known.unwrap_or(DType::Fp32), shape: lengths };
+    let closed = port.shape.iter().skip(1).all(Option::is_some);
+    if closed && !port.shape.is_empty() && port.row_elements().is_none_or(|elements| elements > MAX_ELEMENTS) {
+        wrong.push(format!("{name}: shape = {shape:?}: a row has more than {MAX_ELEMENTS} elements"));
+    }
+    port
 }
 
 /// Reads `--input NAME:DTYPE[-1,8,8]`.

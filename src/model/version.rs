@@ -90,7 +90,8 @@ impl Version {
             self.compare(golden, instance, done)?;
         }
         for rows in &self.spec.warm_up {
-            let inputs: Vec<Tensor> = self.layouts(*rows).into_iter().map(zeros).collect();
+            let inputs = self.layouts(*rows).into_iter().map(zeros).collect::<Result<Vec<_>, _>>();
+            let inputs = inputs.map_err(|reason| Error::WarmUp { model: self.id(), reason })?;
             for _ in 0..RUNS {
                 self.forward(instance, &[(&inputs, 0..*rows)], *rows)
                     .map_err(|error| Error::WarmUp { model: self.id(), reason: gist(&error) })?;
@@ -181,8 +182,13 @@ fn answers_to(arguments: &[String], inputs: &[String]) -> bool {
     arguments.len() == inputs.len() && (!same_names || arguments == inputs)
 }
 
-fn zeros(layout: Layout) -> Tensor {
-    Tensor { dtype: layout.dtype, bytes: vec![0; layout.bytes()], shape: layout.shape }
+/// A tensor of zeros; a description that asks for more memory than there is must not end the process without a reason.
+fn zeros(layout: Layout) -> Result<Tensor, String> {
+    let mut bytes = Vec::new();
+    let refused = |_| format!("{} bytes for inputs of shape {:?} are not to be had", layout.bytes(), layout.shape);
+    bytes.try_reserve_exact(layout.bytes()).map_err(refused)?;
+    bytes.resize(layout.bytes(), 0);
+    Ok(Tensor { dtype: layout.dtype, bytes, shape: layout.shape })
 }
 
 /// The line that matters: TorchScript wraps it in a trace of the model's code, and C++ appends one of its own.

@@ -6,9 +6,6 @@ use crate::client::{self, Connection, JSON, NPY, RAW, SAMPLE, request};
 use crate::digits::npy;
 use crate::support::{Random, Server, Turn};
 
-const BODIES: usize = 1000;
-const SEED: u64 = 7;
-
 /// Tokens that stand where a number should.
 const TOKENS: [&str; 26] = [
     "NaN",
@@ -148,16 +145,26 @@ fn check_sample(server: &Server<'_>) {
 
 #[test]
 fn no_body_makes_the_server_fail() {
-    println!("seed {SEED}");
+    send_spoilt_bodies(7, 1000);
+}
+
+#[test]
+#[ignore = "soak: some minutes"]
+fn none_of_a_hundred_thousand_bodies_makes_the_server_fail() {
+    send_spoilt_bodies(8, 100_000);
+}
+
+fn send_spoilt_bodies(seed: u64, bodies: usize) {
+    println!("seed {seed}");
     let turn = Turn::shared();
     let server = turn.serve(&[]);
-    let mut random = Random(SEED);
+    let mut random = Random(seed);
     let mut connection = Connection::open(server.address).unwrap();
     let (mut refused, mut longest) = (0, (0, String::new()));
-    for number in 0..BODIES {
+    for number in 0..bodies {
         let (content_type, body) = spoilt(&mut random);
         let start = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
-        let what = || format!("body {number} of seed {SEED}, {content_type}, {} bytes: {start:?}", body.len());
+        let what = || format!("body {number} of seed {seed}, {content_type}, {} bytes: {start:?}", body.len());
         // One connection for all: each answer leaves it usable.
         let answer = connection.ask(&client::predict_request(content_type, &body));
         let answer = answer.unwrap_or_else(|error| panic!("{error} after {}", what()));
@@ -175,8 +182,8 @@ fn no_body_makes_the_server_fail() {
             check_sample(&server);
         }
     }
-    println!("{refused} of {BODIES} refused");
-    assert!((BODIES / 2..BODIES).contains(&refused), "{refused} refused: the bodies are spoilt, and not all of them");
+    println!("{refused} of {bodies} refused");
+    assert!((bodies / 2..bodies).contains(&refused), "{refused} refused: the bodies are spoilt, and not all of them");
     let log = server.log.text();
     assert!(!log.contains("panicked") && !log.contains("\"ERROR\""), "{log}");
     assert!(longest.0 < 1024, "a client's own text comes back whole: {} bytes for {}", longest.0, longest.1);
@@ -225,6 +232,12 @@ fn errors_name_the_field_the_value_and_what_was_expected() {
         row(too_large(true), 413, "too_large", &["67108864"]),
         row(expect, 413, "too_large", &["67108864"]),
         row(client::predict_request("text/csv", b"1,2"), 415, "unsupported_media_type", &["text/csv", JSON, NPY, RAW]),
+        row(
+            request("POST", "/predict", &["Content-Encoding: gzip", "Content-Length: 2"], b"{}"),
+            415,
+            "unsupported_media_type",
+            &["gzip", "not compressed"],
+        ),
         row(request("GET", "/health", &[&long], b""), 431, "head_too_large", &["65536"]),
         row(predict(&seven_rows), 400, "bad_input", &["image", "[1, 7, 8]", "[-1, 8, 8]", "[8, 8]"]),
         row(predict(&ragged), 400, "bad_input", &["inputs[0][1]", "3 elements", "expected 8"]),

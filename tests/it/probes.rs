@@ -97,6 +97,17 @@ fn a_verbose_probe_names_the_models_and_what_led_to_the_phase() {
     assert_eq!((&verbose["transition"], &verbose["in_flight"]), (&json!("all models are proved and warm"), &json!(0)));
 }
 
+#[test]
+fn a_probe_that_says_no_is_not_logged_as_a_failure() {
+    let turn = Turn::shared();
+    let server = turn.start(&["--chaos", "load-delay=30s"]);
+    server.wait_until("loading");
+    for _ in 0..5 {
+        assert_eq!(client::get(server.address, "/ready").status, 503);
+    }
+    assert!(!server.log.text().contains("ERROR"), "{}", server.log.text());
+}
+
 /// The slowest of the probes that are asked, one after the other and each on its own connection, until `done`.
 fn slowest(server: &Server<'_>, path: &str, mut done: impl FnMut(&Answer) -> bool) -> Duration {
     let mut slowest = Duration::ZERO;

@@ -93,11 +93,20 @@ fn drain_under_load(turn: &Turn, delay: Duration) -> (Vec<Seen>, Ended) {
 
 #[test]
 fn a_drain_under_load_loses_no_request() {
-    const SEED: u64 = 20;
+    drain_at_random_instants(20, 20);
+}
+
+#[test]
+#[ignore = "soak: five minutes"]
+fn three_hundred_drains_under_load_lose_no_request() {
+    drain_at_random_instants(300, 300);
+}
+
+fn drain_at_random_instants(first: u64, rounds: usize) {
     let turn = Turn::shared();
-    let mut random = Random(SEED);
-    let delays: Vec<_> = (0..20).map(|_| Duration::from_micros(random.next() % 400_000)).collect();
-    println!("seed {SEED}: SIGTERM after {delays:?}");
+    let mut random = Random(first);
+    let delays: Vec<_> = (0..rounds).map(|_| Duration::from_micros(random.next() % 400_000)).collect();
+    println!("seed {first}: SIGTERM after {delays:?}");
     let round = |delay: &Duration| {
         let (seen, ended) = drain_under_load(&turn, *delay);
         for client in &seen {
@@ -111,7 +120,7 @@ fn a_drain_under_load_loses_no_request() {
     };
     // A round is mostly waiting: four at a time.
     thread::scope(|scope| {
-        for share in delays.chunks(5) {
+        for share in delays.chunks(rounds.div_ceil(4)) {
             scope.spawn(move || share.iter().for_each(round));
         }
     });

@@ -88,6 +88,18 @@ fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
             &["--drain-delay soon", "expected a duration such as 5s"],
         ),
         mistake("a misspelt key", &[text(&misspelt)], 2, &[text(&toml), "max_sise", "line 16", "expected `max_size`"]),
+        mistake(
+            "a row of terabytes",
+            &[text(&model), "--input", "image:FP32[-1,99999999999]"],
+            2,
+            &["--input", "99999999999", "more than 1073741824 elements"],
+        ),
+        mistake(
+            "an endless wait",
+            &["models", "--request-timeout", "1000years"],
+            2,
+            &["--request-timeout", "at most 24h"],
+        ),
         mistake("two models", &[text(&two)], 2, &["digits, other", "name one with --default-model"]),
         mistake(
             "no such default",

@@ -28,6 +28,11 @@ pub(super) enum Format {
 
 impl Format {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
+        if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            let got = shown(&String::from_utf8_lossy(encoding.as_bytes()));
+            let message = format!("Content-Encoding is {got:?}, expected a body that is not compressed");
+            return Err(Error::new(Kind::UnsupportedMediaType, message));
+        }
         let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
         let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         match essence.to_ascii_lowercase().as_str() {
