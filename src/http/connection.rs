@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// A client has this long to send a request's head, and an idle connection this long to be used again.
+/// A client has this long to send its first request's head; in HTTP/1 every later one, too, idle time included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// While draining, a connection must have been silent this long before it is closed: a request may be on its way.
 const SILENCE: Duration = Duration::from_millis(500);
