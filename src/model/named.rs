@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use super::spec::Port;
+use super::spec::{Port, names};
 use crate::tensor::Tensor;
 use crate::tensor::json::Nested;
 
@@ -25,13 +25,12 @@ impl<'de> Visitor<'de> for Named<'_> {
     type Value = Vec<Tensor>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
-        write!(f, "an object with {}", names.join(", "))
+        write!(f, "an object with {}", names(self.ports.iter().copied()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         use serde::de::Error;
-        let names = || self.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = || names(self.ports.iter().copied());
         let mut tensors: Vec<Option<Tensor>> = vec![None; self.ports.len()];
         while let Some(key) = map.next_key::<String>()? {
             let Some(index) = self.ports.iter().position(|port| port.name == key) else {

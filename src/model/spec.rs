@@ -102,6 +102,11 @@ impl Port {
     }
 }
 
+/// The names of `ports`, as an error lists them.
+pub fn names<'a>(ports: impl IntoIterator<Item = &'a Port>) -> String {
+    ports.into_iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 /// The most rows that a batch may have: far beyond what pays.
 const MAX_ROWS: usize = 1 << 20;
 /// The longest that a batch may wait: clients are people, too.

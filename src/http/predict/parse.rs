@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use crate::http::error::{Error, Kind, shown};
 use crate::model::Version;
 use crate::model::named::Named;
-use crate::model::spec::{Port, Spec};
+use crate::model::spec::{Port, Spec, names};
 use crate::tensor::json::Nested;
 use crate::tensor::{DType, Tensor, npy};
 
@@ -70,8 +70,7 @@ fn parse_now(spec: &Spec, format: Format, body: &[u8]) -> Result<(Vec<Tensor>, u
     let only = || match spec.inputs.as_slice() {
         [port] => Ok(port),
         ports => {
-            let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
-            let message = format!("this body carries one tensor, the model takes {}", names.join(", "));
+            let message = format!("this body carries one tensor, the model takes {}", names(ports));
             Err(Error::bad_input(message).hint("send JSON: {\"inputs\": {\"name\": […], …}}"))
         }
     };
@@ -197,16 +196,14 @@ impl<'de> Visitor<'de> for Inputs<'_> {
     type Value = Vec<Tensor>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
-        write!(f, "inputs: nested arrays, or an object with {}", names.join(", "))
+        write!(f, "inputs: nested arrays, or an object with {}", names(self.ports))
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, sequence: A) -> Result<Self::Value, A::Error> {
         let [port] = self.ports else {
-            let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
             return Err(serde::de::Error::custom(format_args!(
                 "inputs: an array, expected an object with {}",
-                names.join(", ")
+                names(self.ports)
             )));
         };
         let seed = Nested { field: "inputs", dtype: port.dtype, capacity: self.capacity };
