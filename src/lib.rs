@@ -10,6 +10,8 @@ pub mod config;
 pub mod health;
 pub mod lifecycle;
 
+pub mod dependency;
+
 pub mod engine;
 pub mod model;
 pub mod tensor;

@@ -1,0 +1,94 @@
+//! The credentials of one dependency, kept only to be taken out of every text that might hold them: the last line of
+//! defence, behind clients and error texts that should not.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// Passwords as they were written and as they are meant, longest first.
+#[derive(Clone, Default)]
+pub(super) struct Secrets(Vec<String>);
+
+impl Secrets {
+    /// What `url` and the whole of `text` it was read from hold. A URL's parser writes some characters differently.
+    pub(super) fn of(url: &Url, text: &str) -> Self {
+        let mut found: Vec<String> = url.password().into_iter().flat_map(both_ways).collect();
+        if let Some((_, written)) = userinfo(text).and_then(|userinfo| userinfo.split_once(':')) {
+            found.extend(both_ways(written));
+        }
+        found.retain(|secret| !secret.is_empty());
+        found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        found.dedup();
+        Self(found)
+    }
+
+    pub(super) fn add(&mut self, secret: String) {
+        if !secret.is_empty() {
+            self.0.push(secret);
+        }
+    }
+
+    pub(super) fn scrub(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+}
+
+fn both_ways(written: &str) -> [String; 2] {
+    [written.to_owned(), percent_decode_str(written).decode_utf8_lossy().into_owned()]
+}
+
+/// What stands before the last `@` of a URL, well formed or not: a `/`, `?` or `#` in a password must be encoded, and
+/// where it is not, a parser takes half of the password for something else.
+fn userinfo(text: &str) -> Option<&str> {
+    let (before, _) = text.rsplit_once('@')?;
+    Some(before.split_once("://").map_or(before, |(_, userinfo)| userinfo))
+}
+
+/// `text` as an error may show it: without its user and password, whether or not it is a URL.
+pub(super) fn hidden(text: &str) -> String {
+    if let Some(userinfo) = userinfo(text) {
+        let (before, host) = text.rsplit_once('@').unwrap_or_default();
+        return format!("{}***@{host}", before.strip_suffix(userinfo).unwrap_or_default());
+    }
+    let start = text.find("://").map_or(0, |place| place + "://".len());
+    let authority = text[start..].split(['/', '?', '#']).next().unwrap_or_default();
+    // Where a port should be and is not, the host may have been forgotten.
+    match authority.rsplit_once(':') {
+        Some((_, port)) if !port.bytes().all(|byte| byte.is_ascii_digit() || byte == b']') => {
+            let end = start + authority.len();
+            format!("{}***{}", &text[..end - port.len()], &text[end..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_credentials_however_badly_it_is_written() {
+        let table = [
+            ("redis://:secret@cache:6379", "redis://***@cache:6379"),
+            ("redis://cache:6379#optional", "redis://cache:6379#optional"),
+            ("redis:user:secret@cache", "***@cache"),
+            ("postgres://me:se/cr?et#1@db/app", "postgres://***@db/app"),
+            ("mysql://me:se@cret@db", "mysql://***@db"),
+            ("@", "***@"),
+            ("redis://:secret#optional", "redis://:***#optional"),
+            ("tcp://[::1]:80", "tcp://[::1]:80"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(hidden(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_scrubbed_as_it_is_written_and_as_it_is_meant() {
+        let text = "redis://user:p%40ss@w|rd@cache";
+        let secrets = Secrets::of(&text.parse().unwrap(), text);
+        for spelling in ["p%40ss@w|rd", "p@ss@w|rd", "p%40ss%40w|rd"] {
+            assert_eq!(secrets.scrub(&format!("{spelling} is wrong: {spelling}")), "*** is wrong: ***", "{spelling}");
+        }
+        assert_eq!(Secrets::default().scrub("as it was"), "as it was");
+    }
+}
