@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 const LONGEST: usize = 200;
 
@@ -10,6 +11,8 @@ pub(super) fn of(error: &(dyn Error + 'static)) -> String {
     let mut last = error;
     let mut next = Some(error);
     while let Some(cause) = next {
+        // redis shares its causes, and an `Arc` hides what it holds.
+        let cause = cause.downcast_ref::<Arc<dyn Error + Send + Sync>>().map_or(cause, |shared| &**shared);
         if let Some(words) = cause.downcast_ref::<io::Error>().and_then(known) {
             return words.to_owned();
         }
@@ -54,9 +57,15 @@ mod tests {
     #[error("error sending request for url (http://user:secret@api/)")]
     struct Outer(#[source] io::Error);
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("it broke")]
+    struct Shared(#[source] Arc<dyn Error + Send + Sync>);
+
     #[test]
     fn the_innermost_cause_is_told_in_one_line() {
         assert_eq!(of(&Outer(ErrorKind::ConnectionRefused.into())), "connection refused");
+        let shared = Arc::new(io::Error::from(ErrorKind::ConnectionReset));
+        assert_eq!(of(&Shared(shared)), "connection reset by the other side");
         assert_eq!(of(&Outer(io::Error::other("bad certificate\nat line 3"))), "bad certificate");
         assert_eq!(line(&"ä".repeat(300)).chars().count(), LONGEST + 1);
     }

@@ -1,9 +1,11 @@
 //! The one integration binary: real processes, real sockets, real signals.
 
 mod client;
+mod database;
 mod support;
 
 mod connection;
+mod dependency;
 mod digits;
 mod fuzz;
 mod http2;
