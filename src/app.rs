@@ -1,52 +1,53 @@
-//! The wiring and nothing else: which part gets which end of which channel, and what ends the process.
+//! The wiring and nothing else: which part gets which end of which channel.
 
+mod end;
 mod exit;
 mod load;
+mod probe_listener;
 pub mod progress;
+mod rehearsal;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
 pub use exit::Exit;
 
-use crate::chaos::Chaos;
 use crate::cli::EngineArgs;
 use crate::config::{self, Config};
+use crate::dependency;
 use crate::engine::loader;
 use crate::health::Health;
+use crate::health::watchdog::{self, Watchdog};
 use crate::http::{self, Shared, connection};
 use crate::lifecycle::drain::Ledger;
+use crate::lifecycle::pulse::{Pulse, Pulses};
 use crate::lifecycle::{self, Event};
 use crate::telemetry::Telemetry;
-
-/// A process that never served has nobody to wait for, only probes to finish.
-const NEVER_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
-
-const DEADLINE_PASSED: &str = "the deadline passed";
 
 /// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
 pub struct Listeners {
     http: TcpListener,
+    probe: Option<TcpListener>,
 }
 
 impl Listeners {
     pub fn bind(config: &Config) -> Result<Self, Exit> {
-        let bind = || {
-            let listener = TcpListener::bind(config.listen)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        };
-        let http = bind().map_err(|error: std::io::Error| {
-            Exit::configuration(format!(
-                "--listen {}: {error}; choose another port, or 0 for any free one",
-                config.listen
-            ))
-        })?;
-        Ok(Self { http })
+        let probe = config.probe_listen.map(|address| bind("--probe-listen", address)).transpose()?;
+        Ok(Self { http: bind("--listen", config.listen)?, probe })
     }
+}
+
+fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    open().map_err(|error: std::io::Error| {
+        Exit::configuration(format!("{flag} {address}: {error}; choose another port, or 0 for any free one"))
+    })
 }
 
 /// A server whose ports answer and whose models are being loaded.
@@ -60,91 +61,53 @@ pub struct App {
 }
 
 impl App {
-    /// Starts to serve and to load. Needs a tokio runtime.
+    /// Starts to serve, to watch and to load. Needs a tokio runtime.
     pub fn build(config: Config, listeners: Listeners, bar: ProgressBar) -> Result<Self, Exit> {
-        let (lifecycle, rx) = lifecycle::channel();
+        let dependencies = config.dependencies.iter().map(|needed| (needed.name.as_str(), needed.required));
+        let (lifecycle, rx) = lifecycle::channel(dependencies);
         let telemetry = Arc::new(Telemetry::new());
-        let models = Arc::new(OnceLock::new());
-        let ledger = Ledger::default();
-        let shared = Shared {
-            health: Health::new(rx.clone(), config.ready_while_draining),
+        let (models, ledger, pulses) = (Arc::new(OnceLock::new()), Ledger::default(), Pulses::default());
+        let watchdog = Watchdog {
+            lifecycle: lifecycle.clone(),
+            pulses: pulses.clone(),
+            heart: Pulse::default(),
+            stall_limit: config.stall_limit,
+        };
+        tokio::spawn(watchdog::beat(watchdog.heart.clone()));
+        let shared = Arc::new(Shared {
+            health: Health::new(rx.clone(), watch(&config, &lifecycle), config.ready_while_draining),
             models: models.clone(),
             ledger: ledger.clone(),
             telemetry: telemetry.clone(),
+            oldest_batch: watchdog.spawn().map_err(Exit::configuration)?,
             label: config.label.clone(),
             request_timeout: config.request_timeout,
-        };
-        let address = listeners.http.local_addr().map_err(Exit::configuration)?;
-        let server = connection::serve(listeners.http, http::router(Arc::new(shared))).map_err(Exit::configuration)?;
-        tracing::info!(http = %address, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
-        if !config.chaos.is_none() {
-            let Chaos { load_delay, batch_delay } = config.chaos;
-            tracing::warn!(?load_delay, ?batch_delay, "REHEARSAL: this server is slow on purpose");
+        });
+        let (http, probe) = (listeners.http.local_addr(), listeners.probe.as_ref().map(TcpListener::local_addr));
+        let (http, probe) = (http.map_err(Exit::configuration)?, probe.transpose().map_err(Exit::configuration)?);
+        if let Some(listener) = listeners.probe {
+            probe_listener::spawn(listener, http::probe_router(shared.clone())).map_err(Exit::configuration)?;
         }
+        let server = connection::serve(listeners.http, http::router(shared)).map_err(Exit::configuration)?;
+        let probe = probe.map(tracing::field::display);
+        tracing::info!(%http, probe, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
+        rehearsal::announce(&config.chaos, rx.clone());
         tokio::spawn(progress::follow(bar, rx.clone()));
         let kept_up = telemetry.clone();
         tokio::spawn(async move { kept_up.upkeep().await });
-        let loader = load::spawn(load::Plan::of(&config), lifecycle.clone(), telemetry, models);
+        let parts = load::Parts { lifecycle: lifecycle.clone(), pulses, telemetry, models };
+        let loader = load::spawn(load::Plan::of(&config), parts);
         Ok(Self { config, lifecycle, rx, ledger, server, loader })
     }
+}
 
-    /// Serves until `terminate`, then drains; `abort` ends the drain at once. Returns how the process should end.
-    pub async fn run(
-        self,
-        terminate: impl Future<Output = &'static str>,
-        abort: impl Future<Output = &'static str>,
-    ) -> Exit {
-        let failed = async {
-            match self.loader.await {
-                Err(exit) => exit,
-                Ok(()) => std::future::pending().await,
-            }
-        };
-        let signal = tokio::select! {
-            signal = terminate => signal,
-            exit = failed => {
-                self.lifecycle.apply(Event::LoadFailed, exit.reason());
-                return exit;
-            }
-        };
-        let started = Instant::now();
-        self.ledger.start_drain();
-        self.lifecycle.apply(Event::Terminate, signal);
-        // Asked after the transition: the loader may have finished a moment before it.
-        let served = self.rx.phase().startup_complete();
-        let (delay, timeout) = if served {
-            (self.config.drain_delay, self.config.drain_timeout)
-        } else {
-            (Duration::ZERO, NEVER_SERVED_TIMEOUT)
-        };
-        // Whoever still routes to this server finds it serving until the delay is over.
-        let farewell = async {
-            tokio::time::sleep(delay).await;
-            tokio::time::timeout(timeout, self.server.close()).await
-        };
-        let reason = tokio::select! {
-            closed = farewell => if closed.is_ok() { "in-flight work is done" } else { DEADLINE_PASSED },
-            signal = abort => {
-                tracing::warn!(signal, "second signal: ending at once");
-                "a second signal"
-            }
-        };
-        let report = self.ledger.report(started.elapsed());
-        self.lifecycle.apply(Event::Drained, reason);
-        tracing::info!(
-            completed = report.completed,
-            refused = report.refused,
-            left = report.left,
-            aborted = report.aborted,
-            seconds = report.seconds,
-            "drain report"
-        );
-        match report.aborted {
-            0 => Exit::clean(),
-            _ if reason == DEADLINE_PASSED => Exit::drain_missed(&report),
-            _ => Exit::interrupted(&report),
-        }
-    }
+/// Checks the dependencies from now on, and tells the state machine of every change.
+fn watch(config: &Config, lifecycle: &lifecycle::Tx) -> dependency::Rx {
+    let lifecycle = lifecycle.clone();
+    dependency::watch(config.dependencies.clone(), move |change| {
+        let event = if change.up { Event::Up(change.index) } else { Event::Down(change.index) };
+        lifecycle.apply(event, change.reason);
+    })
 }
 
 /// What `--version` prints. Opens the engine, since only it knows its libtorch.

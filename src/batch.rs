@@ -1,10 +1,11 @@
 //! From requests to batches and back: a bounded queue per model, and one worker thread per instance.
 //!
-//! `policy` decides what goes together, `queue` holds what waits, `worker` runs it. A request enters through
+//! `policy` decides what goes together, `queue` holds what waits, `worker` takes it, `run` computes it. A request enters through
 //! [`Handle::infer`] and leaves through its oneshot, in order of completion.
 
 pub mod policy;
 pub mod queue;
+mod run;
 pub mod worker;
 
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub enum Error {
     Deadline,
     #[error("{0}")]
     Failed(String),
+    #[error("the model can no longer be computed here")]
+    Lost,
 }
 
 /// A model that answers. Clones share one queue.

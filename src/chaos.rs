@@ -1,14 +1,52 @@
-//! Rehearsed trouble: slows the real loading and the real batches, so that people can watch and tests can hold a phase.
+//! Rehearsed trouble: real delays, real hangs and real failures of the real parts, so that people can watch what their
+//! cluster does and tests can hold a moment.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// What `--chaos` asked for; the default is none of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chaos {
     /// Reading a model takes at least this long.
     pub load_delay: Duration,
     /// Added to every batch.
     pub batch_delay: Duration,
+    /// So long after serving began, the next batch never returns.
+    pub hang_after: Option<Duration>,
+    /// So long after serving began, the worker panics in the next batch.
+    pub worker_panic_after: Option<Duration>,
+    /// In how many batches from then on.
+    pub worker_panics: u32,
+    /// So long after serving began, the next batch loses its device.
+    pub device_lost_after: Option<Duration>,
+    /// So long after serving began, the async runtime stops turning.
+    pub runtime_stall_after: Option<Duration>,
+    /// Names or schemes of dependencies whose checks fail.
+    pub dependencies_down: Vec<String>,
+}
+
+impl Default for Chaos {
+    fn default() -> Self {
+        Self {
+            load_delay: Duration::ZERO,
+            batch_delay: Duration::ZERO,
+            hang_after: None,
+            worker_panic_after: None,
+            worker_panics: 1,
+            device_lost_after: None,
+            runtime_stall_after: None,
+            dependencies_down: Vec::new(),
+        }
+    }
+}
+
+/// What can be rehearsed in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Hang,
+    Panic,
+    DeviceLost,
 }
 
 impl std::str::FromStr for Chaos {
@@ -17,24 +55,34 @@ impl std::str::FromStr for Chaos {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut chaos = Self::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
-            let expected = || format!("{part}: expected load-delay=TIME or batch-delay=TIME, such as load-delay=30s");
-            let (key, value) = part.split_once('=').ok_or_else(expected)?;
-            let time = humantime::parse_duration(value).map_err(|_| expected())?;
+            let (key, value) = part.split_once('=').ok_or_else(|| expected(part))?;
+            let time = || humantime::parse_duration(value).map_err(|_| format!("{part}: expected a time such as 10s"));
             match key {
-                "load-delay" => chaos.load_delay = time,
-                "batch-delay" => chaos.batch_delay = time,
-                _ => return Err(expected()),
+                "load-delay" => chaos.load_delay = time()?,
+                "batch-delay" => chaos.batch_delay = time()?,
+                "hang-after" => chaos.hang_after = Some(time()?),
+                "worker-panic-after" => chaos.worker_panic_after = Some(time()?),
+                "worker-panics" => {
+                    chaos.worker_panics = value.parse().map_err(|_| format!("{part}: expected a number such as 3"))?;
+                }
+                "device-lost-after" => chaos.device_lost_after = Some(time()?),
+                "runtime-stall-after" => chaos.runtime_stall_after = Some(time()?),
+                "dependency-down" => chaos.dependencies_down.push(value.to_owned()),
+                _ => return Err(expected(part)),
             }
         }
         Ok(chaos)
     }
 }
 
-impl Chaos {
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
+fn expected(part: &str) -> String {
+    format!(
+        "{part}: expected load-delay, batch-delay, hang-after, worker-panic-after, worker-panics, device-lost-after, \
+         runtime-stall-after or dependency-down, such as load-delay=30s"
+    )
+}
 
+impl Chaos {
     /// Sleeps through the share of the load delay that reading from `before` to `after` of `total` bytes takes, telling
     /// `progress` as it goes: a slow disk, in effect.
     pub fn throttle(&self, before: u64, after: u64, total: u64, progress: &mut dyn FnMut(u64)) {
@@ -55,16 +103,54 @@ impl Chaos {
     }
 }
 
+/// The trouble that batches are in for. Shared by all workers, so that each trouble comes as often as it was asked for.
+#[derive(Debug, Default)]
+pub struct Rehearsal {
+    began: OnceLock<Instant>,
+    /// Each trouble with its time after serving began, and in how many batches it is still to come.
+    planned: Vec<(Trouble, Duration, AtomicU32)>,
+}
+
+impl Rehearsal {
+    pub fn of(chaos: &Chaos) -> Self {
+        let planned = [
+            (Trouble::Hang, chaos.hang_after, 1),
+            (Trouble::Panic, chaos.worker_panic_after, chaos.worker_panics),
+            (Trouble::DeviceLost, chaos.device_lost_after, 1),
+        ];
+        let planned = planned.into_iter().filter_map(|(trouble, after, times)| Some((trouble, after?, times.into())));
+        Self { began: OnceLock::new(), planned: planned.collect() }
+    }
+
+    /// Serving begins now.
+    pub fn begin(&self) {
+        self.began.get_or_init(Instant::now);
+    }
+
+    /// What the batch that is cut now is in for.
+    pub fn next(&self) -> Option<Trouble> {
+        let began = self.planned.first().and_then(|_| self.began.get())?;
+        let due = self.planned.iter().find(|(_, after, left)| began.elapsed() >= *after && take_one(left))?;
+        Some(due.0)
+    }
+}
+
+/// Whether there was one left to take.
+fn take_one(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn both_delays_are_read_and_anything_else_is_named() {
-        let chaos: Chaos = "load-delay=30s,batch-delay=200ms".parse().unwrap();
+    fn every_key_is_read_and_anything_else_is_named() {
+        let chaos: Chaos = "load-delay=30s,batch-delay=200ms,dependency-down=redis,hang-after=10s".parse().unwrap();
         assert_eq!((chaos.load_delay, chaos.batch_delay), (Duration::from_secs(30), Duration::from_millis(200)));
-        assert!("".parse::<Chaos>().unwrap().is_none());
-        for text in ["load-delay", "load-delay=soon", "fire=1s"] {
+        assert_eq!((chaos.hang_after, chaos.worker_panics), (Some(Duration::from_secs(10)), 1));
+        assert_eq!(chaos.dependencies_down, ["redis"]);
+        for text in ["load-delay", "load-delay=soon", "fire=1s", "worker-panics=many"] {
             assert!(text.parse::<Chaos>().unwrap_err().starts_with(text));
         }
     }
@@ -77,5 +163,13 @@ mod tests {
         chaos.throttle(0, 50, 100, &mut |bytes| seen.push(bytes));
         assert!(started.elapsed() >= Duration::from_millis(200));
         assert!(seen.len() >= 3 && seen.is_sorted() && seen.iter().all(|bytes| *bytes < 50), "{seen:?}");
+    }
+
+    #[test]
+    fn trouble_comes_after_its_time_and_as_often_as_it_was_asked_for() {
+        let rehearsal = Rehearsal::of(&"worker-panic-after=0s,worker-panics=2,hang-after=1h".parse().unwrap());
+        assert_eq!(rehearsal.next(), None, "serving has not begun");
+        rehearsal.begin();
+        assert_eq!([(); 3].map(|()| rehearsal.next()), [Some(Trouble::Panic), Some(Trouble::Panic), None]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::telemetry::LogFormat;
 
@@ -24,6 +24,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+}
+
+/// What a latched fault does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFatal {
+    /// Answer everyone in flight, then end with code 70.
+    Exit,
+    /// Go on answering, with /health at 503.
+    Stay,
 }
 
 /// Where the engine and its library are looked for.
@@ -56,7 +65,7 @@ pub struct EngineArgs {
 ///
 /// Ports open at once; models load in the background. The kubelet's probes are /startup, /health and /ready.
 ///
-/// Exit codes: 0 clean, 1 a drain missed its deadline, 2 configuration, 3 a model could not be loaded.
+/// Exit codes: 0 clean, 1 a drain missed its deadline, 2 configuration, 3 a model could not be loaded, 70 a fatal fault.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Every flag is also a variable: --drain-delay is TORCHPOD_DRAIN_DELAY. Flags win. Durations read like 5s or 200ms."
@@ -81,6 +90,51 @@ pub struct ServeArgs {
         default_value = "0.0.0.0:8080"
     )]
     pub listen: String,
+
+    /// Address of a second listener for probes and metrics, with a thread and a runtime of its own
+    #[arg(help_heading = "Probes", long, value_name = "ADDR", hide_env_values = true, env = "TORCHPOD_PROBE_LISTEN")]
+    pub probe_listen: Option<String>,
+
+    /// The longest that a batch may run before /health says `hung`
+    #[arg(
+        help_heading = "Probes",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_STALL_LIMIT",
+        default_value = "30s"
+    )]
+    pub stall_limit: String,
+
+    /// What a fault does that only another process can cure: end with code 70, or stay, unhealthy
+    #[arg(
+        help_heading = "Probes",
+        long,
+        value_enum,
+        hide_env_values = true,
+        env = "TORCHPOD_ON_FATAL",
+        default_value = "exit"
+    )]
+    pub on_fatal: OnFatal,
+
+    /// What /ready waits for: tcp://, http(s)://, redis(s)://, postgres://, mysql:// or grpc://; once per dependency
+    ///
+    /// Options follow a #: optional (shown, but /ready does not wait for it), interval=5s, timeout=2s, failures=3 (in a
+    /// row to go down), successes=1 (to come up), name=TEXT; such as redis://cache:6379#optional,interval=2s. In the
+    /// variable, spaces stand between URLs.
+    #[arg(
+        help_heading = "Probes",
+        long = "dependency",
+        value_name = "URL",
+        hide_env_values = true,
+        env = "TORCHPOD_DEPENDENCY",
+        value_delimiter = ' '
+    )]
+    pub dependencies: Vec<String>,
+
+    /// A TOML file whose keys are the names of these flags, such as drain-delay = "10s"; flags and variables win
+    #[arg(help_heading = "Serving", long, value_name = "FILE", hide_env_values = true, env = "TORCHPOD_CONFIG")]
+    pub config: Option<PathBuf>,
 
     /// Where models compute: cpu, cuda or cuda:1; auto leaves it to the model.toml, then takes a GPU if there is one
     #[arg(help_heading = "Engine", long, hide_env_values = true, env = "TORCHPOD_DEVICE", default_value = "auto")]
@@ -175,6 +229,16 @@ pub struct ServeArgs {
     )]
     pub log_filter: String,
 
+    /// The pod's terminationGracePeriodSeconds, for a warning where a drain could not finish within it
+    #[arg(
+        help_heading = "The end",
+        long,
+        value_name = "SECONDS",
+        hide_env_values = true,
+        env = "TORCHPOD_TERMINATION_GRACE_SECONDS"
+    )]
+    pub termination_grace_seconds: Option<u64>,
+
     /// Where the reason of a failure is left for the kubelet, if this file exists
     #[arg(
         help_heading = "The end",
@@ -186,7 +250,12 @@ pub struct ServeArgs {
     )]
     pub termination_log: PathBuf,
 
-    /// Rehearse trouble: load-delay=30s spreads loading over that time, batch-delay=200ms slows every batch
+    /// Rehearse trouble: load-delay=30s, batch-delay=200ms, hang-after=10s, worker-panic-after=10s, …
+    ///
+    /// load-delay spreads loading over that time, batch-delay slows every batch, dependency-down=redis fails the checks
+    /// of a dependency by name or scheme. The others come in the first batch that long after serving began: hang-after (it
+    /// never returns), worker-panic-after (worker-panics=3: in three batches), device-lost-after; runtime-stall-after
+    /// stops the async runtime, as only --probe-listen can tell.
     #[arg(
         help_heading = "Rehearsal",
         long,

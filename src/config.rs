@@ -1,5 +1,7 @@
 //! The validated configuration. Nothing below this module sees a raw flag.
 
+pub mod file;
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -9,8 +11,10 @@ use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::chaos::Chaos;
-use crate::cli::{Cli, EngineArgs, ServeArgs};
+use crate::cli::{Cli, EngineArgs, OnFatal, ServeArgs};
+use crate::dependency::Dependency;
 use crate::engine::{DeviceChoice, loader};
+use crate::lifecycle::Dependencies;
 use crate::model::spec::{self, Port};
 use crate::telemetry::LogFormat;
 
@@ -19,6 +23,10 @@ use crate::telemetry::LogFormat;
 pub struct Config {
     pub models: PathBuf,
     pub listen: SocketAddr,
+    pub probe_listen: Option<SocketAddr>,
+    pub stall_limit: Duration,
+    pub on_fatal: OnFatal,
+    pub dependencies: Vec<Dependency>,
     pub device: DeviceChoice,
     pub engine: loader::Options,
     pub default_model: Option<String>,
@@ -31,8 +39,14 @@ pub struct Config {
     pub label: Option<String>,
     pub log_format: LogFormat,
     pub log_filter: EnvFilter,
+    pub termination_log: PathBuf,
     pub chaos: Chaos,
+    /// What will work, but not as somebody may think.
+    pub warnings: Vec<String>,
 }
+
+/// What the process may take from the end of a drain to its own.
+const EXIT_MARGIN: Duration = Duration::from_secs(5);
 
 /// No flag means more: it would overflow a deadline long before it was over.
 const MAX_TIME: Duration = Duration::from_hours(24);
@@ -54,15 +68,17 @@ impl Config {
         let drain_delay = duration("--drain-delay", &args.drain_delay);
         let drain_timeout = duration("--drain-timeout", &args.drain_timeout);
         let request_timeout = duration("--request-timeout", &args.request_timeout);
+        let stall_limit = duration("--stall-limit", &args.stall_limit);
         let mut or_wrong = |flag: &str, error: String| wrong.push(format!("{flag} {error}"));
 
-        let listen = match resolve(&args.listen) {
-            Ok(address) => address,
-            Err(error) => {
-                or_wrong("--listen", error);
+        let mut address = |flag: &str, text: &str| {
+            resolve(text).unwrap_or_else(|error| {
+                or_wrong(flag, error);
                 SocketAddr::from(([0, 0, 0, 0], 0))
-            }
+            })
         };
+        let listen = address("--listen", &args.listen);
+        let probe_listen = args.probe_listen.as_deref().map(|text| address("--probe-listen", text));
         let device = args.device.parse().unwrap_or_else(|error| {
             or_wrong("--device", error);
             DeviceChoice::Auto
@@ -72,10 +88,11 @@ impl Config {
             .iter()
             .filter_map(|input| spec::parse_input(input).map_err(|error| or_wrong("--input", error)).ok());
         let inputs = inputs.collect();
-        let chaos = args.chaos.as_deref().unwrap_or_default().parse().unwrap_or_else(|error| {
+        let chaos: Chaos = args.chaos.as_deref().unwrap_or_default().parse().unwrap_or_else(|error| {
             or_wrong("--chaos", error);
             Chaos::default()
         });
+        let dependencies = dependencies(&args.dependencies, &chaos, &mut or_wrong);
         let log_filter = EnvFilter::builder().parse(&args.log_filter).unwrap_or_else(|error| {
             or_wrong("--log-filter", format!("{}: {error}; write info or info,torchpod::http=debug", args.log_filter));
             EnvFilter::new("info")
@@ -83,8 +100,13 @@ impl Config {
         if args.max_queue == 0 {
             or_wrong("--max-queue", "0: expected at least 1".to_owned());
         }
-        if request_timeout.is_zero() {
-            or_wrong("--request-timeout", format!("{}: expected more than 0s", args.request_timeout));
+        for (flag, time, text) in [
+            ("--request-timeout", request_timeout, &args.request_timeout),
+            ("--stall-limit", stall_limit, &args.stall_limit),
+        ] {
+            if time.is_zero() {
+                or_wrong(flag, format!("{text}: expected more than 0s"));
+            }
         }
         if !wrong.is_empty() {
             return Err(Error(wrong));
@@ -92,6 +114,10 @@ impl Config {
         Ok(Self {
             models: args.models,
             listen,
+            probe_listen,
+            stall_limit,
+            on_fatal: args.on_fatal,
+            dependencies,
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
@@ -104,7 +130,9 @@ impl Config {
             label: args.label,
             log_format: args.log_format,
             log_filter,
+            termination_log: args.termination_log,
             chaos,
+            warnings: short_grace(args.termination_grace_seconds, drain_delay + drain_timeout).into_iter().collect(),
         })
     }
 }
@@ -112,6 +140,45 @@ impl Config {
 /// Where to look for the engine; without `cuda`, it leaves CUDA alone.
 pub fn engine_options(engine: &EngineArgs, cuda: bool) -> loader::Options {
     loader::Options { engine_dir: engine.engine_dir.clone(), libtorch: engine.libtorch.clone(), cuda }
+}
+
+/// The dependencies that are described rightly and can be told apart.
+fn dependencies(urls: &[String], chaos: &Chaos, or_wrong: &mut impl FnMut(&str, String)) -> Vec<Dependency> {
+    let mut known: Vec<Dependency> = Vec::new();
+    for url in urls.iter().flat_map(|urls| urls.split_whitespace()) {
+        match url.parse::<Dependency>() {
+            Ok(dependency) if known.iter().any(|other| other.name == dependency.name) => {
+                let name = dependency.name;
+                or_wrong("--dependency", format!("{name} stands there twice: tell them apart with #name=TEXT"));
+            }
+            Ok(dependency) => known.push(dependency),
+            Err(error) => or_wrong("--dependency", error),
+        }
+    }
+    if known.len() > Dependencies::MOST {
+        or_wrong("--dependency", format!("{} of them: expected at most {}", known.len(), Dependencies::MOST));
+    }
+    for word in &chaos.dependencies_down {
+        let mut meant = known.iter_mut().filter(|dependency| dependency.answers_to(word)).peekable();
+        if meant.peek().is_none() {
+            or_wrong("--chaos", format!("dependency-down={word}: there is no --dependency of this name or scheme"));
+        }
+        meant.for_each(Dependency::rehearse_down);
+    }
+    known
+}
+
+/// A warning where the kubelet would kill a drain that is within its own limits.
+fn short_grace(grace_seconds: Option<u64>, drain: Duration) -> Option<String> {
+    let grace = Duration::from_secs(grace_seconds?);
+    let needed = drain + EXIT_MARGIN;
+    (grace < needed).then(|| {
+        format!(
+            "terminationGracePeriodSeconds is {}, but --drain-delay + --drain-timeout + {EXIT_MARGIN:?} are {needed:?}: \
+             the kubelet may kill this server in the middle of its drain",
+            grace.as_secs()
+        )
+    })
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {
@@ -181,6 +248,24 @@ mod tests {
         for part in ["--listen nowhere", "--device tpu", "--drain-delay soon", "--max-queue 0", "fire", "--input"] {
             assert!(error.contains(part), "{part} in {error}");
         }
+    }
+
+    #[test]
+    fn a_grace_period_that_is_too_short_for_the_drain_is_warned_of() {
+        let warnings = |grace: &str| config(&["--termination-grace-seconds", grace]).unwrap().warnings;
+        // 5 s of delay, 30 s of timeout, 5 s to spare.
+        assert_eq!(warnings("40").len(), 0);
+        assert!(warnings("39")[0].contains("39") && warnings("39")[0].contains("40s"), "{:?}", warnings("39"));
+    }
+
+    #[test]
+    fn dependencies_must_be_told_apart_and_rehearsals_must_mean_one() {
+        let url = "tcp://127.0.0.1:9";
+        assert_eq!(config(&["--dependency", &format!("{url} {url}#name=other")]).unwrap().dependencies.len(), 2);
+        let twice = config(&["--dependency", url, "--dependency", url]).unwrap_err().to_string();
+        assert!(twice.contains("twice") && twice.contains("name="), "{twice}");
+        let nobody = config(&["--dependency", url, "--chaos", "dependency-down=redis"]).unwrap_err().to_string();
+        assert!(nobody.contains("dependency-down=redis"), "{nobody}");
     }
 
     #[test]

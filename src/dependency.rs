@@ -18,6 +18,7 @@ mod tcp;
 use std::fmt;
 use std::time::Duration;
 
+pub use monitor::{Report, Rx, watch};
 use secret::Secrets;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;

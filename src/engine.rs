@@ -30,6 +30,18 @@ pub trait Model: Send + Sync {
 pub trait Instance {
     /// Host memory for one batch of inputs with these layouts.
     fn slot(&mut self, inputs: &[Layout]) -> Result<Box<dyn Slot + '_>, Error>;
+
+    /// Gets into trouble, in earnest.
+    fn rehearse(&mut self, trouble: Trouble) -> Result<(), Error>;
+}
+
+/// What an engine can be asked to suffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Computes and never returns.
+    Hang,
+    /// Fails with [`Error::DeviceLost`].
+    DeviceLost,
 }
 
 /// One batch: fill its inputs, then run it.
@@ -128,4 +140,13 @@ pub enum Error {
     DeviceLost(String),
     #[error("{0}")]
     Failed(String),
+}
+
+impl Error {
+    /// The line that matters: TorchScript wraps it in a trace of the model's code, and C++ appends one of its own.
+    pub fn gist(&self) -> String {
+        let text = self.to_string();
+        let raised = text.lines().find(|line| line.starts_with("RuntimeError: "));
+        raised.or_else(|| text.lines().next()).unwrap_or_default().trim_end_matches('.').to_owned()
+    }
 }

@@ -1,6 +1,11 @@
-//! The three verdicts that probes report, derived from the lifecycle and from nothing else.
+//! The three verdicts that probes report, derived from the published state and from nothing else.
 
-use crate::lifecycle::{Phase, Rx, Snapshot};
+pub mod watchdog;
+
+use std::time::Duration;
+
+use crate::dependency;
+use crate::lifecycle::{Fault, Phase, Rx, Snapshot, State};
 
 /// What a probe answers: whether it passes, the lesson's word for it, and why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +20,7 @@ pub struct Verdict {
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Rx,
+    dependencies: dependency::Rx,
     ready_while_draining: bool,
 }
 
@@ -26,9 +32,22 @@ pub enum Probe {
     Readiness,
 }
 
+/// What is known of a dependency now.
+#[derive(Clone, Debug)]
+pub struct Dependency {
+    pub report: dependency::Report,
+    pub up: bool,
+    /// How long it has been up or down.
+    pub lasted: Duration,
+}
+
 impl Health {
-    pub fn new(lifecycle: Rx, ready_while_draining: bool) -> Self {
-        Self { lifecycle, ready_while_draining }
+    pub fn new(lifecycle: Rx, dependencies: dependency::Rx, ready_while_draining: bool) -> Self {
+        Self { lifecycle, dependencies, ready_while_draining }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.lifecycle.snapshot()
     }
 
     pub fn phase(&self) -> Phase {
@@ -38,37 +57,65 @@ impl Health {
     /// The verdict, and the moment of the server's life that it was derived from.
     pub fn ask(&self, probe: Probe) -> (Verdict, Snapshot) {
         let snapshot = self.lifecycle.snapshot();
-        let verdict = match probe {
-            Probe::Startup => startup(snapshot.phase),
-            Probe::Liveness => liveness(snapshot.phase),
-            Probe::Readiness => readiness(snapshot.phase, self.ready_while_draining),
-        };
-        (verdict, snapshot)
+        (verdict(probe, &snapshot.state, self.ready_while_draining), snapshot)
+    }
+
+    /// Each dependency as it was at the moment of `snapshot`, with its latest check.
+    pub fn dependencies(&self, snapshot: &Snapshot) -> Vec<Dependency> {
+        let reports = self.dependencies.reports().into_iter().enumerate();
+        let known = reports.map(|(index, report)| Dependency {
+            up: snapshot.state.dependencies.is_up(index),
+            lasted: snapshot.history.since(&report.name).elapsed(),
+            report,
+        });
+        known.collect()
     }
 }
 
-fn startup(phase: Phase) -> Verdict {
-    let pass = phase.startup_complete();
-    Verdict { pass, status: if pass { "ready" } else { "loading" }, reason: (!pass).then(|| phase.name()) }
-}
-
-/// Loading, draining and even a failed load are no reason to kill the container: the process ends by itself.
-fn liveness(_phase: Phase) -> Verdict {
-    Verdict { pass: true, status: "healthy", reason: None }
-}
-
-fn readiness(phase: Phase, ready_while_draining: bool) -> Verdict {
-    let pass = match phase {
-        Phase::Serving => true,
-        Phase::Draining { served } => served && ready_while_draining,
-        _ => false,
+/// What `probe` says of `state`.
+fn verdict(probe: Probe, state: &State, ready_while_draining: bool) -> Verdict {
+    let (objection, pass, fail) = match probe {
+        Probe::Startup => (startup(state), "ready", "loading"),
+        Probe::Liveness => (liveness(state), "healthy", "unhealthy"),
+        Probe::Readiness => (readiness(state, ready_while_draining), "ready", "not_ready"),
     };
-    Verdict { pass, status: if pass { "ready" } else { "not_ready" }, reason: (!pass).then(|| phase.name()) }
+    Verdict { pass: objection.is_none(), status: if objection.is_none() { pass } else { fail }, reason: objection }
+}
+
+fn startup(state: &State) -> Option<&'static str> {
+    (!state.phase.startup_complete()).then(|| state.phase.name())
+}
+
+/// Only a fault while serving. Loading, draining and even a failed load are no reason to kill the container: the process
+/// ends by itself. Dependencies do not belong here: a restart cures none of them.
+fn liveness(state: &State) -> Option<&'static str> {
+    let fault = state.faults.worst().filter(|_| state.phase == Phase::Serving);
+    fault.map(Fault::name)
+}
+
+fn readiness(state: &State, ready_while_draining: bool) -> Option<&'static str> {
+    match state.phase {
+        Phase::Serving => {}
+        Phase::Draining { served: true } if ready_while_draining => {}
+        phase => return Some(phase.name()),
+    }
+    match state.faults.worst() {
+        Some(fault) => Some(fault.name()),
+        None => (!state.dependencies.suffice()).then_some("dependency_down"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::lifecycle::state::tests::life;
+    use crate::lifecycle::{Dependencies, Event};
+
+    fn pass(probe: Probe, state: &State) -> bool {
+        verdict(probe, state, false).pass
+    }
 
     #[test]
     fn the_verdicts_follow_the_table_of_phases() {
@@ -83,14 +130,101 @@ mod tests {
             (Phase::Failed, (false, true, false)),
         ];
         for (phase, expected) in table {
-            let got = (startup(phase).pass, liveness(phase).pass, readiness(phase, false).pass);
-            assert_eq!(got, expected, "{phase}");
+            let state = State { phase, ..State::new(Dependencies::default()) };
+            let got = [Probe::Startup, Probe::Liveness, Probe::Readiness].map(|probe| pass(probe, &state));
+            assert_eq!(got, <[bool; 3]>::from(expected), "{phase}");
         }
     }
 
     #[test]
+    fn a_fault_while_serving_fails_liveness_and_readiness_and_is_the_reason() {
+        for fault in Fault::ALL {
+            let serving = State { phase: Phase::Serving, ..State::new(Dependencies::default()) };
+            let state = serving.next(Event::Raised(fault)).unwrap();
+            let liveness = verdict(Probe::Liveness, &state, false);
+            assert_eq!((liveness.pass, liveness.status, liveness.reason), (false, "unhealthy", Some(fault.name())));
+            assert_eq!(verdict(Probe::Readiness, &state, false).reason, Some(fault.name()));
+            assert!(pass(Probe::Startup, &state));
+        }
+    }
+
+    #[test]
+    fn a_required_dependency_that_is_down_fails_readiness_alone() {
+        let state = State { phase: Phase::Serving, ..State::new(Dependencies::new([true])) };
+        assert_eq!(verdict(Probe::Readiness, &state, false).reason, Some("dependency_down"));
+        assert!(pass(Probe::Liveness, &state) && pass(Probe::Startup, &state));
+        assert!(pass(Probe::Readiness, &state.next(Event::Up(0)).unwrap()));
+    }
+
+    #[test]
     fn a_drain_that_was_asked_to_stays_ready_only_if_it_served() {
-        assert!(readiness(Phase::Draining { served: true }, true).pass);
-        assert!(!readiness(Phase::Draining { served: false }, true).pass);
+        let draining = |served| State { phase: Phase::Draining { served }, ..State::new(Dependencies::default()) };
+        assert!(verdict(Probe::Readiness, &draining(true), true).pass);
+        assert!(!verdict(Probe::Readiness, &draining(false), true).pass);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_ready_vacuously(life in life()) {
+            for (index, state) in life.iter().enumerate().filter(|(_, state)| pass(Probe::Readiness, state)) {
+                prop_assert!(state.dependencies.is_up(0) && state.dependencies.is_up(2));
+                let before = |phase| life[..index].iter().any(|state| state.phase == phase);
+                prop_assert!(before(Phase::Loading) && before(Phase::Warming));
+            }
+        }
+
+        #[test]
+        fn startup_once_complete_stays_complete_until_the_end(life in life()) {
+            let served = life.iter().position(|state| state.phase == Phase::Serving).unwrap_or(life.len());
+            for (index, state) in life.iter().enumerate().filter(|(_, state)| state.phase != Phase::Stopped) {
+                prop_assert_eq!(pass(Probe::Startup, state), index >= served);
+            }
+        }
+
+        #[test]
+        fn draining_never_returns_to_serving(life in life()) {
+            let draining = life.iter().skip_while(|state| !matches!(state.phase, Phase::Draining { .. }));
+            for state in draining {
+                let still = matches!(state.phase, Phase::Draining { .. } | Phase::Stopped);
+                prop_assert!(still);
+                prop_assert!(!pass(Probe::Readiness, state));
+            }
+        }
+
+        #[test]
+        fn dependencies_never_touch_liveness_or_startup(life in life()) {
+            for state in life {
+                for index in 0..3 {
+                    for event in [Event::Up(index), Event::Down(index)] {
+                        let after = state.next(event).unwrap_or(state);
+                        prop_assert_eq!(pass(Probe::Liveness, &state), pass(Probe::Liveness, &after));
+                        prop_assert_eq!(pass(Probe::Startup, &state), pass(Probe::Startup, &after));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn optional_dependencies_never_touch_readiness(life in life()) {
+            for state in life {
+                let after = state.next(Event::Up(1)).or_else(|| state.next(Event::Down(1))).unwrap_or(state);
+                prop_assert_eq!(pass(Probe::Readiness, &state), pass(Probe::Readiness, &after));
+            }
+        }
+
+        #[test]
+        fn liveness_fails_only_for_a_fault_while_serving(life in life()) {
+            for state in life {
+                let faulty = state.phase == Phase::Serving && state.faults.worst().is_some();
+                prop_assert_eq!(pass(Probe::Liveness, &state), !faulty);
+            }
+        }
+
+        #[test]
+        fn whoever_is_ready_is_alive_and_started(life in life()) {
+            for state in life.iter().filter(|state| pass(Probe::Readiness, state)) {
+                prop_assert!(pass(Probe::Liveness, state) && pass(Probe::Startup, state));
+            }
+        }
     }
 }

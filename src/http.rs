@@ -23,9 +23,10 @@ use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
 use crate::batch::Models;
-use crate::health::{Health, Probe};
+use crate::health::{Health, Probe, watchdog};
 use crate::lifecycle::drain::Ledger;
 use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Scrape;
 use error::Error;
 
 /// The largest request body, in bytes.
@@ -40,6 +41,7 @@ pub struct Shared {
     pub models: Arc<OnceLock<Models>>,
     pub ledger: Ledger,
     pub telemetry: Arc<Telemetry>,
+    pub oldest_batch: watchdog::Oldest,
     pub label: Option<String>,
     pub request_timeout: Duration,
 }
@@ -48,14 +50,9 @@ pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
-    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
     let predict = post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
-    let router = Router::new()
+    let router = probes()
         .route("/", get(console::index))
-        .route("/startup", probe(Probe::Startup))
-        .route("/health", probe(Probe::Liveness))
-        .route("/ready", probe(Probe::Readiness))
-        .route("/metrics", get(metrics))
         .route("/predict", predict)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -70,11 +67,35 @@ pub fn router(shared: Arc<Shared>) -> Router {
     router.layer(TraceLayer::new_for_http().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
 }
 
+/// The router of the probe listener.
+pub fn probe_router(shared: Arc<Shared>) -> Router {
+    let router = probes().fallback(no_route).method_not_allowed_fallback(no_method);
+    router.layer(CatchPanicLayer::custom(error::panicked)).with_state(shared)
+}
+
+/// What a kubelet and a Prometheus ask.
+fn probes() -> Router<Arc<Shared>> {
+    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
+    Router::new()
+        .route("/startup", probe(Probe::Startup))
+        .route("/health", probe(Probe::Liveness))
+        .route("/ready", probe(Probe::Readiness))
+        .route("/metrics", get(metrics))
+}
+
 async fn metrics(state: State) -> impl IntoResponse {
     for handle in state.models.get().map(Models::all).unwrap_or_default() {
         handle.metrics.waiting(handle.waiting());
     }
-    let text = state.telemetry.render(state.health.phase(), state.ledger.in_flight());
+    let snapshot = state.health.snapshot();
+    for dependency in state.health.dependencies(&snapshot) {
+        state.telemetry.dependency(&dependency.report, dependency.up);
+    }
+    let text = state.telemetry.render(&Scrape {
+        snapshot: &snapshot,
+        in_flight: state.ledger.in_flight(),
+        oldest_batch: state.oldest_batch.age(),
+    });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -1,16 +1,15 @@
 //! torchpod serves PyTorch models over HTTP and tells the kubelet the truth at every moment of its life.
 //!
-//! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `health`), what it serves
-//! (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`), what it tells
-//! (`telemetry`), and the wiring (`app`).
+//! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `dependency`, `health`),
+//! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`), what it
+//! tells (`telemetry`), and the wiring (`app`).
 
 pub mod cli;
 pub mod config;
 
+pub mod dependency;
 pub mod health;
 pub mod lifecycle;
-
-pub mod dependency;
 
 pub mod engine;
 pub mod model;

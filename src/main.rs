@@ -1,13 +1,12 @@
 //! torchpod: parse, start, exit code.
 
-use clap::Parser as _;
 use torchpod::app::{self, App, Exit, Listeners};
-use torchpod::cli::{Cli, Command, EngineArgs, ServeArgs};
+use torchpod::cli::{Command, EngineArgs, ServeArgs};
 use torchpod::config::{self, Config};
 use torchpod::{signal, telemetry};
 
 fn main() {
-    let cli = match Cli::try_parse() {
+    let cli = match config::file::parse() {
         Ok(cli) => cli,
         Err(error) if Exit::is_mistake(&error) => Exit::usage(&error).end(),
         Err(help) => help.exit(),
@@ -30,14 +29,13 @@ fn serve(args: ServeArgs, engine: &EngineArgs) -> Exit {
         let bar = app::progress::bar(&config);
         let filter = std::mem::take(&mut config.log_filter);
         telemetry::init_logs(config.log_format, filter, app::progress::Writer(bar.clone()));
-        for warning in config::unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for warning in config::unknown_variables(variables).iter().chain(&config.warnings) {
             tracing::warn!("{warning}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::configuration)?;
-        let exit = runtime.block_on(async {
-            let (terminate, abort) = signal::first_and_second().map_err(Exit::configuration)?;
-            Ok(App::build(config, listeners, bar)?.run(terminate, abort).await)
-        });
+        let (terminate, abort) = signal::first_and_second().map_err(Exit::configuration)?;
+        let exit = runtime.block_on(async { Ok(App::build(config, listeners, bar)?.run(terminate, abort).await) });
         runtime.shutdown_background(); // Whatever still runs has missed the drain's deadline.
         exit
     };

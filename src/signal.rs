@@ -1,27 +1,25 @@
-//! SIGTERM and SIGINT as futures: the first asks to stop, the second insists.
+//! SIGTERM and SIGINT as futures: the first asks to stop, the second insists. They are caught by a thread of their own, so
+//! that they come through even where the async runtime is stuck.
 
 use std::io;
+use std::thread;
 
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
-/// The names of the first and the second signal, caught from now on. Needs a tokio runtime.
+/// The names of the first and the second signal, caught from now on.
 pub fn first_and_second() -> io::Result<(impl Future<Output = &'static str>, impl Future<Output = &'static str>)> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next = async move || {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    };
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (say_first, first) = oneshot::channel();
     let (say_second, second) = oneshot::channel();
-    tokio::spawn(async move {
-        // Nobody waiting means that the server has ended.
-        let _ = say_first.send(next().await);
-        let _ = say_second.send(next().await);
-    });
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut names = signals.forever().map(|signal| if signal == SIGTERM { "SIGTERM" } else { "SIGINT" });
+        for say in [say_first, say_second] {
+            // Nobody waiting means that the server has ended.
+            let _ = names.next().map(|name| say.send(name));
+        }
+    })?;
     Ok((name(first), name(second)))
 }
 

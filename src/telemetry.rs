@@ -21,7 +21,7 @@ pub enum LogFormat {
     Compact,
 }
 
-/// Sends logs to `writer`, which ends at stderr. `filter` has the syntax of `RUST_LOG`, e.g. `info,torchpod::http=debug`.
+/// Sends logs to `writer`, panics among them, which ends at stderr. `filter` has the syntax of `RUST_LOG`, e.g. `info,torchpod::http=debug`.
 pub fn init_logs<W>(format: LogFormat, filter: EnvFilter, writer: W)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -36,4 +36,10 @@ where
         LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).init(),
         LogFormat::Compact => builder.compact().with_target(false).init(),
     }
+    // The standard hook writes lines of its own to stderr, which a pipeline that expects JSON cannot read.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let thread = std::thread::current().name().map(str::to_owned);
+        tracing::error!(thread, place, reason = panic.payload_as_str(), "panic");
+    }));
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 
+use crate::lifecycle::Fault;
 use crate::lifecycle::drain::Report;
 
 /// An exit code and, unless it is 0, the reason in one paragraph.
@@ -33,6 +34,11 @@ impl Exit {
             1,
             format!("the drain missed its deadline ({report}); raise --drain-timeout, or lower --request-timeout"),
         )
+    }
+
+    /// The deadline passed and the async runtime did not even notice.
+    pub fn stuck(report: &Report) -> Self {
+        Self::new(1, format!("the async runtime did not turn, so that the drain was broken off ({report})"))
     }
 
     /// A second signal ended the drain with requests in flight.
@@ -64,6 +70,11 @@ impl Exit {
     /// A model, or the engine that it needs, could not be loaded.
     pub fn load(reason: impl Display) -> Self {
         Self::new(3, reason.to_string())
+    }
+
+    /// A fault that only another process can cure.
+    pub fn fatal(fault: Fault, reason: &str) -> Self {
+        Self::new(70, format!("fatal fault {fault}: {reason}; the process ends so that another one takes its place"))
     }
 
     pub fn reason(&self) -> &str {

@@ -6,11 +6,12 @@ use std::thread;
 use std::time::Instant;
 
 use super::Exit;
-use crate::batch::worker::{self, Word};
+use crate::batch::worker::{self, Budget, Word, Worker};
 use crate::batch::{Handle, Models};
-use crate::chaos::Chaos;
+use crate::chaos::{Chaos, Rehearsal};
 use crate::config::Config;
 use crate::engine::{About, Device, DeviceChoice, Engine, loader};
+use crate::lifecycle::pulse::Pulses;
 use crate::lifecycle::{Event, Tx};
 use crate::model::repository::{self, Found};
 use crate::model::spec::Port;
@@ -31,6 +32,14 @@ pub(super) struct Plan {
     chaos: Chaos,
 }
 
+/// Which parts loading fills or tells.
+pub(super) struct Parts {
+    pub(super) lifecycle: Tx,
+    pub(super) pulses: Pulses,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) models: Arc<OnceLock<Models>>,
+}
+
 impl Plan {
     pub(super) fn of(config: &Config) -> Self {
         Self {
@@ -40,16 +49,17 @@ impl Plan {
             device: config.device,
             engine: config.engine.clone(),
             max_queue: config.max_queue,
-            chaos: config.chaos,
+            chaos: config.chaos.clone(),
         }
     }
 }
 
-/// Starts loading; the models are in `models` before the lifecycle reaches `serving`.
-pub(super) fn spawn(plan: Plan, lifecycle: Tx, telemetry: Arc<Telemetry>, models: Arc<OnceLock<Models>>) -> Loader {
+/// Starts loading; the models are in their place before the lifecycle reaches `serving`.
+pub(super) fn spawn(plan: Plan, parts: Parts) -> Loader {
     let (say, heard) = tokio::sync::oneshot::channel();
+    let rehearsal = Arc::new(Rehearsal::of(&plan.chaos));
     let started = thread::Builder::new().name("loader".to_owned()).spawn(move || {
-        let result = Load { plan, lifecycle, telemetry }.run(&models);
+        let result = Load { plan, parts, rehearsal }.run();
         // Nobody listening means that the process is ending.
         let _ = say.send(result);
     });
@@ -61,33 +71,34 @@ pub(super) fn spawn(plan: Plan, lifecycle: Tx, telemetry: Arc<Telemetry>, models
 
 struct Load {
     plan: Plan,
-    lifecycle: Tx,
-    telemetry: Arc<Telemetry>,
+    parts: Parts,
+    rehearsal: Arc<Rehearsal>,
 }
 
 impl Load {
-    fn run(&self, models: &OnceLock<Models>) -> Result<(), Exit> {
-        let plan = &self.plan;
+    fn run(&self) -> Result<(), Exit> {
+        let (plan, lifecycle) = (&self.plan, &self.parts.lifecycle);
         // ## Starting => Loading
-        self.lifecycle.apply(Event::LoadStarted, "the ports are open");
+        lifecycle.apply(Event::LoadStarted, "the ports are open");
         let found = repository::find(&plan.models, &plan.inputs).map_err(Exit::configuration)?;
         let default = default_of(&found, plan.default_model.as_deref())?;
 
-        self.lifecycle.progress(&"opening the engine".into(), 0.0);
+        lifecycle.progress(&"opening the engine".into(), 0.0);
         let engine = self.open()?;
         let versions =
             found.into_iter().map(|found| self.read(engine.as_ref(), found)).collect::<Result<Vec<_>, _>>()?;
 
         // ## Loading => Warming
-        self.lifecycle.apply(Event::Loaded, "all models are read");
+        lifecycle.apply(Event::Loaded, "all models are read");
         let instances = versions.iter().map(|version| version.spec.instances).sum();
         let handles =
             versions.into_iter().map(|version| self.prove(version, instances)).collect::<Result<Vec<_>, _>>()?;
 
         // ## Warming => Serving
         if let Some(ready) = Models::new(handles, default) {
-            let _ = models.set(ready);
-            self.lifecycle.apply(Event::Warmed, "all models are proved and warm");
+            let _ = self.parts.models.set(ready);
+            lifecycle.apply(Event::Warmed, "all models are proved and warm");
+            self.rehearsal.begin();
         }
         Ok(())
     }
@@ -98,7 +109,7 @@ impl Load {
         let About { name, version, library, cuda_devices, cuda_missing, .. } = engine.about();
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!(engine = name, version, library, cuda_devices, cuda_missing, seconds, "engine opened");
-        self.telemetry.build_info(name, library);
+        self.parts.telemetry.build_info(name, library);
         Ok(engine)
     }
 
@@ -106,10 +117,10 @@ impl Load {
         let started = Instant::now();
         let device = device(self.plan.device, &found.spec, engine.about()).map_err(Exit::load)?;
         let stage: Arc<str> = format!("reading {}@{}", found.name, found.version).into();
-        self.lifecycle.progress(&stage, 0.0);
+        self.parts.lifecycle.progress(&stage, 0.0);
         let mut seen = 0;
         let version = Version::load(engine, found, device, &mut |read, total| {
-            let mut publish = |bytes| self.lifecycle.progress(&stage, share(bytes, total));
+            let mut publish = |bytes| self.parts.lifecycle.progress(&stage, share(bytes, total));
             self.plan.chaos.throttle(seen, read, total, &mut publish);
             publish(read);
             seen = read;
@@ -124,14 +135,14 @@ impl Load {
     fn prove(&self, version: Arc<Version>, instances: usize) -> Result<Handle, Exit> {
         let started = Instant::now();
         let stage: Arc<str> = format!("proving {}", version.id()).into();
-        let metrics = self.telemetry.model(&version.name, &version.version);
+        let metrics = self.parts.telemetry.model(&version.name, &version.version);
         let runs = version.proof_runs() * version.spec.instances;
         let threads = version.spec.threads.unwrap_or_else(|| cores() / instances).clamp(1, cores());
         let handle = Handle::new(version, metrics, self.plan.max_queue);
         let options = worker::Options { threads, batch_delay: self.plan.chaos.batch_delay };
         let mut done = 0;
         for index in 0..handle.version.spec.instances {
-            let words = worker::spawn(handle.clone(), index, options)
+            let words = worker::spawn(self.worker(&handle, index, options))
                 .map_err(|error| Exit::load(format!("no thread for {}: {error}", handle.version.id())))?;
             loop {
                 match words.recv() {
@@ -140,12 +151,25 @@ impl Load {
                     Ok(Word::Failed(error)) => return Err(Exit::load(error)),
                     Err(_) => return Err(Exit::load(format!("a worker of {} panicked", handle.version.id()))),
                 }
-                self.lifecycle.progress(&stage, share(done, runs as u64));
+                self.parts.lifecycle.progress(&stage, share(done, runs as u64));
             }
         }
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!(model = handle.version.id(), runs, threads, seconds, "model proved and warm");
         Ok(handle)
+    }
+
+    fn worker(&self, handle: &Handle, index: usize, options: worker::Options) -> Worker {
+        let parts = &self.parts;
+        Worker {
+            handle: handle.clone(),
+            index,
+            options,
+            lifecycle: parts.lifecycle.clone(),
+            pulse: parts.pulses.register(&format!("{}-{index}", handle.version.id())),
+            rehearsal: self.rehearsal.clone(),
+            budget: Budget::default(),
+        }
     }
 }
 

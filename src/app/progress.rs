@@ -25,7 +25,7 @@ pub fn bar(config: &Config) -> ProgressBar {
 pub async fn follow(bar: ProgressBar, mut lifecycle: Rx) {
     loop {
         let snapshot = lifecycle.snapshot();
-        if !matches!(snapshot.phase, Phase::Starting | Phase::Loading | Phase::Warming) {
+        if !matches!(snapshot.state.phase, Phase::Starting | Phase::Loading | Phase::Warming) {
             break;
         }
         bar.set_message(snapshot.stage.to_string());

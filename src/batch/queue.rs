@@ -8,7 +8,8 @@ use super::policy::{self, Candidate};
 use super::{Error, Job};
 
 pub struct Queue {
-    waiting: Mutex<VecDeque<Job>>,
+    /// `None` once the queue is closed.
+    waiting: Mutex<Option<VecDeque<Job>>>,
     arrived: Condvar,
     limit: usize,
 }
@@ -16,12 +17,13 @@ pub struct Queue {
 impl Queue {
     /// A queue that holds at most `limit` requests.
     pub fn new(limit: usize) -> Self {
-        Self { waiting: Mutex::default(), arrived: Condvar::new(), limit }
+        Self { waiting: Mutex::new(Some(VecDeque::new())), arrived: Condvar::new(), limit }
     }
 
-    /// Appends a request, or refuses it when the queue is full.
+    /// Appends a request, or refuses it when the queue is full or closed.
     pub fn push(&self, job: Job) -> Result<(), Error> {
-        let mut waiting = self.lock();
+        let mut open = self.lock();
+        let waiting = open.as_mut().ok_or(Error::Lost)?;
         if waiting.len() >= self.limit {
             // Those whom nobody waits for must not keep the living out.
             waiting.retain(Job::is_awaited);
@@ -30,40 +32,51 @@ impl Queue {
             return Err(Error::Overloaded { waiting: waiting.len() });
         }
         waiting.push_back(job);
-        drop(waiting);
+        drop(open);
         self.arrived.notify_one();
         Ok(())
     }
 
     pub fn waiting(&self) -> usize {
-        self.lock().len()
+        self.lock().as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// Refuses everyone who waits, and everyone who comes: there is no worker any more.
+    pub fn close(&self) {
+        let refused = self.lock().take();
+        self.arrived.notify_all();
+        for job in refused.into_iter().flatten() {
+            // A closed channel is a client that has left.
+            let _ = job.reply.send(Err(Error::Lost));
+        }
     }
 
     /// Blocks until there is something to compute, then takes the next batch of at most `max_size` rows; waits up to
-    /// `max_delay` from the first request's arrival for more to fill it.
+    /// `max_delay` from the first request's arrival for more to fill it. `None` once the queue is closed.
     ///
     /// Requests whose client has left or whose deadline has passed are dropped on the way.
-    pub fn take(&self, max_size: usize, max_delay: Duration) -> Vec<Job> {
-        let mut waiting = self.lock();
+    pub fn take(&self, max_size: usize, max_delay: Duration) -> Option<Vec<Job>> {
+        let mut open = self.lock();
         loop {
+            let waiting = open.as_mut()?;
             waiting.retain(Job::is_awaited);
             let count = policy::cut(waiting.iter(), max_size);
             let Some(first) = waiting.front() else {
-                waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                open = self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let patience = max_delay.saturating_sub(first.queued.elapsed());
             // A cut that leaves somebody waiting cannot grow.
             let full = count < waiting.len() || waiting.iter().map(|job| job.rows).sum::<usize>() >= max_size;
             if full || patience.is_zero() {
-                return waiting.drain(..count).collect();
+                return Some(waiting.drain(..count).collect());
             }
-            waiting = self.arrived.wait_timeout(waiting, patience).unwrap_or_else(PoisonError::into_inner).0;
+            open = self.arrived.wait_timeout(open, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// A panic elsewhere leaves the queue as it was between two operations: still good.
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Job>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<VecDeque<Job>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,13 +126,24 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_queue_refuses_those_who_wait_and_those_who_come() {
+        let queue = Queue::new(9);
+        let (waiting, mut answer) = job(Duration::from_secs(9));
+        queue.push(waiting).unwrap();
+        queue.close();
+        assert_eq!(answer.try_recv(), Ok(Err(Error::Lost)));
+        assert_eq!(queue.push(job(Duration::from_secs(9)).0), Err(Error::Lost));
+        assert!(queue.take(8, Duration::ZERO).is_none());
+    }
+
+    #[test]
     fn a_delay_is_waited_out_unless_the_batch_is_full() {
         let queue = Queue::new(9);
         let delay = Duration::from_millis(50);
         let (alone, _kept) = job(Duration::from_secs(9));
         let queued = alone.queued;
         queue.push(alone).unwrap();
-        assert_eq!(queue.take(2, delay).len(), 1);
+        assert_eq!(queue.take(2, delay).unwrap().len(), 1);
         assert!(queued.elapsed() >= delay);
         let pair = [job(Duration::from_secs(9)), job(Duration::from_secs(9))];
         let (jobs, _kept): (Vec<_>, Vec<_>) = pair.into_iter().unzip();
@@ -127,7 +151,7 @@ mod tests {
             queue.push(job).unwrap();
         }
         let started = Instant::now();
-        assert_eq!(queue.take(2, Duration::from_secs(9)).len(), 2);
+        assert_eq!(queue.take(2, Duration::from_secs(9)).unwrap().len(), 2);
         assert!(started.elapsed() < Duration::from_secs(1));
     }
 
@@ -141,6 +165,6 @@ mod tests {
         for job in [left, late, good] {
             queue.push(job).unwrap();
         }
-        assert_eq!((queue.take(8, Duration::ZERO).len(), queue.waiting()), (1, 0));
+        assert_eq!((queue.take(8, Duration::ZERO).unwrap().len(), queue.waiting()), (1, 0));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use torchpod_abi as abi;
 
-use super::{About, Device, Engine, Error, Instance, Layout, Model, Slot};
+use super::{About, Device, Engine, Error, Instance, Layout, Model, Slot, Trouble};
 use crate::tensor::{DType, Tensor};
 
 const FILE: &str = "libtorchpod_torch.so";
@@ -321,6 +321,16 @@ impl Instance for LoadedInstance {
         })?;
         let inputs = data.into_iter().zip(inputs.iter().map(Layout::bytes)).collect();
         Ok(Box::new(LoadedSlot { api, handle, inputs, instance: std::marker::PhantomData }))
+    }
+
+    fn rehearse(&mut self, trouble: Trouble) -> Result<(), Error> {
+        let trouble = match trouble {
+            Trouble::Hang => abi::trouble::HANG,
+            Trouble::DeviceLost => abi::trouble::DEVICE_LOST,
+        };
+        let api = self.model.engine.api;
+        // SAFETY: the instance is live and on its own thread.
+        call(|error| unsafe { (api.rehearse)(self.handle, trouble, error) })
     }
 }
 

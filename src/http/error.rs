@@ -91,6 +91,7 @@ impl From<batch::Error> for Error {
             batch::Error::Overloaded { .. } => Kind::Overloaded,
             batch::Error::Deadline => Kind::Deadline,
             batch::Error::Failed(_) => Kind::ModelFailed,
+            batch::Error::Lost => Kind::NotReady,
         };
         Self::new(kind, error.to_string())
     }

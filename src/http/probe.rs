@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::{Shared, error};
 use crate::batch::Models;
-use crate::health::Probe;
-use crate::lifecycle::Phase;
+use crate::health::{Dependency, Probe};
+use crate::lifecycle::history::Transition;
+use crate::lifecycle::{Fault, Phase, Snapshot};
 
 /// The lesson's `{"status": …}`, then detail. Below 1 KiB unless verbose.
 #[derive(Serialize)]
@@ -31,8 +32,12 @@ struct Verbose<'a> {
     seconds: f64,
     /// What led to the phase.
     transition: &'a str,
+    faults: Vec<&'static str>,
     models: Vec<Model<'a>>,
+    dependencies: Vec<DependencyBody<'a>>,
     in_flight: u64,
+    /// The last of them first.
+    transitions: Vec<TransitionBody<'a>>,
 }
 
 #[derive(Serialize)]
@@ -42,24 +47,58 @@ struct Model<'a> {
     device: String,
 }
 
+#[derive(Serialize)]
+struct DependencyBody<'a> {
+    name: &'a str,
+    state: &'static str,
+    required: bool,
+    /// How long it has been in this state.
+    seconds: f64,
+    /// How long ago its last check ended.
+    checked_seconds_ago: Option<f64>,
+    latency_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct TransitionBody<'a> {
+    /// RFC 3339.
+    at: String,
+    subject: &'a str,
+    from: &'static str,
+    to: &'static str,
+    reason: &'a str,
+    /// How long `from` had lasted.
+    seconds: f64,
+}
+
 pub(super) fn answer(shared: &Shared, probe: Probe, uri: &Uri) -> Response {
     let (verdict, snapshot) = shared.health.ask(probe);
-    let on_the_way_up = matches!(snapshot.phase, Phase::Loading | Phase::Warming) && !snapshot.stage.is_empty();
+    let on_the_way_up = matches!(snapshot.state.phase, Phase::Loading | Phase::Warming) && !snapshot.stage.is_empty();
     let asked_for_more = uri.query().is_some_and(|query| query.split('&').any(|key| key.starts_with("verbose")));
+    let dependencies = if asked_for_more { shared.health.dependencies(&snapshot) } else { Vec::new() };
     let body = Body {
         status: verdict.status,
-        phase: snapshot.phase.name(),
+        phase: snapshot.state.phase.name(),
         reason: verdict.reason,
         stage: on_the_way_up.then_some(&*snapshot.stage),
         progress: on_the_way_up.then_some(snapshot.progress),
-        verbose: asked_for_more.then(|| Verbose {
-            seconds: snapshot.age().as_secs_f64(),
-            transition: &snapshot.reason,
-            models: models(shared),
-            in_flight: shared.ledger.in_flight(),
-        }),
+        verbose: asked_for_more.then(|| verbose(shared, &snapshot, &dependencies)),
     };
     error::json(if verdict.pass { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+fn verbose<'a>(shared: &'a Shared, snapshot: &'a Snapshot, dependencies: &'a [Dependency]) -> Verbose<'a> {
+    Verbose {
+        seconds: snapshot.age().as_secs_f64(),
+        transition: &snapshot.reason,
+        faults: snapshot.state.faults.iter().map(Fault::name).collect(),
+        models: models(shared),
+        dependencies: dependencies.iter().map(dependency).collect(),
+        in_flight: shared.ledger.in_flight(),
+        transitions: snapshot.history.last().rev().map(transition).collect(),
+    }
 }
 
 fn models(shared: &Shared) -> Vec<Model<'_>> {
@@ -69,4 +108,28 @@ fn models(shared: &Shared) -> Vec<Model<'_>> {
         .map(|handle| &handle.version)
         .map(|version| Model { name: &version.name, version: &version.version, device: version.device.to_string() })
         .collect()
+}
+
+fn dependency(known: &Dependency) -> DependencyBody<'_> {
+    let report = &known.report;
+    DependencyBody {
+        name: &report.name,
+        state: if known.up { "up" } else { "down" },
+        required: report.required,
+        seconds: known.lasted.as_secs_f64(),
+        checked_seconds_ago: report.age.map(|age| age.as_secs_f64()),
+        latency_seconds: report.latency.map(|latency| latency.as_secs_f64()),
+        error: report.error.as_deref(),
+    }
+}
+
+fn transition(transition: &Transition) -> TransitionBody<'_> {
+    TransitionBody {
+        at: humantime::format_rfc3339_millis(transition.at).to_string(),
+        subject: &transition.subject,
+        from: transition.from,
+        to: transition.to,
+        reason: &transition.reason,
+        seconds: transition.lasted.as_secs_f64(),
+    }
 }

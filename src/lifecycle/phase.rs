@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::state::Event;
+
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -21,17 +23,6 @@ pub enum Phase {
     Failed,
 }
 
-/// What can happen to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    LoadStarted,
-    Loaded,
-    Warmed,
-    LoadFailed,
-    Terminate,
-    Drained,
-}
-
 impl Phase {
     /// Where `event` leads from here; `None` where it means nothing.
     pub fn next(self, event: Event) -> Option<Self> {
@@ -47,8 +38,8 @@ impl Phase {
                 Some(Self::Draining { served: false })
             }
             (Self::Serving, Event::Terminate) => Some(Self::Draining { served: true }),
-            // ## Draining, Failed => Stopped
-            (Self::Draining { .. } | Self::Failed, Event::Drained) => Some(Self::Stopped),
+            // ## Draining, Failed => Stopped; Serving too, where a fatal fault ends the process
+            (Self::Draining { .. } | Self::Failed | Self::Serving, Event::Drained) => Some(Self::Stopped),
             _ => None,
         }
     }
@@ -110,6 +101,7 @@ mod tests {
             (Warming, LoadFailed, Failed),
             (Warming, Terminate, Draining { served: false }),
             (Serving, Terminate, Draining { served: true }),
+            (Serving, Drained, Stopped),
             (Failed, Terminate, Draining { served: false }),
             (Failed, Drained, Stopped),
             (Draining { served: false }, Drained, Stopped),

@@ -55,7 +55,7 @@ impl Version {
         let model = engine.load(&found.file, device, progress).map_err(|error| Error::Load {
             model: id.clone(),
             path: found.file.display().to_string(),
-            reason: gist(&error),
+            reason: error.gist(),
             hint: "expected a TorchScript archive, whole, as torch.jit.save writes it",
         })?;
         let inputs: Vec<String> = found.spec.inputs.iter().map(|port| port.name.clone()).collect();
@@ -94,7 +94,7 @@ impl Version {
             let inputs = inputs.map_err(|reason| Error::WarmUp { model: self.id(), reason })?;
             for _ in 0..RUNS {
                 self.forward(instance, &[(&inputs, 0..*rows)], *rows)
-                    .map_err(|error| Error::WarmUp { model: self.id(), reason: gist(&error) })?;
+                    .map_err(|error| Error::WarmUp { model: self.id(), reason: error.gist() })?;
                 done();
             }
         }
@@ -108,7 +108,7 @@ impl Version {
             let rows = start..golden.rows.min(start + self.spec.max_size);
             let got = self
                 .forward(instance, &[(&golden.inputs, rows.clone())], rows.len())
-                .map_err(|error| differs(gist(&error)))?;
+                .map_err(|error| differs(error.gist()))?;
             for ((name, got), expected) in got.iter().zip(&golden.outputs) {
                 golden::compare(name, got, &expected.slice(rows.clone()), tolerance).map_err(differs)?;
             }
@@ -189,11 +189,4 @@ fn zeros(layout: Layout) -> Result<Tensor, String> {
     bytes.try_reserve_exact(layout.bytes()).map_err(refused)?;
     bytes.resize(layout.bytes(), 0);
     Ok(Tensor { dtype: layout.dtype, bytes, shape: layout.shape })
-}
-
-/// The line that matters: TorchScript wraps it in a trace of the model's code, and C++ appends one of its own.
-fn gist(error: &engine::Error) -> String {
-    let text = error.to_string();
-    let raised = text.lines().find(|line| line.starts_with("RuntimeError: "));
-    raised.or_else(|| text.lines().next()).unwrap_or_default().trim_end_matches('.').to_owned()
 }

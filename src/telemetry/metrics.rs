@@ -9,7 +9,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::lifecycle::Phase;
+use crate::dependency;
+use crate::lifecycle::{Fault, Phase, Snapshot};
 
 const BUILD_INFO: &str = "torchpod_build_info";
 const PHASE: &str = "torchpod_phase";
@@ -20,6 +21,14 @@ const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
 const BATCH_ROWS: &str = "torchpod_batch_rows";
 const QUEUE_REQUESTS: &str = "torchpod_queue_requests";
 const IN_FLIGHT: &str = "torchpod_in_flight_requests";
+const FAULT: &str = "torchpod_fault";
+const TRANSITIONS: &str = "torchpod_transitions_total";
+const OLDEST_BATCH: &str = "torchpod_oldest_batch_seconds";
+const WORKER_RESTARTS: &str = "torchpod_worker_restarts_total";
+const DEPENDENCY_UP: &str = "torchpod_dependency_up";
+const DEPENDENCY_CHECKS: &str = "torchpod_dependency_checks_total";
+const DEPENDENCY_LATENCY: &str = "torchpod_dependency_latency_seconds";
+const DEPENDENCY_AGE: &str = "torchpod_dependency_check_age_seconds";
 
 /// From the 30 µs of a small model to the 30 s of the default request timeout.
 const SECONDS_BUCKETS: [f64; 19] = [
@@ -34,7 +43,14 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Telemetry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    in_flight: Gauge,
+}
+
+/// What is read from its owners at the moment of a scrape.
+pub struct Scrape<'a> {
+    pub snapshot: &'a Snapshot,
+    pub in_flight: u64,
+    /// How long the oldest batch has been running.
+    pub oldest_batch: Duration,
 }
 
 /// One model's metrics. Cloning shares them.
@@ -46,6 +62,7 @@ pub struct ModelMetrics {
     compute_seconds: Histogram,
     batch_rows: Histogram,
     queue_requests: Gauge,
+    worker_restarts: Counter,
 }
 
 /// How a request to a model ended.
@@ -68,11 +85,8 @@ impl Telemetry {
     pub fn new() -> Self {
         let recorder = build().expect("the bucket lists are not empty");
         let handle = recorder.handle();
-        let in_flight = metrics::with_local_recorder(&recorder, || {
-            describe();
-            gauge!(IN_FLIGHT)
-        });
-        Self { recorder, handle, in_flight }
+        metrics::with_local_recorder(&recorder, describe);
+        Self { recorder, handle }
     }
 
     /// Sets `torchpod_build_info`, whose labels tell what runs.
@@ -101,17 +115,43 @@ impl Telemetry {
             compute_seconds: histogram!(COMPUTE_SECONDS, &labels),
             batch_rows: histogram!(BATCH_ROWS, &labels),
             queue_requests: gauge!(QUEUE_REQUESTS, &labels),
+            worker_restarts: counter!(WORKER_RESTARTS, &labels),
         })
     }
 
-    /// The text that Prometheus scrapes. `phase` and `in_flight` are read from their owners at this moment.
-    pub fn render(&self, phase: Phase, in_flight: u64) -> String {
-        #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
-        self.in_flight.set(in_flight as f64);
+    /// A dependency's figures, told before a scrape.
+    pub fn dependency(&self, report: &dependency::Report, up: bool) {
+        let name = || ("dependency", report.name.clone());
+        let required = ("required", report.required.to_string());
+        metrics::with_local_recorder(&self.recorder, || {
+            gauge!(DEPENDENCY_UP, &[name(), required]).set(flag(up));
+            for (outcome, count) in [("ok", report.succeeded), ("failed", report.failed)] {
+                counter!(DEPENDENCY_CHECKS, &[name(), ("outcome", outcome.to_owned())]).absolute(count);
+            }
+            for (gauge, time) in [(DEPENDENCY_LATENCY, report.latency), (DEPENDENCY_AGE, report.age)] {
+                if let Some(time) = time {
+                    gauge!(gauge, &[name()]).set(time.as_secs_f64());
+                }
+            }
+        });
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self, scrape: &Scrape<'_>) -> String {
+        let Scrape { snapshot, in_flight, oldest_batch } = scrape;
         metrics::with_local_recorder(&self.recorder, || {
             for name in Phase::NAMES {
-                gauge!(PHASE, "phase" => name).set(if name == phase.name() { 1.0 } else { 0.0 });
+                gauge!(PHASE, "phase" => name).set(flag(name == snapshot.state.phase.name()));
             }
+            for fault in Fault::ALL {
+                gauge!(FAULT, "fault" => fault.name()).set(flag(snapshot.state.faults.contains(fault)));
+            }
+            for (subject, to, count) in snapshot.history.counts() {
+                counter!(TRANSITIONS, &[("subject", subject.to_owned()), ("to", to.to_owned())]).absolute(count);
+            }
+            #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
+            gauge!(IN_FLIGHT).set(*in_flight as f64);
+            gauge!(OLDEST_BATCH).set(oldest_batch.as_secs_f64());
         });
         self.handle.render()
     }
@@ -124,6 +164,10 @@ impl Telemetry {
             self.handle.run_upkeep();
         }
     }
+}
+
+fn flag(is_so: bool) -> f64 {
+    if is_so { 1.0 } else { 0.0 }
 }
 
 fn build() -> Result<PrometheusRecorder, BuildError> {
@@ -146,6 +190,14 @@ fn describe() {
     describe_histogram!(BATCH_ROWS, "Rows per batch");
     describe_gauge!(QUEUE_REQUESTS, "Requests waiting for a batch");
     describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
+    describe_gauge!(FAULT, "1 for each fault that the server has now, 0 for the others");
+    describe_counter!(TRANSITIONS, "Changes of the phase, of a fault or of a dependency, by what it changed to");
+    describe_gauge!(OLDEST_BATCH, "How long the oldest batch has been running, in seconds");
+    describe_counter!(WORKER_RESTARTS, "Workers that panicked and were replaced");
+    describe_gauge!(DEPENDENCY_UP, "1 for a dependency that is up, 0 for one that is down or was never checked");
+    describe_counter!(DEPENDENCY_CHECKS, "Checks of a dependency by how they ended");
+    describe_gauge!(DEPENDENCY_LATENCY, "What the last check of a dependency took, in seconds");
+    describe_gauge!(DEPENDENCY_AGE, "How long ago the last check of a dependency ended, in seconds");
 }
 
 impl ModelMetrics {
@@ -164,6 +216,10 @@ impl ModelMetrics {
         self.compute_seconds.record(took);
     }
 
+    pub fn worker_restart(&self) {
+        self.worker_restarts.increment(1);
+    }
+
     /// Told before a scrape by the queue's owner.
     #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ requests.
     pub fn waiting(&self, requests: usize) {
@@ -174,6 +230,7 @@ impl ModelMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::{self, Event};
 
     #[test]
     fn what_is_recorded_is_rendered() {
@@ -182,11 +239,35 @@ mod tests {
         let model = telemetry.model("digits", "1");
         model.request(Outcome::Ok, Duration::from_millis(3));
         model.batch(8, Duration::from_millis(2));
-        let text = telemetry.render(Phase::Serving, 4);
+        let (lifecycle, rx) = lifecycle::channel([]);
+        lifecycle.apply(Event::LoadStarted, "a test");
+        lifecycle.apply(Event::Raised(Fault::Hung), "a test");
+        model.worker_restart();
+        let report = dependency::Report {
+            name: "tcp://cache:6379".to_owned(),
+            required: true,
+            age: Some(Duration::from_secs(2)),
+            latency: None,
+            error: None,
+            succeeded: 5,
+            failed: 1,
+        };
+        telemetry.dependency(&report, true);
+        let scrape = Scrape { snapshot: &rx.snapshot(), in_flight: 4, oldest_batch: Duration::from_secs(3) };
+        let text = telemetry.render(&scrape);
         for line in [
-            "torchpod_build_info{version=\"0.1.0\",abi=\"1\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
-            "torchpod_phase{phase=\"serving\"} 1",
-            "torchpod_phase{phase=\"loading\"} 0",
+            "torchpod_build_info{version=\"0.1.0\",abi=\"2\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
+            "torchpod_phase{phase=\"serving\"} 0",
+            "torchpod_phase{phase=\"loading\"} 1",
+            "torchpod_fault{fault=\"hung\"} 1",
+            "torchpod_fault{fault=\"device_lost\"} 0",
+            "torchpod_transitions_total{subject=\"phase\",to=\"loading\"} 1",
+            "torchpod_transitions_total{subject=\"hung\",to=\"raised\"} 1",
+            "torchpod_oldest_batch_seconds 3",
+            "torchpod_worker_restarts_total{model=\"digits\",version=\"1\"} 1",
+            "torchpod_dependency_up{dependency=\"tcp://cache:6379\",required=\"true\"} 1",
+            "torchpod_dependency_checks_total{dependency=\"tcp://cache:6379\",outcome=\"ok\"} 5",
+            "torchpod_dependency_check_age_seconds{dependency=\"tcp://cache:6379\"} 2",
             "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"ok\"} 1",
             "torchpod_request_duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"0.005\"} 1",
             "torchpod_batch_rows_bucket{model=\"digits\",version=\"1\",le=\"8\"} 1",

@@ -7,6 +7,7 @@ mod support;
 mod connection;
 mod dependency;
 mod digits;
+mod faults;
 mod fuzz;
 mod http2;
 mod probes;

@@ -43,9 +43,11 @@ impl Turn {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
         let mut child = command.args(arguments).spawn().expect("the binary starts");
         let log = Log::follow(child.stderr.take().expect("stderr is a pipe"));
-        let mut server = Server { child, turn: PhantomData, address: ([0, 0, 0, 0], 0).into(), log };
+        let mut server = Server { child, turn: PhantomData, address: ([0, 0, 0, 0], 0).into(), probe: None, log };
         let line = server.log.wait_for("listening", |line| line["message"] == "listening");
-        server.address = line["http"].as_str().and_then(|text| text.parse().ok()).expect("http is an address");
+        let address = |name: &str| line[name].as_str().map(|text| text.parse().expect("it is an address"));
+        server.address = address("http").expect("http is always open");
+        server.probe = address("probe");
         server
     }
 
@@ -105,6 +107,8 @@ pub(crate) struct Server<'turn> {
     child: Child,
     turn: PhantomData<&'turn Turn>,
     pub(crate) address: SocketAddr,
+    /// Where `--probe-listen` was given.
+    pub(crate) probe: Option<SocketAddr>,
     pub(crate) log: Log,
 }
 

@@ -11,7 +11,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised with every change of this file that an older server or engine would misread.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What an engine exports.
 pub const SYMBOL: &CStr = c"torchpod_engine";
@@ -183,6 +183,14 @@ pub struct Statistics {
     pub reserved_bytes: u64,
 }
 
+/// Trouble that an engine can be asked for, so that people can rehearse it.
+pub mod trouble {
+    /// The call computes and never returns.
+    pub const HANG: u32 = 1;
+    /// The call fails as if the device were lost; on a CUDA device, it is.
+    pub const DEVICE_LOST: u32 = 2;
+}
+
 /// How to open an engine.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -234,6 +242,8 @@ pub struct Api {
     /// Blocks until the results are in host memory.
     pub wait: unsafe extern "C" fn(*mut Slot, outputs: *mut *const Output, count: *mut usize, error: *mut Error) -> u32,
     pub statistics: unsafe extern "C" fn(*mut Engine, Device, *mut Statistics),
+    /// Gets the instance into one of [`trouble`], in earnest.
+    pub rehearse: unsafe extern "C" fn(*mut Instance, trouble: u32, error: *mut Error) -> u32,
     pub slot_release: unsafe extern "C" fn(*mut Slot),
     pub instance_destroy: unsafe extern "C" fn(*mut Instance),
     pub model_unload: unsafe extern "C" fn(*mut Model),

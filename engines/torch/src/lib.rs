@@ -29,6 +29,7 @@ static API: Api = Api {
     submit,
     wait,
     statistics,
+    rehearse,
     slot_release,
     instance_destroy,
     model_unload,
@@ -244,6 +245,16 @@ unsafe extern "C" fn wait(
 unsafe extern "C" fn statistics(_engine: *mut abi::Engine, _device: abi::Device, statistics: *mut abi::Statistics) {
     // SAFETY: the contract gives a writable place.
     unsafe { *statistics = abi::Statistics::default() }
+}
+
+unsafe extern "C" fn rehearse(instance: *mut abi::Instance, trouble: u32, error: *mut Error) -> u32 {
+    // SAFETY: the contract gives a live instance.
+    unsafe {
+        bordered(error, || {
+            let module = &(*instance.cast::<Instance>()).module;
+            module.rehearse(trouble == abi::trouble::HANG).map_err(|said| failure(&said))
+        })
+    }
 }
 
 unsafe extern "C" fn slot_release(slot: *mut abi::Slot) {

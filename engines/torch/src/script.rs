@@ -51,6 +51,7 @@ unsafe extern "C" {
         say: Say,
         context: *mut c_void,
     ) -> i32;
+    fn tp_rehearse(cuda_index: i32, hang: bool, say: Say, context: *mut c_void) -> i32;
 }
 
 /// Sets libtorch's process-wide switches, once, before any model is loaded.
@@ -111,6 +112,14 @@ impl Module {
             )
         })?;
         Ok(outputs)
+    }
+}
+
+impl Module {
+    /// Loops in TorchScript for ever, or else loses the module's device.
+    pub(crate) fn rehearse(&self, hang: bool) -> Result<(), Said> {
+        // SAFETY: the shim only makes tensors and a module of its own.
+        checked(|say, error| unsafe { tp_rehearse(self.cuda_index, hang, say, error) })
     }
 }
 

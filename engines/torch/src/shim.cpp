@@ -92,8 +92,26 @@ void emit_value(const c10::IValue& value, const std::string& name, Emit emit, vo
   }
 }
 
+// A loop that depends on its data, so that no optimiser ends it.
+constexpr const char* kHang = R"script(
+def forward(self, x):
+    while bool(x.sum() > 0):
+        x = x * 1.0
+    return x
+)script";
+
 at::Device device_of(int32_t cuda_index) {
   return cuda_index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(cuda_index));
+}
+
+// An index out of bounds is what most often trips an assert on a device; reading the result waits for it. A CPU cannot be
+// lost: it can only say so.
+void lose(at::Device device) {
+  if (device.is_cuda()) {
+    const auto out_of_bounds = at::full({1}, 99, at::kLong).to(device);
+    at::ones({4}).to(device).index_select(0, out_of_bounds).to(at::kCPU);
+  }
+  TORCH_CHECK(false, "CUDA error: device-side assert triggered (rehearsed)");
 }
 
 }  // namespace
@@ -143,6 +161,18 @@ int tp_forward(torch::jit::Module* module, int32_t cuda_index, at::Tensor* const
     stack.reserve(count);
     for (size_t i = 0; i < count; ++i) stack.emplace_back(inputs[i]->to(device));
     emit_value(module->forward(std::move(stack)), "output", emit, outputs);
+  });
+}
+
+int tp_rehearse(int32_t cuda_index, bool hang, Say say, void* context) {
+  return guarded(say, context, [&] {
+    const c10::InferenceMode guard;
+    const auto device = device_of(cuda_index);
+    if (!hang) lose(device);
+    torch::jit::Module module("rehearsal");
+    module.define(kHang);
+    std::vector<c10::IValue> inputs{at::ones({1}).to(device)};
+    module.forward(std::move(inputs));
   });
 }
 

@@ -1,0 +1,140 @@
+//! How a server's life ends: by a signal, by a failed load, or by a fault that only another process can cure.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{App, Exit};
+use crate::cli::OnFatal;
+use crate::lifecycle::drain::Ledger;
+use crate::lifecycle::{Event, Fault};
+
+/// A process that never served has nobody to wait for, only probes to finish.
+const NEVER_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Everyone in flight is answered within this time once a fault is fatal; a hung batch is nobody's to wait for.
+const FATAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// So long after the deadline the process ends without asking the async runtime.
+const BACKSTOP: Duration = Duration::from_millis(500);
+
+const DEADLINE_PASSED: &str = "the deadline passed";
+
+/// What ends a server's life.
+enum Cause {
+    Signal(&'static str),
+    LoadFailed(Exit),
+    Fatal(Fault),
+}
+
+impl App {
+    /// Serves until `terminate`, then drains; `abort` ends the drain at once. Returns how the process should end.
+    pub async fn run(
+        mut self,
+        terminate: impl Future<Output = &'static str>,
+        abort: impl Future<Output = &'static str>,
+    ) -> Exit {
+        match self.live(terminate).await {
+            Cause::Signal(signal) => self.drain(signal, abort).await,
+            Cause::LoadFailed(exit) => {
+                self.lifecycle.apply(Event::LoadFailed, exit.reason());
+                exit
+            }
+            Cause::Fatal(fault) => self.give_way(fault).await,
+        }
+    }
+
+    async fn live(&mut self, terminate: impl Future<Output = &'static str>) -> Cause {
+        let failed = async {
+            match self.loader.as_mut().await {
+                Err(exit) => exit,
+                Ok(()) => std::future::pending().await,
+            }
+        };
+        let fatal = async {
+            match self.config.on_fatal {
+                OnFatal::Exit => self.rx.wait_for(|snapshot| snapshot.state.faults.latched()).await,
+                OnFatal::Stay => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            signal = terminate => Cause::Signal(signal),
+            exit = failed => Cause::LoadFailed(exit),
+            fault = fatal => Cause::Fatal(fault),
+        }
+    }
+
+    async fn drain(self, signal: &str, abort: impl Future<Output = &'static str>) -> Exit {
+        let started = Instant::now();
+        self.ledger.start_drain();
+        self.lifecycle.apply(Event::Terminate, signal);
+        // Asked after the transition: the loader may have finished a moment before it.
+        let served = self.rx.phase().startup_complete();
+        let (delay, timeout) = if served {
+            (self.config.drain_delay, self.config.drain_timeout)
+        } else {
+            (Duration::ZERO, NEVER_SERVED_TIMEOUT)
+        };
+        let termination_log = self.config.termination_log.clone();
+        let _backstop = backstop(delay + timeout, {
+            let ledger = self.ledger.clone();
+            move || Exit::stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
+        });
+        // Whoever still routes to this server finds it serving until the delay is over.
+        let farewell = async {
+            tokio::time::sleep(delay).await;
+            tokio::time::timeout(timeout, self.server.close()).await
+        };
+        let reason = tokio::select! {
+            closed = farewell => if closed.is_ok() { "in-flight work is done" } else { DEADLINE_PASSED },
+            signal = abort => {
+                tracing::warn!(signal, "second signal: ending at once");
+                "a second signal"
+            }
+        };
+        self.lifecycle.apply(Event::Drained, reason);
+        drained(&self.ledger, started, reason)
+    }
+
+    /// Answers everyone in flight, so that another process can take this one's place.
+    async fn give_way(self, fault: Fault) -> Exit {
+        let exit = Exit::fatal(fault, &self.rx.snapshot().history.reason(fault.name()));
+        let (reason, termination_log) = (exit.reason().to_owned(), self.config.termination_log.clone());
+        tracing::error!(reason, "ending");
+        let _backstop = backstop(FATAL_TIMEOUT, move || {
+            Exit::fatal(fault, "its callers were not answered in time").with_termination_log(termination_log)
+        });
+        let closed = tokio::time::timeout(FATAL_TIMEOUT, self.server.close()).await;
+        let reason = if closed.is_ok() { "everyone in flight is answered" } else { DEADLINE_PASSED };
+        self.lifecycle.apply(Event::Drained, reason);
+        exit
+    }
+}
+
+fn drained(ledger: &Ledger, started: Instant, reason: &str) -> Exit {
+    let report = ledger.report(started.elapsed());
+    tracing::info!(
+        completed = report.completed,
+        refused = report.refused,
+        left = report.left,
+        aborted = report.aborted,
+        seconds = report.seconds,
+        "drain report"
+    );
+    match report.aborted {
+        0 => Exit::clean(),
+        _ if reason == DEADLINE_PASSED => Exit::drain_missed(&report),
+        _ => Exit::interrupted(&report),
+    }
+}
+
+/// Ends the process a moment after `limit`, unless what this returns is dropped before. It needs nothing of the async
+/// runtime, whose timers stand still where it is stuck.
+fn backstop(limit: Duration, exit: impl FnOnce() -> Exit + Send + 'static) -> Option<mpsc::Sender<()>> {
+    let (armed, dropped) = mpsc::channel();
+    let wait = move || {
+        if dropped.recv_timeout(limit + BACKSTOP) == Err(RecvTimeoutError::Timeout) {
+            exit().end();
+        }
+    };
+    // Without a thread to spare there is still the runtime's own deadline.
+    thread::Builder::new().name("backstop".to_owned()).spawn(wait).ok().map(|_| armed)
+}

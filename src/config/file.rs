@@ -1,0 +1,124 @@
+//! `--config FILE`: the values of a TOML file become the defaults of the flags whose names its keys are, so that flags and
+//! variables win and everything is validated in one place.
+
+use std::path::Path;
+
+use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Parser as _};
+use toml::{Table, Value};
+
+use crate::cli::{self, Cli};
+
+/// The command line, with the defaults that its `--config` gives.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse()?;
+    let Some(cli::Command::Serve(args)) = &cli.command else { return Ok(cli) };
+    let Some(path) = &args.config else { return Ok(cli) };
+    let wrong = |error| Cli::command().error(clap::error::ErrorKind::InvalidValue, error);
+    let command = with_defaults(Cli::command(), path).map_err(wrong)?;
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+fn with_defaults(command: Command, path: &Path) -> Result<Command, String> {
+    let at = |error: String| format!("--config {}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| at(error.to_string()))?;
+    table.into_iter().try_fold(command, |command, (key, value)| with_default(command, &key, value)).map_err(at)
+}
+
+fn with_default(command: Command, key: &str, value: Value) -> Result<Command, String> {
+    let is_meant = |argument: &&Arg| argument.get_long() == Some(key) && key != "config";
+    let found = |arguments: Option<&Command>| {
+        let argument = arguments?.get_arguments().find(is_meant)?;
+        Some((argument.get_id().clone(), matches!(argument.get_action(), ArgAction::Append)))
+    };
+    if let Some((id, multiple)) = found(command.find_subcommand("serve")) {
+        let texts = texts(key, value, multiple)?;
+        return Ok(
+            command.mut_subcommand("serve", |serve| serve.mut_arg(id, |argument| argument.default_values(texts)))
+        );
+    }
+    if let Some((id, multiple)) = found(Some(&command)) {
+        let texts = texts(key, value, multiple)?;
+        return Ok(command.mut_arg(id, |argument| argument.default_values(texts)));
+    }
+    Err(format!("unknown key {key}: expected the name of a flag of `torchpod serve --help`"))
+}
+
+/// The values as a command line would hold them.
+fn texts(key: &str, value: Value, multiple: bool) -> Result<Vec<String>, String> {
+    match value {
+        Value::Array(values) if multiple => values.into_iter().map(|value| text(key, value)).collect(),
+        value => Ok(vec![text(key, value)?]),
+    }
+}
+
+fn text(key: &str, value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Integer(number) => Ok(number.to_string()),
+        Value::Boolean(flag) => Ok(flag.to_string()),
+        Value::Table(table) if key == "dependency" => dependency(table),
+        other => Err(format!("{key} = {other}: expected a text, a number or true or false, as the flag takes it")),
+    }
+}
+
+/// `{ url = "redis://cache", optional = true, interval = "2s" }` as `redis://cache#interval=2s,optional`.
+fn dependency(mut table: Table) -> Result<String, String> {
+    let url = table.remove("url").and_then(|url| url.as_str().map(str::to_owned));
+    let url = url.ok_or("a dependency without a url: expected url = \"redis://cache:6379\"")?;
+    let options = table.into_iter().filter(|(_, value)| value != &Value::Boolean(false));
+    let options = options.map(|(key, value)| match value {
+        Value::Boolean(_) => Ok(key),
+        value => Ok(format!("{key}={}", text("an option of a dependency", value)?)),
+    });
+    let options: Vec<String> = options.collect::<Result<_, String>>()?;
+    Ok(if options.is_empty() { url } else { format!("{url}#{}", options.join(",")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(file: &str, arguments: &[&str]) -> Result<cli::ServeArgs, String> {
+        let table: Table = file.parse().unwrap();
+        let command =
+            table.into_iter().try_fold(Cli::command(), |command, (key, value)| with_default(command, &key, value))?;
+        let arguments = ["torchpod", "serve"].iter().chain(arguments);
+        let matches = command.try_get_matches_from(arguments).map_err(|error| error.to_string())?;
+        match Cli::from_arg_matches(&matches).unwrap().command {
+            Some(cli::Command::Serve(args)) => Ok(*args),
+            _ => panic!("not serve"),
+        }
+    }
+
+    #[test]
+    fn a_file_gives_defaults_and_flags_win() {
+        let file = "drain-delay = '9s'\nmax-queue = 7\nready-while-draining = true\nlog-format = 'json'";
+        let args = serve(file, &["--drain-delay", "1s"]).unwrap();
+        assert_eq!((args.drain_delay.as_str(), args.max_queue), ("1s", 7));
+        assert!(args.ready_while_draining);
+        assert_eq!(args.log_format, crate::telemetry::LogFormat::Json);
+    }
+
+    #[test]
+    fn dependencies_are_tables_or_texts() {
+        let file = "dependency = ['tcp://a:1#optional', {url = 'redis://b', optional = true, interval = '2s'}]";
+        assert_eq!(serve(file, &[]).unwrap().dependencies, ["tcp://a:1#optional", "redis://b#interval=2s,optional"]);
+        let file = "[[dependency]]\nurl = 'tcp://a:1'\nfailures = 2";
+        assert_eq!(serve(file, &[]).unwrap().dependencies, ["tcp://a:1#failures=2"]);
+    }
+
+    #[test]
+    fn what_is_no_flag_is_named() {
+        for (file, said) in [
+            ("drain-dealy = '1s'", "drain-dealy"),
+            ("config = 'x'", "config"),
+            ("max-queue = 'many'", "many"),
+            ("drain-delay = 1.5", "drain-delay = 1.5"),
+            ("dependency = [{uri = 'x'}]", "url"),
+        ] {
+            let error = serve(file, &[]).unwrap_err();
+            assert!(error.contains(said), "{said} in {error}");
+        }
+    }
+}
