@@ -4,11 +4,14 @@ mod exit;
 mod load;
 pub mod progress;
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use indicatif::ProgressBar;
+use tracing::field::display;
 
 pub use exit::Exit;
 
@@ -16,6 +19,7 @@ use crate::chaos::Chaos;
 use crate::cli::EngineArgs;
 use crate::config::{self, Config};
 use crate::engine::loader;
+use crate::grpc;
 use crate::health::Health;
 use crate::http::{self, Shared, connection};
 use crate::lifecycle::drain::Ledger;
@@ -30,22 +34,43 @@ const DEADLINE_PASSED: &str = "the deadline passed";
 /// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
 pub struct Listeners {
     http: TcpListener,
+    grpc: Option<TcpListener>,
 }
 
 impl Listeners {
     pub fn bind(config: &Config) -> Result<Self, Exit> {
-        let bind = || {
-            let listener = TcpListener::bind(config.listen)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
+        let http = bind("--listen", config.listen)?;
+        let grpc = config.grpc_listen.map(|address| bind("--grpc-listen", address)).transpose()?;
+        Ok(Self { http, grpc })
+    }
+}
+
+fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|error: io::Error| {
+        Exit::configuration(format!("{flag} {address}: {error}; choose another port, or 0 for any free one"))
+    })
+}
+
+/// What serves the open ports.
+struct Servers {
+    http: connection::Server,
+    grpc: Option<connection::Server>,
+}
+
+impl Servers {
+    /// As [`connection::Server::close`], all at once.
+    async fn close(self) {
+        let grpc = async {
+            if let Some(grpc) = self.grpc {
+                grpc.close().await;
+            }
         };
-        let http = bind().map_err(|error: std::io::Error| {
-            Exit::configuration(format!(
-                "--listen {}: {error}; choose another port, or 0 for any free one",
-                config.listen
-            ))
-        })?;
-        Ok(Self { http })
+        tokio::join!(self.http.close(), grpc);
     }
 }
 
@@ -55,7 +80,7 @@ pub struct App {
     lifecycle: lifecycle::Tx,
     rx: lifecycle::Rx,
     ledger: Ledger,
-    server: connection::Server,
+    servers: Servers,
     loader: load::Loader,
 }
 
@@ -66,17 +91,19 @@ impl App {
         let telemetry = Arc::new(Telemetry::new());
         let models = Arc::new(OnceLock::new());
         let ledger = Ledger::default();
+        let health = Health::new(rx.clone(), config.ready_while_draining);
         let shared = Shared {
-            health: Health::new(rx.clone(), config.ready_while_draining),
+            health: health.clone(),
             models: models.clone(),
             ledger: ledger.clone(),
             telemetry: telemetry.clone(),
             label: config.label.clone(),
             request_timeout: config.request_timeout,
         };
-        let address = listeners.http.local_addr().map_err(Exit::configuration)?;
-        let server = connection::serve(listeners.http, http::router(Arc::new(shared))).map_err(Exit::configuration)?;
-        tracing::info!(http = %address, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
+        let http = listeners.http.local_addr().map_err(Exit::configuration)?;
+        let grpc = listeners.grpc.as_ref().and_then(|listener| listener.local_addr().ok()).map(display);
+        let servers = serve(listeners, http::router(Arc::new(shared)), health).map_err(Exit::configuration)?;
+        tracing::info!(%http, grpc, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
         if !config.chaos.is_none() {
             let Chaos { load_delay, batch_delay } = config.chaos;
             tracing::warn!(?load_delay, ?batch_delay, "REHEARSAL: this server is slow on purpose");
@@ -85,7 +112,7 @@ impl App {
         let kept_up = telemetry.clone();
         tokio::spawn(async move { kept_up.upkeep().await });
         let loader = load::spawn(load::Plan::of(&config), lifecycle.clone(), telemetry, models);
-        Ok(Self { config, lifecycle, rx, ledger, server, loader })
+        Ok(Self { config, lifecycle, rx, ledger, servers, loader })
     }
 
     /// Serves until `terminate`, then drains; `abort` ends the drain at once. Returns how the process should end.
@@ -120,7 +147,7 @@ impl App {
         // Whoever still routes to this server finds it serving until the delay is over.
         let farewell = async {
             tokio::time::sleep(delay).await;
-            tokio::time::timeout(timeout, self.server.close()).await
+            tokio::time::timeout(timeout, self.servers.close()).await
         };
         let reason = tokio::select! {
             closed = farewell => if closed.is_ok() { "in-flight work is done" } else { DEADLINE_PASSED },
@@ -145,6 +172,11 @@ impl App {
             _ => Exit::interrupted(&report),
         }
     }
+}
+
+fn serve(listeners: Listeners, http: Router, health: Health) -> io::Result<Servers> {
+    let grpc = listeners.grpc.map(|listener| connection::serve(listener, grpc::router(health))).transpose()?;
+    Ok(Servers { http: connection::serve(listeners.http, http)?, grpc })
 }
 
 /// What `--version` prints. Opens the engine, since only it knows its libtorch.

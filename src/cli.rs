@@ -82,6 +82,17 @@ pub struct ServeArgs {
     )]
     pub listen: String,
 
+    /// Address for gRPC; port 0 takes a free one, off opens none
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "ADDR",
+        hide_env_values = true,
+        env = "TORCHPOD_GRPC_LISTEN",
+        default_value = "0.0.0.0:9090"
+    )]
+    pub grpc_listen: String,
+
     /// Where models compute: cpu, cuda or cuda:1; auto leaves it to the model.toml, then takes a GPU if there is one
     #[arg(help_heading = "Engine", long, hide_env_values = true, env = "TORCHPOD_DEVICE", default_value = "auto")]
     pub device: String,

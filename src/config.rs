@@ -19,6 +19,8 @@ use crate::telemetry::LogFormat;
 pub struct Config {
     pub models: PathBuf,
     pub listen: SocketAddr,
+    /// `None`: gRPC is switched off.
+    pub grpc_listen: Option<SocketAddr>,
     pub device: DeviceChoice,
     pub engine: loader::Options,
     pub default_model: Option<String>,
@@ -56,13 +58,15 @@ impl Config {
         let request_timeout = duration("--request-timeout", &args.request_timeout);
         let mut or_wrong = |flag: &str, error: String| wrong.push(format!("{flag} {error}"));
 
-        let listen = match resolve(&args.listen) {
-            Ok(address) => address,
-            Err(error) => {
-                or_wrong("--listen", error);
+        let mut address = |flag: &str, text: &str| {
+            resolve(text).unwrap_or_else(|error| {
+                or_wrong(flag, error);
                 SocketAddr::from(([0, 0, 0, 0], 0))
-            }
+            })
         };
+        let listen = address("--listen", &args.listen);
+        let grpc_listen = Some(args.grpc_listen.as_str()).filter(|text| !["", "off"].contains(text));
+        let grpc_listen = grpc_listen.map(|text| address("--grpc-listen", text));
         let device = args.device.parse().unwrap_or_else(|error| {
             or_wrong("--device", error);
             DeviceChoice::Auto
@@ -92,6 +96,7 @@ impl Config {
         Ok(Self {
             models: args.models,
             listen,
+            grpc_listen,
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
@@ -157,7 +162,16 @@ mod tests {
         assert_eq!(config.drain_delay, Duration::from_secs(5));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!((config.listen.port(), config.max_queue), (8080, 1024));
+        assert_eq!(config.grpc_listen.map(|address| address.port()), Some(9090));
         assert!(config.engine.cuda);
+    }
+
+    #[test]
+    fn an_empty_address_or_off_opens_no_port_for_grpc() {
+        for text in ["", "off"] {
+            assert_eq!(config(&["--grpc-listen", text]).unwrap().grpc_listen, None);
+        }
+        assert!(config(&["--grpc-listen", "nowhere"]).unwrap_err().to_string().starts_with("--grpc-listen nowhere: "));
     }
 
     #[test]

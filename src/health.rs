@@ -1,5 +1,9 @@
 //! The three verdicts that probes report, derived from the lifecycle and from nothing else.
 
+mod watch;
+
+pub use watch::Watch;
+
 use crate::lifecycle::{Phase, Rx, Snapshot};
 
 /// What a probe answers: whether it passes, the lesson's word for it, and why not.

@@ -1,7 +1,7 @@
 //! torchpod serves PyTorch models over HTTP and tells the kubelet the truth at every moment of its life.
 //!
 //! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `health`), what it serves
-//! (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`), what it tells
+//! (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`, `grpc`), what it tells
 //! (`telemetry`), and the wiring (`app`).
 
 pub mod cli;
@@ -17,6 +17,7 @@ pub mod tensor;
 pub mod batch;
 pub mod chaos;
 
+pub mod grpc;
 pub mod http;
 pub mod telemetry;
 

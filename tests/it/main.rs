@@ -6,6 +6,7 @@ mod support;
 mod connection;
 mod digits;
 mod fuzz;
+mod grpc;
 mod http2;
 mod probes;
 mod shutdown;

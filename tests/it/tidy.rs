@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::ROOT;
 
 /// Who may import whom, as ARCHITECTURE.md says it. Every module has a row.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("main", &["cli", "config", "app", "signal", "telemetry"]),
     (
         "app",
@@ -20,6 +20,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "cli",
             "config",
             "engine",
+            "grpc",
             "health",
             "http",
             "lifecycle",
@@ -30,6 +31,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("http", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
+    ("grpc", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("health", &["lifecycle"]),
     ("batch", &["model", "engine", "tensor", "lifecycle", "telemetry"]),
     ("model", &["engine", "tensor"]),
