@@ -1,8 +1,12 @@
 //! The command line as clap sees it: raw flags and TORCHPOD_* variables. `config` makes sense of them.
 
+mod probe;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use probe::{ProbeArgs, Question};
 
 use crate::telemetry::LogFormat;
 
@@ -24,6 +28,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+    Probe(ProbeArgs),
 }
 
 /// Where the engine and its library are looked for.

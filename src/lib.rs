@@ -2,7 +2,7 @@
 //!
 //! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `health`), what it serves
 //! (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`, `grpc`), what it tells
-//! (`telemetry`), and the wiring (`app`).
+//! (`telemetry`), the wiring (`app`), and the client that asks it (`probe`).
 
 pub mod cli;
 pub mod config;
@@ -22,4 +22,5 @@ pub mod http;
 pub mod telemetry;
 
 pub mod app;
+pub mod probe;
 pub mod signal;

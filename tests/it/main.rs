@@ -8,6 +8,7 @@ mod digits;
 mod fuzz;
 mod grpc;
 mod http2;
+mod probe_command;
 mod probes;
 mod shutdown;
 mod start_errors;

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::support::ROOT;
 
 /// Who may import whom, as ARCHITECTURE.md says it. Every module has a row.
-const IMPORTS: [(&str, &[&str]); 15] = [
-    ("main", &["cli", "config", "app", "signal", "telemetry"]),
+const IMPORTS: [(&str, &[&str]); 16] = [
+    ("main", &["cli", "config", "app", "probe", "signal", "telemetry"]),
     (
         "app",
         &[
@@ -37,6 +37,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("model", &["engine", "tensor"]),
     ("engine", &["tensor"]),
     ("config", &["cli", "chaos", "engine", "model", "telemetry"]),
+    ("probe", &["cli"]),
     ("cli", &["telemetry"]),
     ("telemetry", &["lifecycle"]),
     ("lifecycle", &[]),
