@@ -1,5 +1,6 @@
 //! grpc.health.v1 as its users meet it: each service in each phase, and streams that tell every change.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,14 +30,20 @@ const SERVICES: [(&str, [ServingStatus; 3]); 5] = [
 
 /// One connection.
 #[derive(Clone)]
-struct Client(http2::SendRequest<tonic::body::Body>, SocketAddr);
+pub(crate) struct Client(http2::SendRequest<tonic::body::Body>, SocketAddr);
 
 impl Client {
     async fn connect(address: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.unwrap();
+        Self::try_connect(address).await.expect("the port is open")
+    }
+
+    pub(crate) async fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await;
+        let (sender, connection) = handshake.map_err(io::Error::other)?;
         tokio::spawn(connection);
-        Self(sender, address)
+        Ok(Self(sender, address))
     }
 
     fn health(&self) -> HealthClient<impl GrpcService<tonic::body::Body, ResponseBody = hyper::body::Incoming>> {
@@ -45,7 +52,7 @@ impl Client {
         HealthClient::with_origin(service, format!("http://{}", self.1).parse().unwrap())
     }
 
-    async fn check(&self, service: &str) -> Result<ServingStatus, Status> {
+    pub(crate) async fn check(&self, service: &str) -> Result<ServingStatus, Status> {
         let answer = self.health().check(HealthCheckRequest { service: service.to_owned() }).await?;
         Ok(answer.get_ref().status())
     }

@@ -8,6 +8,8 @@ mod digits;
 mod fuzz;
 mod grpc;
 mod http2;
+mod kubelet;
+mod lesson_probes;
 mod probe_command;
 mod probes;
 mod shutdown;

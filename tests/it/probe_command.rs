@@ -89,10 +89,10 @@ fn without_a_url_the_server_of_the_same_environment_is_asked() {
 }
 
 /// What a server does with each connection.
-type Manners = fn(TcpStream);
+pub(crate) type Manners = fn(TcpStream);
 
 /// Takes connections on the port that it returns, for as long as the tests run.
-fn ill_mannered(manners: Manners) -> SocketAddr {
+pub(crate) fn ill_mannered(manners: Manners) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serve = move || {
@@ -105,13 +105,13 @@ fn ill_mannered(manners: Manners) -> SocketAddr {
 }
 
 /// Takes the request, then says `answer`, and waits for the client to leave.
-fn answer(mut stream: TcpStream, answer: &[u8]) {
+pub(crate) fn answer(mut stream: TcpStream, answer: &[u8]) {
     let _ = stream.read(&mut [0; 1024]);
     let _ = stream.write_all(answer);
     hold(stream);
 }
 
-fn hold(mut stream: TcpStream) {
+pub(crate) fn hold(mut stream: TcpStream) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 

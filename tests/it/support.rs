@@ -17,7 +17,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_torchpod");
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Long enough for a loaded machine, short enough to end a test that hangs.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Lets the kernel choose, so that no two servers want the same.
 pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
@@ -151,7 +151,8 @@ impl Drop for Server<'_> {
     }
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
+/// Waits for the end of `child`; `None` where it lives longer than `limit`.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
     let started = Instant::now();
     loop {
         match child.try_wait().expect("the child is ours") {
