@@ -2,17 +2,18 @@
 
 mod end;
 mod exit;
+mod listener;
 mod load;
 mod probe_listener;
 pub mod progress;
 mod rehearsal;
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
 use indicatif::ProgressBar;
 
 pub use exit::Exit;
+pub use listener::Listeners;
 
 use crate::cli::EngineArgs;
 use crate::config::{self, Config};
@@ -20,35 +21,12 @@ use crate::dependency;
 use crate::engine::loader;
 use crate::health::Health;
 use crate::health::watchdog::{self, Watchdog};
-use crate::http::{self, Shared, connection};
+use crate::http::Shared;
 use crate::lifecycle::drain::Ledger;
 use crate::lifecycle::pulse::{Pulse, Pulses};
 use crate::lifecycle::{self, Event};
 use crate::telemetry::Telemetry;
-
-/// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
-pub struct Listeners {
-    http: TcpListener,
-    probe: Option<TcpListener>,
-}
-
-impl Listeners {
-    pub fn bind(config: &Config) -> Result<Self, Exit> {
-        let probe = config.probe_listen.map(|address| bind("--probe-listen", address)).transpose()?;
-        Ok(Self { http: bind("--listen", config.listen)?, probe })
-    }
-}
-
-fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
-    let open = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    open().map_err(|error: std::io::Error| {
-        Exit::configuration(format!("{flag} {address}: {error}; choose another port, or 0 for any free one"))
-    })
-}
+use listener::Servers;
 
 /// A server whose ports answer and whose models are being loaded.
 pub struct App {
@@ -56,7 +34,7 @@ pub struct App {
     lifecycle: lifecycle::Tx,
     rx: lifecycle::Rx,
     ledger: Ledger,
-    server: connection::Server,
+    servers: Servers,
     loader: load::Loader,
 }
 
@@ -74,7 +52,7 @@ impl App {
             stall_limit: config.stall_limit,
         };
         tokio::spawn(watchdog::beat(watchdog.heart.clone()));
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             health: Health::new(rx.clone(), watch(&config, &lifecycle), config.ready_while_draining),
             models: models.clone(),
             ledger: ledger.clone(),
@@ -82,22 +60,15 @@ impl App {
             oldest_batch: watchdog.spawn().map_err(Exit::configuration)?,
             label: config.label.clone(),
             request_timeout: config.request_timeout,
-        });
-        let (http, probe) = (listeners.http.local_addr(), listeners.probe.as_ref().map(TcpListener::local_addr));
-        let (http, probe) = (http.map_err(Exit::configuration)?, probe.transpose().map_err(Exit::configuration)?);
-        if let Some(listener) = listeners.probe {
-            probe_listener::spawn(listener, http::probe_router(shared.clone())).map_err(Exit::configuration)?;
-        }
-        let server = connection::serve(listeners.http, http::router(shared)).map_err(Exit::configuration)?;
-        let probe = probe.map(tracing::field::display);
-        tracing::info!(%http, probe, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
+        };
+        let servers = Servers::start(listeners, Arc::new(shared)).map_err(Exit::configuration)?;
         rehearsal::announce(&config.chaos, rx.clone());
         tokio::spawn(progress::follow(bar, rx.clone()));
         let kept_up = telemetry.clone();
         tokio::spawn(async move { kept_up.upkeep().await });
         let parts = load::Parts { lifecycle: lifecycle.clone(), pulses, telemetry, models };
         let loader = load::spawn(load::Plan::of(&config), parts);
-        Ok(Self { config, lifecycle, rx, ledger, server, loader })
+        Ok(Self { config, lifecycle, rx, ledger, servers, loader })
     }
 }
 

@@ -1,8 +1,12 @@
 //! The command line as clap sees it: raw flags and TORCHPOD_* variables. `config` makes sense of them.
 
+mod probe;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use probe::{ProbeArgs, Question};
 
 use crate::telemetry::LogFormat;
 
@@ -24,6 +28,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+    Probe(ProbeArgs),
 }
 
 /// What a latched fault does.
@@ -135,6 +140,16 @@ pub struct ServeArgs {
     /// A TOML file whose keys are the names of these flags, such as drain-delay = "10s"; flags and variables win
     #[arg(help_heading = "Serving", long, value_name = "FILE", hide_env_values = true, env = "TORCHPOD_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Address for gRPC; port 0 takes a free one, off opens none
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "ADDR",
+        hide_env_values = true,
+        env = "TORCHPOD_GRPC_LISTEN",
+        default_value = "0.0.0.0:9090"
+    )]
+    pub grpc_listen: String,
 
     /// Where models compute: cpu, cuda or cuda:1; auto leaves it to the model.toml, then takes a GPU if there is one
     #[arg(help_heading = "Engine", long, hide_env_values = true, env = "TORCHPOD_DEVICE", default_value = "auto")]

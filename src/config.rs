@@ -27,6 +27,8 @@ pub struct Config {
     pub stall_limit: Duration,
     pub on_fatal: OnFatal,
     pub dependencies: Vec<Dependency>,
+    /// `None`: gRPC is switched off.
+    pub grpc_listen: Option<SocketAddr>,
     pub device: DeviceChoice,
     pub engine: loader::Options,
     pub default_model: Option<String>,
@@ -79,6 +81,8 @@ impl Config {
         };
         let listen = address("--listen", &args.listen);
         let probe_listen = args.probe_listen.as_deref().map(|text| address("--probe-listen", text));
+        let grpc_listen = Some(args.grpc_listen.as_str()).filter(|text| !["", "off"].contains(text));
+        let grpc_listen = grpc_listen.map(|text| address("--grpc-listen", text));
         let device = args.device.parse().unwrap_or_else(|error| {
             or_wrong("--device", error);
             DeviceChoice::Auto
@@ -118,6 +122,7 @@ impl Config {
             stall_limit,
             on_fatal: args.on_fatal,
             dependencies,
+            grpc_listen,
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
@@ -224,7 +229,16 @@ mod tests {
         assert_eq!(config.drain_delay, Duration::from_secs(5));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!((config.listen.port(), config.max_queue), (8080, 1024));
+        assert_eq!(config.grpc_listen.map(|address| address.port()), Some(9090));
         assert!(config.engine.cuda);
+    }
+
+    #[test]
+    fn an_empty_address_or_off_opens_no_port_for_grpc() {
+        for text in ["", "off"] {
+            assert_eq!(config(&["--grpc-listen", text]).unwrap().grpc_listen, None);
+        }
+        assert!(config(&["--grpc-listen", "nowhere"]).unwrap_err().to_string().starts_with("--grpc-listen nowhere: "));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The three verdicts that probes report, derived from the published state and from nothing else.
 
+mod watch;
 pub mod watchdog;
 
 use std::time::Duration;
 
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Rx, Snapshot, State};
+pub use watch::Watch;
 
 /// What a probe answers: whether it passes, the lesson's word for it, and why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

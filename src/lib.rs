@@ -1,8 +1,8 @@
 //! torchpod serves PyTorch models over HTTP and tells the kubelet the truth at every moment of its life.
 //!
 //! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `dependency`, `health`),
-//! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`), what it
-//! tells (`telemetry`), and the wiring (`app`).
+//! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`, `grpc`),
+//! what it tells (`telemetry`), the wiring (`app`), and the client that asks it (`probe`).
 
 pub mod cli;
 pub mod config;
@@ -18,8 +18,10 @@ pub mod tensor;
 pub mod batch;
 pub mod chaos;
 
+pub mod grpc;
 pub mod http;
 pub mod telemetry;
 
 pub mod app;
+pub mod probe;
 pub mod signal;

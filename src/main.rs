@@ -1,11 +1,13 @@
 //! torchpod: parse, start, exit code.
 
+use std::process::ExitCode;
+
 use torchpod::app::{self, App, Exit, Listeners};
 use torchpod::cli::{Command, EngineArgs, ServeArgs};
 use torchpod::config::{self, Config};
-use torchpod::{signal, telemetry};
+use torchpod::{probe, signal, telemetry};
 
-fn main() {
+fn main() -> ExitCode {
     let cli = match config::file::parse() {
         Ok(cli) => cli,
         Err(error) if Exit::is_mistake(&error) => Exit::usage(&error).end(),
@@ -17,6 +19,7 @@ fn main() {
             Exit::clean().end()
         }
         Some(Command::Serve(args)) => serve(*args, &cli.engine).end(),
+        Some(Command::Probe(args)) => probe::run(&args),
         None => Exit::configuration("nothing to do; `torchpod serve --help` tells what there is").end(),
     }
 }

@@ -32,7 +32,8 @@ impl Running {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = File::create(scratch.join("torchpod.log"))?;
         let mut command = Command::new(executable());
-        command.args(["serve", "models", "--device", "cpu", "--drain-delay", "0s", "--listen", &address.to_string()]);
+        command.args(["serve", "models", "--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
+        command.args(["--listen", &address.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
             command.env_remove(name);

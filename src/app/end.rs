@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::{App, Exit};
 use crate::cli::OnFatal;
-use crate::lifecycle::drain::Ledger;
+use crate::lifecycle::drain::Report;
 use crate::lifecycle::{Event, Fault};
 
 /// A process that never served has nobody to wait for, only probes to finish.
 const NEVER_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
-/// Everyone in flight is answered within this time once a fault is fatal; a hung batch is nobody's to wait for.
+/// Everyone in flight is answered within this time once a fault is fatal; nobody waits for a hung batch.
 const FATAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// So long after the deadline the process ends without asking the async runtime.
+/// So long after the deadline, the process ends without asking the async runtime.
 const BACKSTOP: Duration = Duration::from_millis(500);
 
 const DEADLINE_PASSED: &str = "the deadline passed";
@@ -21,8 +21,8 @@ const DEADLINE_PASSED: &str = "the deadline passed";
 /// What ends a server's life.
 enum Cause {
     Signal(&'static str),
-    LoadFailed(Exit),
     Fatal(Fault),
+    LoadFailed(Exit),
 }
 
 impl App {
@@ -33,12 +33,26 @@ impl App {
         abort: impl Future<Output = &'static str>,
     ) -> Exit {
         match self.live(terminate).await {
-            Cause::Signal(signal) => self.drain(signal, abort).await,
+            Cause::Signal(signal) => {
+                self.lifecycle.apply(Event::Terminate, signal);
+                // Asked after the transition: the loader may have finished a moment before it.
+                let (delay, timeout) = if self.rx.phase().startup_complete() {
+                    (self.config.drain_delay, self.config.drain_timeout)
+                } else {
+                    (Duration::ZERO, NEVER_SERVED_TIMEOUT)
+                };
+                self.drain(delay, timeout, abort).await
+            }
+            Cause::Fatal(fault) => {
+                let exit = Exit::fatal(fault, &self.rx.snapshot().history.reason(fault.name()));
+                self.lifecycle.apply(Event::Terminate, fault.name());
+                self.drain(Duration::ZERO, FATAL_TIMEOUT, abort).await;
+                exit
+            }
             Cause::LoadFailed(exit) => {
                 self.lifecycle.apply(Event::LoadFailed, exit.reason());
                 exit
             }
-            Cause::Fatal(fault) => self.give_way(fault).await,
         }
     }
 
@@ -57,31 +71,22 @@ impl App {
         };
         tokio::select! {
             signal = terminate => Cause::Signal(signal),
-            exit = failed => Cause::LoadFailed(exit),
             fault = fatal => Cause::Fatal(fault),
+            exit = failed => Cause::LoadFailed(exit),
         }
     }
 
-    async fn drain(self, signal: &str, abort: impl Future<Output = &'static str>) -> Exit {
+    /// Whoever still routes to this server finds it serving until the delay is over; then everyone in flight is answered.
+    async fn drain(self, delay: Duration, timeout: Duration, abort: impl Future<Output = &'static str>) -> Exit {
         let started = Instant::now();
         self.ledger.start_drain();
-        self.lifecycle.apply(Event::Terminate, signal);
-        // Asked after the transition: the loader may have finished a moment before it.
-        let served = self.rx.phase().startup_complete();
-        let (delay, timeout) = if served {
-            (self.config.drain_delay, self.config.drain_timeout)
-        } else {
-            (Duration::ZERO, NEVER_SERVED_TIMEOUT)
-        };
-        let termination_log = self.config.termination_log.clone();
         let _backstop = backstop(delay + timeout, {
-            let ledger = self.ledger.clone();
+            let (ledger, termination_log) = (self.ledger.clone(), self.config.termination_log.clone());
             move || Exit::stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
         });
-        // Whoever still routes to this server finds it serving until the delay is over.
         let farewell = async {
             tokio::time::sleep(delay).await;
-            tokio::time::timeout(timeout, self.server.close()).await
+            tokio::time::timeout(timeout, self.servers.close()).await
         };
         let reason = tokio::select! {
             closed = farewell => if closed.is_ok() { "in-flight work is done" } else { DEADLINE_PASSED },
@@ -90,27 +95,18 @@ impl App {
                 "a second signal"
             }
         };
+        let report = self.ledger.report(started.elapsed());
         self.lifecycle.apply(Event::Drained, reason);
-        drained(&self.ledger, started, reason)
-    }
-
-    /// Answers everyone in flight, so that another process can take this one's place.
-    async fn give_way(self, fault: Fault) -> Exit {
-        let exit = Exit::fatal(fault, &self.rx.snapshot().history.reason(fault.name()));
-        let (reason, termination_log) = (exit.reason().to_owned(), self.config.termination_log.clone());
-        tracing::error!(reason, "ending");
-        let _backstop = backstop(FATAL_TIMEOUT, move || {
-            Exit::fatal(fault, "its callers were not answered in time").with_termination_log(termination_log)
-        });
-        let closed = tokio::time::timeout(FATAL_TIMEOUT, self.server.close()).await;
-        let reason = if closed.is_ok() { "everyone in flight is answered" } else { DEADLINE_PASSED };
-        self.lifecycle.apply(Event::Drained, reason);
-        exit
+        log(&report);
+        match report.aborted {
+            0 => Exit::clean(),
+            _ if reason == DEADLINE_PASSED => Exit::drain_missed(&report),
+            _ => Exit::interrupted(&report),
+        }
     }
 }
 
-fn drained(ledger: &Ledger, started: Instant, reason: &str) -> Exit {
-    let report = ledger.report(started.elapsed());
+fn log(report: &Report) {
     tracing::info!(
         completed = report.completed,
         refused = report.refused,
@@ -119,11 +115,6 @@ fn drained(ledger: &Ledger, started: Instant, reason: &str) -> Exit {
         seconds = report.seconds,
         "drain report"
     );
-    match report.aborted {
-        0 => Exit::clean(),
-        _ if reason == DEADLINE_PASSED => Exit::drain_missed(&report),
-        _ => Exit::interrupted(&report),
-    }
 }
 
 /// Ends the process a moment after `limit`, unless what this returns is dropped before. It needs nothing of the async

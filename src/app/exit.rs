@@ -62,9 +62,13 @@ impl Exit {
         let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
         let said = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
         let mut parts: Vec<&str> = lines.filter(said).collect();
-        parts.push("`torchpod serve --help` lists the flags");
-        Self::configuration(parts.join("; ").trim_start_matches("error: "))
-            .with_termination_log(asked_termination_log())
+        // An exec probe runs in the server's container, whose end is not for it to explain.
+        let (help, termination_log) = match std::env::args_os().nth(1) {
+            Some(command) if command == "probe" => ("`torchpod probe --help` lists the flags", PathBuf::new()),
+            _ => ("`torchpod serve --help` lists the flags", asked_termination_log()),
+        };
+        parts.push(help);
+        Self::configuration(parts.join("; ").trim_start_matches("error: ")).with_termination_log(termination_log)
     }
 
     /// A model, or the engine that it needs, could not be loaded.

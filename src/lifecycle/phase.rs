@@ -38,8 +38,8 @@ impl Phase {
                 Some(Self::Draining { served: false })
             }
             (Self::Serving, Event::Terminate) => Some(Self::Draining { served: true }),
-            // ## Draining, Failed => Stopped; Serving too, where a fatal fault ends the process
-            (Self::Draining { .. } | Self::Failed | Self::Serving, Event::Drained) => Some(Self::Stopped),
+            // ## Draining, Failed => Stopped
+            (Self::Draining { .. } | Self::Failed, Event::Drained) => Some(Self::Stopped),
             _ => None,
         }
     }
@@ -101,7 +101,6 @@ mod tests {
             (Warming, LoadFailed, Failed),
             (Warming, Terminate, Draining { served: false }),
             (Serving, Terminate, Draining { served: true }),
-            (Serving, Drained, Stopped),
             (Failed, Terminate, Draining { served: false }),
             (Failed, Drained, Stopped),
             (Draining { served: false }, Drained, Stopped),

@@ -48,11 +48,6 @@ impl State {
         };
         (next != self && self.phase != Phase::Stopped).then_some(next)
     }
-
-    /// Whether the process is on its way out: nobody should start to wait for it.
-    pub fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Draining { .. } | Phase::Stopped | Phase::Failed) || self.faults.latched().is_some()
-    }
 }
 
 /// Which dependencies there are, which of them readiness needs, and which are up.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::{BINARY, ROOT, Turn};
+use crate::support::{ANY_PORT, BINARY, ROOT, Turn};
 
 /// One way to start in vain.
 struct Mistake {
@@ -80,6 +80,12 @@ fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
             &["models", "--listen", taken_port],
             2,
             &["--listen", taken_port, "choose another port"],
+        ),
+        mistake(
+            "a gRPC port in use",
+            &["models", "--grpc-listen", taken_port],
+            2,
+            &["--grpc-listen", taken_port, "choose another port"],
         ),
         mistake(
             "an invalid value",
@@ -155,7 +161,7 @@ fn a_start_in_vain_says_why_with_its_own_exit_code() {
         let mut line = vec!["serve"];
         line.extend(arguments.iter().map(String::as_str));
         if !line.contains(&"--listen") {
-            line.extend(["--listen", "127.0.0.1:0"]);
+            line.extend(["--listen", ANY_PORT]);
         }
         line.extend(["--termination-log", text(&termination_log)]);
         let output = turn.run(&line);
@@ -186,7 +192,8 @@ fn a_stderr_that_refuses_every_line_changes_neither_the_code_nor_the_termination
     let termination_log = scratch.path().join("termination-log");
     fs::write(&termination_log, "").unwrap();
     let mut command = Command::new(BINARY);
-    command.args(["serve", "/nowhere", "--listen", "127.0.0.1:0", "--termination-log", text(&termination_log)]);
+    command.args(["serve", "/nowhere", "--listen", ANY_PORT, "--grpc-listen", ANY_PORT]);
+    command.args(["--termination-log", text(&termination_log)]);
     let status = command.stderr(fs::File::options().write(true).open("/dev/full").unwrap()).status().unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(fs::read_to_string(&termination_log).unwrap().contains("/nowhere"));

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -17,9 +17,14 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_torchpod");
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Long enough for a loaded machine, short enough to end a test that hangs.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Lets the kernel choose, so that no two servers want the same.
+pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
 
 static MACHINE: RwLock<()> = RwLock::new(());
+
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A test's turn on the machine, which it needs to start a server: tests that measure time have it alone.
 pub(crate) struct Turn {
@@ -40,13 +45,14 @@ impl Turn {
 
     /// `torchpod serve` with `arguments`, on a free port that is open by now.
     pub(crate) fn start(&self, arguments: &[&str]) -> Server<'_> {
-        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+        let mut command = self.command(&["serve", "--listen", ANY_PORT, "--log-format", "json"]);
         let mut child = command.args(arguments).spawn().expect("the binary starts");
         let log = Log::follow(child.stderr.take().expect("stderr is a pipe"));
-        let mut server = Server { child, turn: PhantomData, address: ([0, 0, 0, 0], 0).into(), probe: None, log };
+        let mut server = Server { child, turn: PhantomData, address: NOWHERE, grpc: NOWHERE, probe: None, log };
         let line = server.log.wait_for("listening", |line| line["message"] == "listening");
         let address = |name: &str| line[name].as_str().map(|text| text.parse().expect("it is an address"));
         server.address = address("http").expect("http is always open");
+        server.grpc = address("grpc").unwrap_or(NOWHERE);
         server.probe = address("probe");
         server
     }
@@ -70,14 +76,14 @@ impl Turn {
         Output { status, stdout, stderr }
     }
 
-    /// The bare binary, free of variables that would configure it.
+    /// The bare binary, free of variables that would configure it but for the one that keeps servers apart.
     #[allow(clippy::unused_self)] // Whoever runs the binary has a turn.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
             command.env_remove(name);
         }
-        command.args(arguments).current_dir(ROOT);
+        command.args(arguments).current_dir(ROOT).env("TORCHPOD_GRPC_LISTEN", ANY_PORT);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -107,6 +113,7 @@ pub(crate) struct Server<'turn> {
     child: Child,
     turn: PhantomData<&'turn Turn>,
     pub(crate) address: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     /// Where `--probe-listen` was given.
     pub(crate) probe: Option<SocketAddr>,
     pub(crate) log: Log,
@@ -147,7 +154,8 @@ impl Drop for Server<'_> {
     }
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
+/// Waits for the end of `child`; `None` where it lives longer than `limit`.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
     let started = Instant::now();
     loop {
         match child.try_wait().expect("the child is ours") {

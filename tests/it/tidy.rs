@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::support::ROOT;
 
 /// Who may import whom, as ARCHITECTURE.md says it. Every module has a row.
-const IMPORTS: [(&str, &[&str]); 15] = [
-    ("main", &["cli", "config", "app", "signal", "telemetry"]),
+const IMPORTS: [(&str, &[&str]); 17] = [
+    ("main", &["cli", "config", "app", "probe", "signal", "telemetry"]),
     (
         "app",
         &[
@@ -21,6 +21,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
             "config",
             "dependency",
             "engine",
+            "grpc",
             "health",
             "http",
             "lifecycle",
@@ -31,7 +32,9 @@ const IMPORTS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("http", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
+    ("grpc", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("health", &["lifecycle", "dependency"]),
+    ("probe", &["cli"]),
     ("dependency", &[]),
     ("batch", &["model", "engine", "tensor", "lifecycle", "telemetry", "chaos"]),
     ("model", &["engine", "tensor"]),

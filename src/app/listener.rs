@@ -1,0 +1,76 @@
+//! The ports: opened before anything else, served as one, closed as one.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use tracing::field::display;
+
+use super::{Exit, probe_listener};
+use crate::config::Config;
+use crate::grpc;
+use crate::http::{self, Shared, connection};
+
+/// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
+pub struct Listeners {
+    http: TcpListener,
+    grpc: Option<TcpListener>,
+    probe: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub fn bind(config: &Config) -> Result<Self, Exit> {
+        let http = bind("--listen", config.listen)?;
+        let grpc = config.grpc_listen.map(|address| bind("--grpc-listen", address)).transpose()?;
+        let probe = config.probe_listen.map(|address| bind("--probe-listen", address)).transpose()?;
+        Ok(Self { http, grpc, probe })
+    }
+
+    fn log(&self) {
+        let address = |listener: &TcpListener| listener.local_addr().ok().map(display);
+        let [http, grpc, probe] =
+            [Some(&self.http), self.grpc.as_ref(), self.probe.as_ref()].map(|listener| listener.and_then(address));
+        tracing::info!(http, grpc, probe, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
+    }
+}
+
+fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    open().map_err(|error: io::Error| {
+        Exit::configuration(format!("{flag} {address}: {error}; choose another port, or 0 for any free one"))
+    })
+}
+
+/// What serves the open ports, but for the probe listener: that one answers until the process ends.
+pub(super) struct Servers {
+    http: connection::Server,
+    grpc: Option<connection::Server>,
+}
+
+impl Servers {
+    /// Serves everything that is open. Needs a tokio runtime.
+    pub(super) fn start(listeners: Listeners, shared: Arc<Shared>) -> io::Result<Self> {
+        listeners.log();
+        let Listeners { http, grpc, probe } = listeners;
+        if let Some(listener) = probe {
+            probe_listener::spawn(listener, http::probe_router(shared.clone()))?;
+        }
+        let health = shared.health.clone();
+        let grpc = grpc.map(|listener| connection::serve(listener, grpc::router(health))).transpose()?;
+        Ok(Self { http: connection::serve(http, http::router(shared))?, grpc })
+    }
+
+    /// As [`connection::Server::close`], all at once.
+    pub(super) async fn close(self) {
+        let grpc = async {
+            if let Some(grpc) = self.grpc {
+                grpc.close().await;
+            }
+        };
+        tokio::join!(self.http.close(), grpc);
+    }
+}
