@@ -1,8 +1,8 @@
 //! torchpod serves PyTorch models over HTTP and tells the kubelet the truth at every moment of its life.
 //!
-//! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `health`), what it serves
-//! (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`), what it tells
-//! (`telemetry`), and the wiring (`app`).
+//! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `health`), what it leans on
+//! (`dependency`), what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in
+//! (`http`), what it tells (`telemetry`), and the wiring (`app`).
 
 pub mod cli;
 pub mod config;

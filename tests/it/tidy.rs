@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::ROOT;
 
 /// Who may import whom, as ARCHITECTURE.md says it. Every module has a row.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("main", &["cli", "config", "app", "signal", "telemetry"]),
     (
         "app",
@@ -19,6 +19,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "chaos",
             "cli",
             "config",
+            "dependency",
             "engine",
             "health",
             "http",
@@ -30,11 +31,12 @@ const IMPORTS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("http", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
-    ("health", &["lifecycle"]),
+    ("health", &["lifecycle", "dependency"]),
+    ("dependency", &[]),
     ("batch", &["model", "engine", "tensor", "lifecycle", "telemetry"]),
     ("model", &["engine", "tensor"]),
     ("engine", &["tensor"]),
-    ("config", &["cli", "chaos", "engine", "model", "telemetry"]),
+    ("config", &["cli", "chaos", "dependency", "engine", "model", "telemetry"]),
     ("cli", &["telemetry"]),
     ("telemetry", &["lifecycle"]),
     ("lifecycle", &[]),
@@ -44,7 +46,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 ];
 
 /// No runtime, no sockets: tested as tables.
-const PURE: [&str; 4] = ["src/lifecycle/phase", "src/batch/policy", "src/tensor", "src/model/spec"];
+const PURE: [&str; 5] =
+    ["src/lifecycle/phase", "src/batch/policy", "src/tensor", "src/model/spec", "src/dependency/hysteresis"];
 
 struct Source {
     /// From the root of the repository.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::routing::get;
 use tokio::runtime::Runtime;
 use tonic::service::Routes;
@@ -58,7 +58,7 @@ fn an_http_dependency_is_up_when_it_answers_2xx_itself() {
     let redirected = Arc::new(AtomicUsize::new(0));
     let seen = redirected.clone();
     let login = |headers: HeaderMap| async move {
-        match headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()) {
+        match headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes) {
             Some(b"Basic bWU6czNjckBldA==") => StatusCode::NO_CONTENT,
             _ => StatusCode::UNAUTHORIZED,
         }
