@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
-use torchpod::dependency::{Dependency, Pace};
+use torchpod::dependency::Dependency;
 
-use super::{SLACK, Watching, connections_to, no_connection_is_left, notice, watch};
+use super::{SLACK, Watching, connections_to, no_connection_is_left, notice, pace, watch};
 use crate::database::{Database, Kind, PASSWORD};
 use crate::support::{Turn, poll};
 
@@ -33,7 +33,7 @@ fn redis_is_followed_through_a_freeze_a_crash_and_a_restart() {
 fn follow_through_trouble(kind: Kind) {
     let _turn = Turn::shared();
     let mut database = Database::start(kind, 100);
-    let limit = notice(pace()) + SLACK;
+    let limit = notice(pace(PACE)) + SLACK;
     let watching = watch(&[&(database.url(PASSWORD) + PACE)]);
     watching.comes_up();
 
@@ -105,15 +105,11 @@ impl Refusals {
     fn a_full_house(&self, database: &Database, watching: &Watching) {
         let entering = (0..database.limit()).map(|_| watching.runtime.block_on(enter(self.kind, database)));
         let guests: Vec<_> = entering.collect();
-        let reason = watching.changes_to(false, notice(pace()) + SLACK);
+        let reason = watching.changes_to(false, notice(pace(PACE)) + SLACK);
         assert!(reason.contains(self.full), "{reason}");
         drop(guests);
-        watching.changes_to(true, notice(pace()) + SLACK);
+        watching.changes_to(true, notice(pace(PACE)) + SLACK);
     }
-}
-
-fn pace() -> Pace {
-    format!("tcp://any:1{PACE}").parse::<Dependency>().unwrap().pace
 }
 
 /// A connection that lasts until it is dropped. Where a check has the last place, it waits until that is free.
