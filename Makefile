@@ -2,7 +2,7 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test lint bench soak train libtorch clean help
+.PHONY: serve test test-servers lint bench soak train libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,9 +14,18 @@ serve: libtorch ## build and serve the shipped model on port 8080
 libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host needs
 	@scripts/libtorch $(if $(CUDA),cuda,cpu)
 
-test: libtorch ## every test that CI runs
+test: libtorch test-servers ## every test that CI runs
 	cargo build
 	cargo test --workspace
+
+# The tests start them by themselves, with data of their own; Debian keeps two of them out of PATH.
+test-servers:
+	@PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; set --; \
+	command -v initdb >/dev/null || set -- "$$@" postgresql; \
+	command -v mariadbd >/dev/null || set -- "$$@" mariadb-server-core; \
+	command -v my_print_defaults >/dev/null || set -- "$$@" mariadb-client-core; \
+	command -v redis-server >/dev/null || set -- "$$@" redis-server; \
+	[ $$# = 0 ] || scripts/install "$$@"
 
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
@@ -30,7 +39,7 @@ bench: libtorch ## throughput, latency, CPU, start-up and memory, side by side i
 	cargo build --release
 	cargo bench --bench compare
 
-soak: libtorch ## the tests that are too long for CI
+soak: libtorch test-servers ## the tests that are too long for CI
 	cargo build
 	cargo test --test it -- --ignored
 

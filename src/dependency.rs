@@ -66,6 +66,14 @@ struct Host {
     port: u16,
 }
 
+/// As a URL has it.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, port } = self;
+        if name.contains(':') { write!(f, "[{name}]:{port}") } else { write!(f, "{name}:{port}") }
+    }
+}
+
 /// One check a scheme. They share what they return: why they failed, in one line for the engineer on call.
 #[derive(Clone)]
 enum Check {

@@ -84,9 +84,7 @@ fn check(url: &Url, host: &Host) -> Result<Check, String> {
 }
 
 fn name(url: &Url, host: &Host) -> String {
-    let path = url.path().trim_end_matches('/');
-    let host_name = if host.name.contains(':') { format!("[{}]", host.name) } else { host.name.clone() };
-    format!("{}://{host_name}:{}{path}", url.scheme(), host.port)
+    format!("{}://{host}{}", url.scheme(), url.path().trim_end_matches('/'))
 }
 
 /// What stands in the fragment.

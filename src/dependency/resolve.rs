@@ -69,15 +69,13 @@ mod tests {
         let lookup = names.join_or_start(hanging(started.clone(), answers));
         assert!(tokio::time::timeout(Duration::from_millis(20), lookup).await.is_err(), "it hangs");
         starts.recv().unwrap();
-        let again = async {
-            for _ in 0..3 {
-                let second = names.join_or_start(|| panic!("a second thread was started"));
-                assert!(tokio::time::timeout(Duration::from_millis(5), second).await.is_err());
-            }
-            answer.send(()).unwrap();
-            names.join_or_start(|| panic!("a second thread was started")).await
-        };
-        assert_eq!(again.await.unwrap(), [([10, 0, 0, 1], 1).into()]);
+        for _ in 0..3 {
+            let again = names.join_or_start(|| panic!("a second thread was started"));
+            assert!(tokio::time::timeout(Duration::from_millis(5), again).await.is_err());
+        }
+        let last = names.join_or_start(|| panic!("a second thread was started"));
+        let (found, ()) = tokio::join!(last, async { answer.send(()).unwrap() });
+        assert_eq!(found.unwrap(), [([10, 0, 0, 1], 1).into()]);
         let fresh = names.join_or_start(|| Ok(vec![])).await;
         assert_eq!(fresh.unwrap(), [], "what is asked after an answer is asked anew");
     }

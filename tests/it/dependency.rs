@@ -87,6 +87,11 @@ impl Watching {
     }
 }
 
+/// What a URL's options come to.
+fn pace(options: &str) -> Pace {
+    format!("tcp://any:1{options}").parse::<Dependency>().expect("a URL").pace
+}
+
 /// How long `pace` may take to notice that a dependency has gone.
 fn notice(pace: Pace) -> Duration {
     pace.interval * pace.failures + pace.timeout

@@ -6,6 +6,7 @@ mod support;
 
 mod connection;
 mod dependency;
+mod dependency_probes;
 mod digits;
 mod faults;
 mod fuzz;

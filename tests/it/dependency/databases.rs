@@ -1,17 +1,17 @@
 //! PostgreSQL, MariaDB and Redis that freeze, crash, come back, refuse a password and are full.
 
+use std::any::Any;
 use std::time::Instant;
 
-use redis::AsyncConnectionConfig;
 use rustix::process::Signal;
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use torchpod::dependency::Dependency;
 
-use super::{SLACK, Watching, connections_to, no_connection_is_left, notice, watch};
+use super::{SLACK, Watching, connections_to, no_connection_is_left, notice, pace, watch};
 use crate::database::{Database, Kind, PASSWORD};
 use crate::support::{Turn, poll};
 
-const PACE: &str = "#interval=150ms,timeout=150ms,failures=3";
+const PACE: &str = "#interval=300ms,timeout=300ms,failures=3";
 /// The least that MariaDB lets itself be limited to.
 const LIMIT: u32 = 10;
 
@@ -33,14 +33,13 @@ fn redis_is_followed_through_a_freeze_a_crash_and_a_restart() {
 fn follow_through_trouble(kind: Kind) {
     let _turn = Turn::shared();
     let mut database = Database::start(kind, 100);
-    let url = database.url(PASSWORD) + PACE;
-    let limit = notice(url.parse::<Dependency>().unwrap().pace) + SLACK;
-    let watching = watch(&[&url]);
+    let limit = notice(pace(PACE)) + SLACK;
+    let watching = watch(&[&(database.url(PASSWORD) + PACE)]);
     watching.comes_up();
 
     database.signal(Signal::STOP);
     let reason = watching.changes_to(false, limit);
-    assert_eq!(reason, "no answer within 150ms", "{}", database.log());
+    assert_eq!(reason, "no answer within 300ms", "{}", database.log());
     database.signal(Signal::CONT);
     watching.changes_to(true, limit);
 
@@ -104,58 +103,42 @@ impl Refusals {
     }
 
     fn a_full_house(&self, database: &Database, watching: &Watching) {
-        let guests: Vec<_> =
-            (0..).map_while(|nth| watching.runtime.block_on(Guest::enter(self.kind, database, nth))).collect();
-        let reason =
-            watching.changes_to(false, notice(database.url(PASSWORD).parse::<Dependency>().unwrap().pace) + SLACK);
+        let entering = (0..database.limit()).map(|_| watching.runtime.block_on(enter(self.kind, database)));
+        let guests: Vec<_> = entering.collect();
+        let reason = watching.changes_to(false, notice(pace(PACE)) + SLACK);
         assert!(reason.contains(self.full), "{reason}");
         drop(guests);
-        watching.changes_to(true, SLACK * 5);
+        watching.changes_to(true, notice(pace(PACE)) + SLACK);
     }
 }
 
-/// Somebody else's connection.
-enum Guest {
-    Postgres { _held: PgConnection },
-    Mariadb { _held: MySqlConnection },
-    Redis { _held: redis::aio::MultiplexedConnection },
-}
-
-impl Guest {
-    /// `None` where the house is full. A check may have the last place for a moment, so more than the limit are tried.
-    async fn enter(kind: Kind, database: &Database, nth: u32) -> Option<Self> {
-        if nth >= database.limit() {
-            return None;
-        }
-        let url = database.url(PASSWORD);
-        let started = Instant::now();
-        loop {
-            let entered = match kind {
-                Kind::Postgres => PgConnection::connect(&url)
-                    .await
-                    .map(|held| Self::Postgres { _held: held })
-                    .map_err(|error| error.to_string()),
-                Kind::Mariadb => MySqlConnection::connect(&url)
-                    .await
-                    .map(|held| Self::Mariadb { _held: held })
-                    .map_err(|error| error.to_string()),
-                Kind::Redis => {
-                    let client = redis::Client::open(url.as_str()).expect("a URL");
-                    let config = AsyncConnectionConfig::new();
-                    let held = client.get_multiplexed_async_connection_with_config(&config).await;
-                    held.map(|held| Self::Redis { _held: held }).map_err(|error| error.to_string())
-                }
-            };
-            match entered {
-                Ok(guest) => return Some(guest),
-                Err(error) => assert!(started.elapsed() < SLACK * 10, "the place of a check never came free: {error}"),
+/// A connection that lasts until it is dropped. Where a check has the last place, it waits until that is free.
+async fn enter(kind: Kind, database: &Database) -> Box<dyn Any> {
+    let (url, started) = (database.url(PASSWORD), Instant::now());
+    loop {
+        let entered = match kind {
+            Kind::Postgres => PgConnection::connect(&url).await.map(boxed).map_err(|error| error.to_string()),
+            Kind::Mariadb => MySqlConnection::connect(&url).await.map(boxed).map_err(|error| error.to_string()),
+            Kind::Redis => {
+                let client = redis::Client::open(url.as_str()).expect("a URL");
+                let entered = client.get_multiplexed_async_connection().await;
+                entered.map(boxed).map_err(|error| error.to_string())
             }
+        };
+        match entered {
+            Ok(guest) => return guest,
+            Err(error) => assert!(started.elapsed() < SLACK * 10, "the place of a check never came free: {error}"),
         }
     }
+}
+
+fn boxed(connection: impl Any) -> Box<dyn Any> {
+    Box::new(connection)
 }
 
 /// A thousand checks, by as many dependencies as the limit leaves room for.
 fn a_thousand_checks(kind: Kind, database: &Database) {
+    database.ask_for_no_password();
     let at_once = database.limit() as usize / 2;
     let url = database.url(PASSWORD) + "#interval=1ms,timeout=1ms";
     let mut dependencies: Vec<Dependency> = vec![url.parse().unwrap(); at_once];

@@ -8,17 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::routing::get;
 use tokio::runtime::Runtime;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use torchpod::dependency::Dependency;
 
-use super::{SLACK, connections_to, no_connection_is_left, notice, runtime, watch, watch_all};
+use super::{SLACK, connections_to, no_connection_is_left, notice, pace, runtime, watch, watch_all};
 use crate::support::{Turn, poll};
 
-const PACE: &str = "#interval=50ms,timeout=50ms,failures=2";
+const PACE: &str = "#interval=200ms,timeout=200ms,failures=2";
 
 fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -44,11 +44,10 @@ fn silent() -> (TcpListener, SocketAddr) {
 fn a_tcp_dependency_is_up_while_somebody_listens() {
     let _turn = Turn::shared();
     let (listener, address) = listen();
-    let url = format!("tcp://{address}{PACE}");
-    let watching = watch(&[&url]);
+    let watching = watch(&[&format!("tcp://{address}{PACE}")]);
     watching.comes_up();
     drop(listener);
-    let limit = notice(url.parse::<Dependency>().unwrap().pace) + SLACK;
+    let limit = notice(pace(PACE)) + SLACK;
     assert_eq!(watching.changes_to(false, limit), "connection refused");
 }
 
@@ -58,7 +57,7 @@ fn an_http_dependency_is_up_when_it_answers_2xx_itself() {
     let redirected = Arc::new(AtomicUsize::new(0));
     let seen = redirected.clone();
     let login = |headers: HeaderMap| async move {
-        match headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()) {
+        match headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes) {
             Some(b"Basic bWU6czNjckBldA==") => StatusCode::NO_CONTENT,
             _ => StatusCode::UNAUTHORIZED,
         }
@@ -96,13 +95,14 @@ fn a_grpc_dependency_is_up_while_its_service_is_serving() {
     let set = |status| server.block_on(reporter.set_service_status("rank.Ranker", status));
     set(ServingStatus::Serving);
     let whole = watch(&[&format!("grpc://{address}{PACE}")]);
+    let limit = notice(pace(PACE)) + SLACK;
     let service = watch(&[&format!("grpc://{address}/rank.Ranker{PACE}")]);
     whole.comes_up();
     service.comes_up();
     set(ServingStatus::NotServing);
-    assert_eq!(service.changes_to(false, SLACK), "the service is NOT_SERVING");
+    assert_eq!(service.changes_to(false, limit), "the service is NOT_SERVING");
     set(ServingStatus::Serving);
-    service.changes_to(true, SLACK);
+    service.changes_to(true, limit);
     watch(&[&format!("grpc://{address}/no.Such{PACE}")]).fails_with(&["knows no service \"no.Such\""]);
 
     let (_other, address) = serve(Routes::default().into_axum_router());
@@ -116,9 +116,9 @@ fn a_server_that_never_answers_costs_one_connection_at_a_time() {
         let (_listener, address) = silent();
         let mut watching = watch(&[&format!("{scheme}://me:pw@{address}#interval=20ms,timeout=20ms")]);
         let mut most = 0;
-        poll("fifty checks have failed", || {
+        poll("thirty checks have failed", || {
             most = most.max(connections_to(address.port()));
-            watching.report().failed >= 50
+            watching.report().failed >= 30
         });
         assert!(most <= 3, "{scheme}: {most} connections at a time");
         assert_eq!(watching.report().error.as_deref(), Some("no answer within 20ms"), "{scheme}");
