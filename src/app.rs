@@ -17,7 +17,8 @@ use crate::cli::EngineArgs;
 use crate::config::{self, Config};
 use crate::engine::loader;
 use crate::health::Health;
-use crate::http::{self, Shared, connection};
+use crate::http::connection::{self, Limits, Routers};
+use crate::http::{self, Shared};
 use crate::lifecycle::drain::Ledger;
 use crate::lifecycle::{self, Event};
 use crate::telemetry::Telemetry;
@@ -75,7 +76,12 @@ impl App {
             request_timeout: config.request_timeout,
         };
         let address = listeners.http.local_addr().map_err(Exit::configuration)?;
-        let server = connection::serve(listeners.http, http::router(Arc::new(shared))).map_err(Exit::configuration)?;
+        let shared = Arc::new(shared);
+        let routers = Routers { all: http::router(shared.clone()), reserve: http::reserve_router(shared) };
+        let limits = Limits { max_connections: config.max_connections, idle_timeout: config.idle_timeout };
+        let server = connection::serve(listeners.http, routers, limits).map_err(Exit::configuration)?;
+        let connections = server.connections();
+        telemetry.listener("http", move || connections.open());
         tracing::info!(http = %address, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "listening");
         if !config.chaos.is_none() {
             let Chaos { load_delay, batch_delay } = config.chaos;
@@ -110,6 +116,7 @@ impl App {
         let started = Instant::now();
         self.ledger.start_drain();
         self.lifecycle.apply(Event::Terminate, signal);
+        self.server.send_off();
         // Asked after the transition: the loader may have finished a moment before it.
         let served = self.rx.phase().startup_complete();
         let (delay, timeout) = if served {

@@ -149,6 +149,28 @@ pub struct ServeArgs {
     )]
     pub max_queue: usize,
 
+    /// How many connections may be open; above it, probes are still answered and the rest is refused with 503
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "CONNECTIONS",
+        hide_env_values = true,
+        env = "TORCHPOD_MAX_CONNECTIONS",
+        default_value = "10000"
+    )]
+    pub max_connections: usize,
+
+    /// How long a connection may do nothing between requests: longer than the load balancer keeps its own
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_IDLE_TIMEOUT",
+        default_value = "75s"
+    )]
+    pub idle_timeout: String,
+
     /// What GET / answers, e.g. 'Model v1 (stable)' [default: the default model and its version]
     #[arg(help_heading = "Serving", long, value_name = "TEXT", hide_env_values = true, env = "TORCHPOD_LABEL")]
     pub label: Option<String>,

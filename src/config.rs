@@ -28,6 +28,8 @@ pub struct Config {
     pub ready_while_draining: bool,
     pub request_timeout: Duration,
     pub max_queue: usize,
+    pub max_connections: usize,
+    pub idle_timeout: Duration,
     pub label: Option<String>,
     pub log_format: LogFormat,
     pub log_filter: EnvFilter,
@@ -54,6 +56,7 @@ impl Config {
         let drain_delay = duration("--drain-delay", &args.drain_delay);
         let drain_timeout = duration("--drain-timeout", &args.drain_timeout);
         let request_timeout = duration("--request-timeout", &args.request_timeout);
+        let idle_timeout = duration("--idle-timeout", &args.idle_timeout);
         let mut or_wrong = |flag: &str, error: String| wrong.push(format!("{flag} {error}"));
 
         let listen = match resolve(&args.listen) {
@@ -83,6 +86,12 @@ impl Config {
         if args.max_queue == 0 {
             or_wrong("--max-queue", "0: expected at least 1".to_owned());
         }
+        if args.max_connections == 0 {
+            or_wrong("--max-connections", "0: expected at least 1".to_owned());
+        }
+        if idle_timeout.is_zero() {
+            or_wrong("--idle-timeout", format!("{}: expected more than 0s", args.idle_timeout));
+        }
         if request_timeout.is_zero() {
             or_wrong("--request-timeout", format!("{}: expected more than 0s", args.request_timeout));
         }
@@ -101,6 +110,8 @@ impl Config {
             ready_while_draining: args.ready_while_draining,
             request_timeout,
             max_queue: args.max_queue,
+            max_connections: args.max_connections,
+            idle_timeout,
             label: args.label,
             log_format: args.log_format,
             log_filter,
@@ -157,6 +168,7 @@ mod tests {
         assert_eq!(config.drain_delay, Duration::from_secs(5));
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!((config.listen.port(), config.max_queue), (8080, 1024));
+        assert_eq!((config.max_connections, config.idle_timeout), (10_000, Duration::from_secs(75)));
         assert!(config.engine.cuda);
     }
 
@@ -171,6 +183,10 @@ mod tests {
             "soon",
             "--max-queue",
             "0",
+            "--max-connections",
+            "0",
+            "--idle-timeout",
+            "0s",
             "--chaos",
             "fire=1s",
             "--input",
@@ -178,7 +194,10 @@ mod tests {
         ])
         .unwrap_err()
         .to_string();
-        for part in ["--listen nowhere", "--device tpu", "--drain-delay soon", "--max-queue 0", "fire", "--input"] {
+        for part in ["--listen nowhere", "--device tpu", "--drain-delay soon", "--max-queue 0", "fire", "--input"]
+            .into_iter()
+            .chain(["--max-connections 0", "--idle-timeout 0s"])
+        {
             assert!(error.contains(part), "{part} in {error}");
         }
     }

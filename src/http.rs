@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{Method, Uri, header};
 use axum::middleware;
 use axum::response::IntoResponse;
@@ -26,7 +27,7 @@ use crate::batch::Models;
 use crate::health::{Health, Probe};
 use crate::lifecycle::drain::Ledger;
 use crate::telemetry::Telemetry;
-use error::Error;
+use error::{Error, Kind};
 
 /// The largest request body, in bytes.
 pub const MAX_BODY: usize = 64 << 20;
@@ -48,16 +49,29 @@ pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
-    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
     let predict = post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
-    let router = Router::new()
-        .route("/", get(console::index))
+    let routes = probes().route("/", get(console::index)).route("/predict", predict).fallback(no_route);
+    wrapped(routes, shared)
+}
+
+/// The router of connections above `--max-connections`: probes are answered, whatever else is asked is refused.
+pub fn reserve_router(shared: Arc<Shared>) -> Router {
+    wrapped(probes().fallback(no_place), shared)
+}
+
+/// What Kubernetes and Prometheus ask.
+fn probes() -> Router<Arc<Shared>> {
+    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
+    Router::new()
         .route("/startup", probe(Probe::Startup))
         .route("/health", probe(Probe::Liveness))
         .route("/ready", probe(Probe::Readiness))
         .route("/metrics", get(metrics))
-        .route("/predict", predict)
-        .fallback(no_route)
+}
+
+/// `routes` in the layers that every listener has.
+fn wrapped(routes: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
+    let router = routes
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(layer::limit_head))
         .layer(middleware::from_fn_with_state(shared.clone(), layer::send_off))
@@ -81,6 +95,15 @@ async fn metrics(state: State) -> impl IntoResponse {
 async fn no_route(method: Method, uri: Uri) -> Error {
     Error::not_found(format!("no route {method} {}", error::shown(uri.path())))
         .hint("GET / /startup /health /ready /metrics, POST /predict")
+}
+
+async fn no_place(request: Request) -> Error {
+    // With Expect, a client hears our word before it sends; without, only once it has sent all.
+    if !request.headers().contains_key(header::EXPECT) {
+        predict::discard(request.into_body()).await;
+    }
+    Error::new(Kind::Overloaded, "the server has as many connections as it takes")
+        .hint("close connections that are not needed, or raise --max-connections")
 }
 
 async fn no_method(method: Method, uri: Uri) -> Error {

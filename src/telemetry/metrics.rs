@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_macros)] // This is the place for them.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{
@@ -20,6 +21,7 @@ const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
 const BATCH_ROWS: &str = "torchpod_batch_rows";
 const QUEUE_REQUESTS: &str = "torchpod_queue_requests";
 const IN_FLIGHT: &str = "torchpod_in_flight_requests";
+const CONNECTIONS: &str = "torchpod_connections";
 
 /// From the 30 µs of a small model to the 30 s of the default request timeout.
 const SECONDS_BUCKETS: [f64; 19] = [
@@ -35,7 +37,10 @@ pub struct Telemetry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     in_flight: Gauge,
+    connections: Mutex<Vec<(Gauge, CountConnections)>>,
 }
+
+type CountConnections = Box<dyn Fn() -> usize + Send>;
 
 /// One model's metrics. Cloning shares them.
 #[derive(Clone)]
@@ -72,7 +77,7 @@ impl Telemetry {
             describe();
             gauge!(IN_FLIGHT)
         });
-        Self { recorder, handle, in_flight }
+        Self { recorder, handle, in_flight, connections: Mutex::default() }
     }
 
     /// Sets `torchpod_build_info`, whose labels tell what runs.
@@ -86,6 +91,12 @@ impl Telemetry {
             ];
             gauge!(BUILD_INFO, &labels).set(1.0);
         });
+    }
+
+    /// From now on, a scrape asks `open` for the connections of this listener, e.g. `http`.
+    pub fn listener(&self, name: &'static str, open: impl Fn() -> usize + Send + 'static) {
+        let gauge = metrics::with_local_recorder(&self.recorder, || gauge!(CONNECTIONS, "listener" => name));
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push((gauge, Box::new(open)));
     }
 
     /// The handles of one model.
@@ -108,6 +119,10 @@ impl Telemetry {
     pub fn render(&self, phase: Phase, in_flight: u64) -> String {
         #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
         self.in_flight.set(in_flight as f64);
+        for (gauge, open) in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            #[allow(clippy::cast_precision_loss)] // A process has fewer than 2⁵³ descriptors.
+            gauge.set(open() as f64);
+        }
         metrics::with_local_recorder(&self.recorder, || {
             for name in Phase::NAMES {
                 gauge!(PHASE, "phase" => name).set(if name == phase.name() { 1.0 } else { 0.0 });
@@ -146,6 +161,7 @@ fn describe() {
     describe_histogram!(BATCH_ROWS, "Rows per batch");
     describe_gauge!(QUEUE_REQUESTS, "Requests waiting for a batch");
     describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
+    describe_gauge!(CONNECTIONS, "Open connections of a listener");
 }
 
 impl ModelMetrics {
@@ -182,6 +198,7 @@ mod tests {
         let model = telemetry.model("digits", "1");
         model.request(Outcome::Ok, Duration::from_millis(3));
         model.batch(8, Duration::from_millis(2));
+        telemetry.listener("http", || 3);
         let text = telemetry.render(Phase::Serving, 4);
         for line in [
             "torchpod_build_info{version=\"0.1.0\",abi=\"1\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
@@ -191,6 +208,7 @@ mod tests {
             "torchpod_request_duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"0.005\"} 1",
             "torchpod_batch_rows_bucket{model=\"digits\",version=\"1\",le=\"8\"} 1",
             "torchpod_in_flight_requests 4",
+            "torchpod_connections{listener=\"http\"} 3",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
