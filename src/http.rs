@@ -69,9 +69,9 @@ fn probes() -> Router<Arc<Shared>> {
         .route("/metrics", get(metrics))
 }
 
-/// `routes` in the layers that every listener has.
-fn wrapped(routes: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
-    let router = routes
+/// `inner` in the layers that every listener has.
+fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
+    let router = inner
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(layer::limit_head))
         .layer(middleware::from_fn_with_state(shared.clone(), layer::send_off))

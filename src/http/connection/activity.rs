@@ -60,6 +60,8 @@ struct Moments {
     byte: Instant,
     /// The first byte of a head that is not whole yet.
     head: Option<Instant>,
+    /// A handler has answered before it had read all of a request: what comes next over HTTP/1 is the rest of that.
+    rest: bool,
     /// Requests between their head and the end of their answer.
     in_flight: usize,
     /// Since when none has been in flight.
@@ -79,6 +81,7 @@ impl Moments {
             asked: false,
             byte: now,
             head: Some(now),
+            rest: false,
             in_flight: 0,
             idle: now,
             unread: 0,
@@ -115,6 +118,16 @@ impl Moments {
         self.unread > 0 || self.blocked
     }
 
+    fn begin(&mut self) {
+        (self.head, self.rest, self.asked) = (None, false, true);
+        self.in_flight += 1;
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.in_flight -= 1;
+        self.idle = now;
+    }
+
     fn note_read(&mut self, bytes: &[u8], now: Instant) {
         self.byte = now;
         if let Spoken::Preface(known) = self.spoken {
@@ -129,7 +142,7 @@ impl Moments {
                 (self.head, self.idle) = (None, now);
             }
         }
-        if self.spoken != Spoken::Http2 && self.in_flight == 0 {
+        if self.spoken != Spoken::Http2 && self.in_flight == 0 && !self.rest {
             self.head.get_or_insert(now);
         }
     }
@@ -187,13 +200,17 @@ impl Activity {
     /// A request's head is whole.
     pub(super) fn begin(&self) -> InFlight {
         let mut moments = self.lock();
-        moments.head = None;
-        moments.in_flight += 1;
-        if !std::mem::replace(&mut moments.asked, true) {
+        if !moments.asked {
             self.0.asked.notify_one();
         }
+        moments.begin();
         drop(moments);
         InFlight { activity: self.clone(), unread: false }
+    }
+
+    /// A request's body was dropped before its end.
+    pub(super) fn note_unread_question(&self) {
+        self.lock().rest = true;
     }
 
     /// Resolves once a request has come over HTTP/2. For one waiter.
@@ -253,6 +270,10 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    pub(super) fn is_http2(&self) -> bool {
+        self.activity.is_http2()
+    }
+
     /// Whether its client must read a part of the answer before the next is wanted.
     pub(super) fn set_unread(&mut self, unread: bool) {
         if self.unread == unread {
@@ -271,8 +292,143 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_unread(false);
-        let mut moments = self.activity.lock();
-        moments.in_flight -= 1;
-        moments.idle = Instant::now();
+        self.activity.lock().end(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience =
+        Patience { head: Duration::from_secs(15), idle: Duration::from_secs(75), write: Duration::from_secs(30) };
+
+    /// What may happen on a connection.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Read(&'static [u8]),
+        Asked,
+        Answered,
+        /// A part of the answer is there, and its client must read it.
+        Gave,
+        /// Its client has read it.
+        Wanted,
+        Wrote,
+        Blocked,
+        LeftTheRest,
+    }
+    use Event::{Answered, Asked, Blocked, Gave, LeftTheRest, Read, Wanted, Wrote};
+
+    /// An HTTP/1 head, or a part of one.
+    const PART: Event = Read(b"GET /");
+    const PREFACE_WHOLE: Event = Read(PREFACE);
+    const FRAME: Event = Read(&[0, 0, 0, 4]);
+
+    fn after(events: &[(u64, Event)], born: Instant) -> Moments {
+        let mut moments = Moments::new(born);
+        for &(second, event) in events {
+            let now = born + Duration::from_secs(second);
+            match event {
+                Read(bytes) => moments.note_read(bytes, now),
+                Asked => moments.begin(),
+                Answered => moments.end(now),
+                Gave => moments.note_owed(now, |moments| moments.unread += 1),
+                Wanted => moments.unread -= 1,
+                Wrote => moments.note_write(1, now),
+                Blocked => moments.note_owed(now, |moments| moments.blocked = true),
+                LeftTheRest => moments.rest = true,
+            }
+        }
+        moments
+    }
+
+    #[test]
+    fn a_connections_time_is_up_when_the_table_says_so() {
+        use Fault::{Idle, NeverReads, SlowHead};
+        type Row = (&'static str, &'static [(u64, Event)], Option<(u64, Fault)>);
+        let table: [Row; 18] = [
+            ("a newcomer must send a head", &[], Some((15, SlowHead))),
+            ("bytes of a head do not prolong it", &[(1, PART), (14, PART)], Some((15, SlowHead))),
+            (
+                "part of a preface is part of a head",
+                &[(1, Read(b"PRI * HT")), (2, Read(b"TP/2"))],
+                Some((15, SlowHead)),
+            ),
+            ("while the server computes, nothing is due", &[(1, PART), (1, Asked)], None),
+            ("nor while a body trickles in", &[(1, PART), (1, Asked), (500, PART)], None),
+            ("idleness begins with the end of the answer", &[(1, PART), (1, Asked), (9, Answered)], Some((84, Idle))),
+            ("a head begins with its first byte", &[(1, Asked), (9, Answered), (70, PART)], Some((85, SlowHead))),
+            ("and is over when it is whole", &[(1, Asked), (9, Answered), (70, PART), (71, Asked)], None),
+            (
+                "the rest of a request is no head",
+                &[(1, Asked), (9, LeftTheRest), (9, Answered), (10, PART)],
+                Some((84, Idle)),
+            ),
+            (
+                "until the next",
+                &[(1, Asked), (9, LeftTheRest), (9, Answered), (10, Asked), (11, Answered), (12, PART)],
+                Some((27, SlowHead)),
+            ),
+            ("HTTP/2 may wait with its first request", &[(2, PREFACE_WHOLE)], Some((77, Idle))),
+            (
+                "its frames are neither heads nor activity",
+                &[(2, PREFACE_WHOLE), (3, FRAME), (60, FRAME)],
+                Some((77, Idle)),
+            ),
+            ("its streams overlap", &[(2, PREFACE_WHOLE), (3, Asked), (4, Asked), (5, Answered)], None),
+            ("a client that owes its reading", &[(1, Asked), (5, Gave)], Some((35, NeverReads))),
+            ("reads on", &[(1, Asked), (5, Gave), (30, Wrote)], Some((60, NeverReads))),
+            ("and has read", &[(1, Asked), (5, Gave), (30, Wanted)], None),
+            (
+                "a second answer does not prolong the first",
+                &[(1, Asked), (1, Asked), (5, Gave), (20, Gave)],
+                Some((35, NeverReads)),
+            ),
+            (
+                "a full socket counts after the answer, too",
+                &[(1, Asked), (5, Blocked), (5, Answered)],
+                Some((35, NeverReads)),
+            ),
+        ];
+        let born = Instant::now();
+        for (rule, events, expected) in table {
+            let expected = expected.map(|(second, fault)| (born + Duration::from_secs(second), fault));
+            assert_eq!(after(events, born).due(&PATIENCE), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn only_a_request_in_flight_keeps_a_connection_that_was_told_to_leave() {
+        use Fault::{NeverReads, Overstays};
+        type Row = (&'static str, &'static [(u64, Event)], Option<(u64, Fault)>);
+        let table: [Row; 6] = [
+            ("unasked", &[], Some((100_000, Overstays))),
+            ("a head that trickles in", &[(1, Asked), (9, Answered), (99, PART)], Some((100_000, Overstays))),
+            ("an answer that ended a moment ago", &[(1, Asked), (100, Answered)], Some((100_500, Overstays))),
+            ("a silent HTTP/2 client", &[(1, PREFACE_WHOLE)], Some((100_000, Overstays))),
+            ("a request in flight", &[(1, Asked)], None),
+            ("an answer that is not read", &[(1, Asked), (99, Gave)], Some((129_000, NeverReads))),
+        ];
+        let born = Instant::now();
+        for (rule, events, expected) in table {
+            let gone = born + Duration::from_secs(100);
+            let expected = expected.map(|(millis, fault)| (born + Duration::from_millis(millis), fault));
+            assert_eq!(after(events, born).due_to_leave(&PATIENCE, gone), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn the_version_is_told_from_the_first_bytes_however_they_come() {
+        let born = Instant::now();
+        for size in 1..=PREFACE.len() {
+            let mut moments = Moments::new(born);
+            PREFACE.chunks(size).for_each(|bytes| moments.note_read(bytes, born));
+            assert_eq!(moments.spoken, Spoken::Http2, "in pieces of {size}");
+        }
+        for other in [&b"GET / HTTP/1.1"[..], b"P", b"PRI * HTTP/2.0\r\n\r\nXX"] {
+            let mut moments = Moments::new(born);
+            other.chunks(4).for_each(|bytes| moments.note_read(bytes, born));
+            assert_ne!(moments.spoken, Spoken::Http2, "{other:?}");
+        }
     }
 }

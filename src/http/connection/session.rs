@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::activity::{Activity, Fault, Patience};
-use super::watched::{Answer, Watched};
+use super::watched::{Answer, Question, Watched};
 use super::{Stage, Stages};
 
 /// A client has this long to send a request's head, from its first byte, or from the accept of its connection.
@@ -22,7 +23,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// A client that owes us its reading has this long to read on.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP/2 client that has been silent this long is asked whether it lives, and has so long to answer.
-const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+const PING: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(20));
 /// While closing, a connection without a request in flight has this long to leave.
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// Before that, one that was told to leave may take longer.
@@ -72,9 +73,9 @@ impl Session {
     pub(super) async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let io = TokioIo::new(Watched::new(stream, self.activity.clone()));
         let (router, activity) = (TowerToHyperService::new(self.router), self.activity.clone());
-        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let in_flight = activity.begin();
-            let answer = router.call(request);
+            let answer = router.call(request.map(|body| Question::new(body, activity.clone())));
             async move { Ok::<_, Infallible>(answer.await?.map(|body: Body| Answer::new(body, in_flight))) }
         });
         let builder = self.terms.builder();
@@ -138,3 +139,6 @@ fn log_end(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 fn log_fault(fault: Fault) {
     tracing::debug!(?fault, "connection dropped");
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! What a connection's bytes pass through, so that its `Activity` knows of them: the stream, and the answers' bodies.
+//! What a connection's bytes pass through, so that its `Activity` knows of them: the stream, and bodies both ways.
 
 use std::io;
 use std::pin::Pin;
@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::{Activity, InFlight};
@@ -70,16 +71,73 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// An answer's body that keeps its request in flight until hyper has come back for more than its last part.
+/// A request's body, of which the handler may leave a part unread.
+pub(super) struct Question {
+    body: Incoming,
+    activity: Activity,
+    whole: bool,
+}
+
+impl Question {
+    pub(super) fn new(body: Incoming, activity: Activity) -> Self {
+        Self { whole: body.is_end_stream(), body, activity }
+    }
+}
+
+impl HttpBody for Question {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        self.whole |= matches!(poll, Poll::Ready(None)) || self.body.is_end_stream();
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.activity.note_unread_question();
+        }
+    }
+}
+
+/// An answer's body that keeps its request in flight until its client has made room for all of it.
+///
+/// hyper comes back for the next part when its buffer has room again: in HTTP/1, that is enough. In HTTP/2 it comes back
+/// at once, takes the next part, and waits with that one until the client's window is open for a byte of it. So the last
+/// byte of every part is a part of its own: hyper comes back after it only when all before it fits in the window.
 pub(super) struct Answer {
     body: Body,
     in_flight: InFlight,
     begun: bool,
+    /// The byte that was held back.
+    last: Option<Bytes>,
 }
 
 impl Answer {
     pub(super) fn new(body: Body, in_flight: InFlight) -> Self {
-        Self { body, in_flight, begun: false }
+        Self { body, in_flight, begun: false, last: None }
+    }
+
+    fn hold_last_byte_back(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(mut data) if data.len() > 1 && self.in_flight.is_http2() => {
+                self.last = Some(data.split_off(data.len() - 1));
+                Frame::data(data)
+            }
+            Ok(data) => Frame::data(data),
+            Err(trailers) => trailers,
+        }
     }
 }
 
@@ -88,8 +146,11 @@ impl HttpBody for Answer {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let poll = Pin::new(&mut self.body).poll_frame(cx);
-        // hyper asks for the next part when its client has read enough of this one; a pending body waits for us.
+        let poll = match self.last.take() {
+            Some(byte) => Poll::Ready(Some(Ok(Frame::data(byte)))),
+            None => Pin::new(&mut self.body).poll_frame(cx).map_ok(|frame| self.hold_last_byte_back(frame)),
+        };
+        // Until hyper comes back for more, its client has to read; a pending body waits for us.
         let gave = matches!(poll, Poll::Ready(Some(Ok(_))));
         self.begun |= gave;
         self.in_flight.set_unread(gave);
