@@ -5,6 +5,7 @@ mod support;
 
 mod connection;
 mod digits;
+mod drain;
 mod fuzz;
 mod http2;
 mod probes;

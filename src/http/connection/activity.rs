@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// While draining, a connection must have been silent this long before it is closed: a request may be on its way.
+/// How long a connection that is to be closed is left alone first: a request may be on its way.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
 /// What every HTTP/2 connection begins with.
@@ -51,6 +51,14 @@ enum Spoken {
     Http2,
 }
 
+/// How far GOAWAY has come, which tells an HTTP/2 client to leave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Farewell {
+    No,
+    ToSay,
+    Said(Instant),
+}
+
 /// What has happened, and when. HTTP/2 has no `head`: what it carries between requests may be anything.
 #[derive(Clone, Debug)]
 struct Moments {
@@ -60,8 +68,6 @@ struct Moments {
     byte: Instant,
     /// The first byte of a head that is not whole yet.
     head: Option<Instant>,
-    /// A handler has answered before it had read all of a request: what comes next over HTTP/1 is the rest of that.
-    rest: bool,
     /// Requests between their head and the end of their answer.
     in_flight: usize,
     /// Since when none has been in flight.
@@ -72,6 +78,7 @@ struct Moments {
     blocked: bool,
     /// The last byte written, or the moment when a client began to owe its reading.
     progress: Instant,
+    farewell: Farewell,
 }
 
 impl Moments {
@@ -81,12 +88,12 @@ impl Moments {
             asked: false,
             byte: now,
             head: Some(now),
-            rest: false,
             in_flight: 0,
             idle: now,
             unread: 0,
             blocked: false,
             progress: now,
+            farewell: Farewell::No,
         }
     }
 
@@ -119,7 +126,7 @@ impl Moments {
     }
 
     fn begin(&mut self) {
-        (self.head, self.rest, self.asked) = (None, false, true);
+        (self.head, self.asked) = (None, true);
         self.in_flight += 1;
     }
 
@@ -142,7 +149,7 @@ impl Moments {
                 (self.head, self.idle) = (None, now);
             }
         }
-        if self.spoken != Spoken::Http2 && self.in_flight == 0 && !self.rest {
+        if self.spoken != Spoken::Http2 && self.in_flight == 0 {
             self.head.get_or_insert(now);
         }
     }
@@ -208,11 +215,6 @@ impl Activity {
         InFlight { activity: self.clone(), unread: false }
     }
 
-    /// A request's body was dropped before its end.
-    pub(super) fn note_unread_question(&self) {
-        self.lock().rest = true;
-    }
-
     /// Resolves once a request has come over HTTP/2. For one waiter.
     pub(super) async fn asked_over_http2(&self) {
         self.0.asked.notified().await;
@@ -231,11 +233,31 @@ impl Activity {
         moments.asked || moments.spoken == Spoken::Http2
     }
 
-    /// How long an HTTP/1 connection must still be silent before it may be closed. HTTP/2 need not.
+    /// GOAWAY is to be said, where this is an HTTP/2 connection.
+    pub(super) fn say_farewell(&self) {
+        self.lock().farewell = Farewell::ToSay;
+    }
+
+    pub(super) fn note_farewell_said(&self) {
+        self.lock().farewell = Farewell::Said(Instant::now());
+    }
+
+    /// Whether GOAWAY is to be said and is not.
+    pub(super) fn owes_farewell(&self) -> bool {
+        let moments = self.lock();
+        moments.spoken == Spoken::Http2 && moments.farewell == Farewell::ToSay
+    }
+
+    /// How long a connection that is to be closed must be left alone first: a request may be on its way. HTTP/1 must have
+    /// been silent for that long; HTTP/2 must have been told.
     pub(super) fn silence_left(&self) -> Option<Duration> {
         let moments = self.lock();
-        let left = SILENCE.saturating_sub(moments.byte.elapsed());
-        (moments.spoken != Spoken::Http2 && !left.is_zero()).then_some(left)
+        let since = match (moments.spoken, moments.farewell) {
+            (Spoken::Http2, Farewell::Said(said)) => said,
+            (Spoken::Http2, _) => Instant::now(),
+            _ => moments.byte,
+        };
+        Some(SILENCE.saturating_sub(since.elapsed())).filter(|left| !left.is_zero())
     }
 
     /// Resolves when the connection's time is up. Cancel safe.
@@ -315,9 +337,8 @@ mod tests {
         Wanted,
         Wrote,
         Blocked,
-        LeftTheRest,
     }
-    use Event::{Answered, Asked, Blocked, Gave, LeftTheRest, Read, Wanted, Wrote};
+    use Event::{Answered, Asked, Blocked, Gave, Read, Wanted, Wrote};
 
     /// An HTTP/1 head, or a part of one.
     const PART: Event = Read(b"GET /");
@@ -336,7 +357,6 @@ mod tests {
                 Wanted => moments.unread -= 1,
                 Wrote => moments.note_write(1, now),
                 Blocked => moments.note_owed(now, |moments| moments.blocked = true),
-                LeftTheRest => moments.rest = true,
             }
         }
         moments
@@ -346,7 +366,7 @@ mod tests {
     fn a_connections_time_is_up_when_the_table_says_so() {
         use Fault::{Idle, NeverReads, SlowHead};
         type Row = (&'static str, &'static [(u64, Event)], Option<(u64, Fault)>);
-        let table: [Row; 18] = [
+        let table: [Row; 16] = [
             ("a newcomer must send a head", &[], Some((15, SlowHead))),
             ("bytes of a head do not prolong it", &[(1, PART), (14, PART)], Some((15, SlowHead))),
             (
@@ -359,16 +379,6 @@ mod tests {
             ("idleness begins with the end of the answer", &[(1, PART), (1, Asked), (9, Answered)], Some((84, Idle))),
             ("a head begins with its first byte", &[(1, Asked), (9, Answered), (70, PART)], Some((85, SlowHead))),
             ("and is over when it is whole", &[(1, Asked), (9, Answered), (70, PART), (71, Asked)], None),
-            (
-                "the rest of a request is no head",
-                &[(1, Asked), (9, LeftTheRest), (9, Answered), (10, PART)],
-                Some((84, Idle)),
-            ),
-            (
-                "until the next",
-                &[(1, Asked), (9, LeftTheRest), (9, Answered), (10, Asked), (11, Answered), (12, PART)],
-                Some((27, SlowHead)),
-            ),
             ("HTTP/2 may wait with its first request", &[(2, PREFACE_WHOLE)], Some((77, Idle))),
             (
                 "its frames are neither heads nor activity",

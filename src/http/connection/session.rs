@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::activity::{Activity, Fault, Patience};
-use super::watched::{Answer, Question, Watched};
+use super::watched::{Answer, Watched};
 use super::{Stage, Stages};
 
 /// A client has this long to send a request's head, from its first byte, or from the accept of its connection.
@@ -75,7 +75,7 @@ impl Session {
         let (router, activity) = (TowerToHyperService::new(self.router), self.activity.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let in_flight = activity.begin();
-            let answer = router.call(request.map(|body| Question::new(body, activity.clone())));
+            let answer = router.call(request);
             async move { Ok::<_, Infallible>(answer.await?.map(|body: Body| Answer::new(body, in_flight))) }
         });
         let builder = self.terms.builder();
@@ -89,8 +89,9 @@ impl Session {
         }
         // ## Open => Leaving
         let leave = async {
-            // HTTP/2 says GOAWAY and loses nothing. In HTTP/1, hyper closes a connection that is between requests at
-            // once, with whatever its client has just sent.
+            self.activity.say_farewell();
+            // hyper closes an HTTP/1 connection that is between requests at once, with whatever its client has just
+            // sent, and soon refuses what comes over HTTP/2.
             while let Some(silence) = self.activity.silence_left() {
                 tokio::select! {
                     result = connection.as_mut() => return result,

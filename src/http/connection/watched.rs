@@ -1,32 +1,55 @@
-//! What a connection's bytes pass through, so that its `Activity` knows of them: the stream, and bodies both ways.
+//! What a connection's bytes pass through, so that its `Activity` knows of them: the stream, and the answers' bodies.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::{Activity, InFlight};
+use super::goaway::Goaway;
 
-/// A stream that notes its activity.
+/// A stream that notes its activity, and says GOAWAY when it is to.
 pub(super) struct Watched<S> {
     stream: S,
     activity: Activity,
+    goaway: Goaway,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Activity) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, goaway: Goaway::default() }
     }
 
-    fn note(&self, written: &Poll<io::Result<usize>>) {
-        match written {
-            Poll::Ready(result) => self.activity.note_write(*result.as_ref().unwrap_or(&0)),
-            Poll::Pending => self.activity.note_blocked(),
+    /// Notes what came of an attempt to write `bufs`.
+    fn note(&mut self, bufs: &[IoSlice<'_>], written: &Poll<io::Result<usize>>) {
+        let Poll::Ready(result) = written else { return self.activity.note_blocked() };
+        let mut left = *result.as_ref().unwrap_or(&0);
+        self.activity.note_write(left);
+        if self.activity.is_http2() {
+            for buf in bufs {
+                let part = left.min(buf.len());
+                self.goaway.follow(&buf[..part]);
+                left -= part;
+            }
         }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    fn poll_goaway(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.owes_farewell() {
+            let said = self.goaway.poll_say(Pin::new(&mut self.stream), cx);
+            if said.is_pending() {
+                self.activity.note_blocked();
+            }
+            if ready!(said)? {
+                self.activity.note_farewell_said();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -43,18 +66,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_goaway(cx))?;
         let poll = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(&poll);
+        self.note(&[IoSlice::new(buf)], &poll);
         poll
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_goaway(cx))?;
         let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note(&poll);
+        self.note(bufs, &poll);
         poll
     }
 
@@ -63,51 +88,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_goaway(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// A request's body, of which the handler may leave a part unread.
-pub(super) struct Question {
-    body: Incoming,
-    activity: Activity,
-    whole: bool,
-}
-
-impl Question {
-    pub(super) fn new(body: Incoming, activity: Activity) -> Self {
-        Self { whole: body.is_end_stream(), body, activity }
-    }
-}
-
-impl HttpBody for Question {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let poll = Pin::new(&mut self.body).poll_frame(cx);
-        self.whole |= matches!(poll, Poll::Ready(None)) || self.body.is_end_stream();
-        poll
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Question {
-    fn drop(&mut self) {
-        if !self.whole {
-            self.activity.note_unread_question();
-        }
     }
 }
 

@@ -48,8 +48,13 @@ fn router() -> Router {
         tokio::time::sleep(Duration::from_mins(10)).await;
         "slow"
     };
+    let unread = |request: axum::extract::Request| async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(request);
+        "unread"
+    };
     Router::new()
-        .route("/", get(|| async { "small" }).post(|| async { "unread" }))
+        .route("/", get(|| async { "small" }).post(unread))
         .route("/large", get(|| async { vec![b'x'; LARGE] }))
         .route("/slow", get(slow))
 }
@@ -83,8 +88,8 @@ async fn a_client_that_reads_slowly_is_not_dropped() {
     let (served, mut client) = full(64 << 10);
     ask(&mut client, "/large").await;
     for _ in 0..16 {
-        tokio::time::sleep(WRITE_TIMEOUT - Duration::from_secs(1)).await;
-        client.read_exact(&mut [0; 64 << 10]).await.unwrap();
+        tokio::time::sleep(WRITE_TIMEOUT * 9 / 10).await;
+        client.read_exact(&mut vec![0; 64 << 10]).await.unwrap();
     }
     assert!(!served.ended());
 }
@@ -140,7 +145,7 @@ async fn a_head_must_be_whole_in_time_and_idleness_before_it_does_not_count() {
     let (served, mut client) = full(1024);
     ask(&mut client, "/").await;
     read_until(&mut client, "small").await;
-    tokio::time::sleep(IDLE - Duration::from_secs(1)).await;
+    tokio::time::sleep(IDLE * 9 / 10).await;
     let begun = served.born.elapsed();
     for _ in 0..14 {
         client.write_all(b"G").await.unwrap();
@@ -154,13 +159,14 @@ async fn a_head_must_be_whole_in_time_and_idleness_before_it_does_not_count() {
 async fn the_rest_of_a_request_that_was_answered_early_is_not_taken_for_a_head() {
     let (served, mut client) = full(1024);
     client.write_all(b"POST / HTTP/1.1\r\nHost: torchpod\r\nContent-Length: 4\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
     client.write_all(b"body").await.unwrap();
     read_until(&mut client, "unread").await;
     tokio::time::sleep(HEAD_TIMEOUT * 2).await;
     assert!(!served.ended());
     ask(&mut client, "/").await;
     read_until(&mut client, "small").await;
-    served.ends(HEAD_TIMEOUT * 2 + IDLE).await;
+    served.ends(Duration::from_secs(1) + HEAD_TIMEOUT * 2 + IDLE).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +176,7 @@ async fn an_idle_http2_connection_is_told_to_leave_and_pings_are_no_requests() {
     let mut pings = connection.ping_pong().unwrap();
     tokio::spawn(async move {
         while pings.ping(h2::Ping::opaque()).await.is_ok() {
-            tokio::time::sleep(PING.0 / 6).await
+            tokio::time::sleep(PING.0 / 6).await;
         }
     });
     // Its end is a GOAWAY without an error.
@@ -201,6 +207,53 @@ async fn a_send_off_waits_for_an_http2_clients_first_request() {
     served.ends(IDLE / 2).await;
 }
 
+/// A frame of HTTP/2 on stream `id`.
+fn frame(kind: u8, flags: u8, id: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, id], payload].concat()
+}
+
+/// Reads frames up to and with one that is `wanted` by its kind and stream; says how many GOAWAYs came on the way.
+/// Answers each PING at once, as clients do.
+async fn frame_of(client: &mut DuplexStream, wanted: (u8, u8)) -> usize {
+    const PING_FRAME: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let mut goaways = 0;
+    loop {
+        let mut header = [0; 9];
+        client.read_exact(&mut header).await.unwrap();
+        let [_, high, low, kind, flags, .., id] = header;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+        client.read_exact(&mut payload).await.unwrap();
+        if kind == PING_FRAME && flags == 0 {
+            client.write_all(&frame(PING_FRAME, 1, 0, &payload)).await.unwrap();
+        }
+        goaways += usize::from(kind == GOAWAY);
+        if (kind, id) == wanted {
+            return goaways;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_follows_the_answer_to_a_ping_into_the_send_off_is_served() {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    let ask = |id| frame(HEADERS, 0x5, id, b"\x82\x86\x84\x41\x08torchpod"); // GET http://torchpod/
+    let (served, mut client) = full(1024);
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    client.write_all(&ask(1)).await.unwrap();
+    assert_eq!(frame_of(&mut client, (DATA, 1)).await, 0);
+    served.stage.send_replace(Stage::SendOff);
+    assert_eq!(frame_of(&mut client, (7, 0)).await, 1);
+    tokio::time::sleep(SILENCE / 2).await;
+    client.write_all(&ask(3)).await.unwrap();
+    assert_eq!(frame_of(&mut client, (DATA, 3)).await, 0);
+    // hyper's two, before and after its PING is answered.
+    assert_eq!(frame_of(&mut client, (7, 0)).await, 1);
+    assert_eq!(frame_of(&mut client, (7, 0)).await, 1);
+    served.ends(SILENCE).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_the_end_nobody_stays_without_a_request() {
     let quiet_http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -215,7 +268,7 @@ async fn at_the_end_nobody_stays_without_a_request() {
     served.stage.send_replace(Stage::Leave);
     tokio::spawn(async move {
         while client.write_all(b"G").await.is_ok() {
-            tokio::time::sleep(SILENCE * 3 / 5).await
+            tokio::time::sleep(SILENCE * 3 / 5).await;
         }
     });
     served.ends(LAST_CALL).await;
