@@ -1,7 +1,7 @@
 //! From a signal to the end: who is still answered, who is told to leave, and how long it may take.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -11,7 +11,8 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::client::{self, Connection, JSON, SAMPLE};
+use crate::client::{self, Connection, JSON, RAW, SAMPLE};
+use crate::http2;
 use crate::probes::in_flight;
 use crate::support::{Ended, Patience, ROOT, Server, Turn, poll};
 
@@ -218,4 +219,81 @@ fn a_client_that_never_finishes_its_head_cannot_hold_the_end() {
         // It was never accepted as a request, so none was broken off.
         assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(0), &json!(0)), "after {said:?}");
     }
+}
+
+/// Sends a byte of `bytes` in every `pause`, until the server has had enough.
+fn trickle(address: SocketAddr, bytes: &[u8], pause: Duration) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    for byte in bytes {
+        if stream.write_all(&[*byte]).is_err() {
+            return;
+        }
+        thread::sleep(pause);
+    }
+}
+
+/// A head that would go on for minutes.
+fn long_head() -> Vec<u8> {
+    client::request("POST", "/predict", &[&format!("X: {}", "x".repeat(1000))], b"")
+}
+
+#[test]
+fn a_client_that_trickles_its_head_cannot_hold_the_end() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "300ms", "--drain-timeout", "20s"]);
+    thread::scope(|scope| {
+        let before = server.descriptors();
+        let address = server.address;
+        // Never silent for the half second after which an idle connection is closed.
+        scope.spawn(move || trickle(address, &long_head(), Duration::from_millis(300)));
+        poll("it is connected", || server.descriptors() > before);
+        server.signal(Signal::TERM);
+        let ended = server.end_within(Duration::from_millis(300 + 2500));
+        assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(0), &json!(0)), "{}", ended.log.text());
+    });
+}
+
+#[test]
+fn no_client_holds_the_end_beyond_its_deadline_and_the_report_counts_who_was_broken_off() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "300ms", "--drain-timeout", "2s"]);
+    // 60 000 rows, whose answer is more than any socket holds.
+    let many_rows = vec![0; 60_000 * 8 * 8 * 4];
+    let announced = ["Content-Type: application/json", "Content-Length: 1000"];
+    let begun = client::request("POST", "/predict", &announced, b"{");
+    thread::scope(|scope| {
+        let address = server.address;
+        scope.spawn(move || trickle(address, &long_head(), Duration::from_millis(300)));
+        scope.spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(&begun).unwrap();
+            while stream.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let mut never_reads = Connection::open(address).unwrap();
+        never_reads.send(&client::predict_request(RAW, &many_rows)).unwrap();
+        let runtime = http2::runtime();
+        let (never_reads_http2, answer) = runtime.block_on(async {
+            let client = http2::Client::connect(address).await.unwrap();
+            let answer = client.send(many_rows.into()).await.unwrap().unwrap();
+            // It hears that there is an answer, and opens no window for it.
+            (client, answer.await.unwrap())
+        });
+        assert_eq!(answer.status(), 200);
+        poll("the other answer is there, too", || computed(&server) == 2);
+        assert_eq!(in_flight(&server), 3);
+        server.signal(Signal::TERM);
+        let ended = server.end_within(Duration::from_millis(300 + 2000 + 1000));
+        assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(1), &json!(3)), "{}", ended.log.text());
+        drop((never_reads, never_reads_http2));
+    });
+}
+
+/// Requests to the model that have their answer, read or not.
+fn computed(server: &Server<'_>) -> u64 {
+    let text = client::get(server.address, "/metrics").text();
+    let mut lines = text.lines().filter(|line| line.starts_with("torchpod_requests_total{"));
+    let line = lines.find(|line| line.contains("outcome=\"ok\"")).expect("it is counted");
+    line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a number")
 }
