@@ -142,7 +142,7 @@ fn check_refused(answer: &Answer) {
 #[test]
 fn above_the_limit_of_connections_probes_are_answered_and_the_rest_is_refused() {
     let turn = Turn::shared();
-    let server = turn.serve(&["--max-connections", "4"]);
+    let (server, begun) = (turn.serve(&["--max-connections", "4"]), Instant::now());
     let open = || {
         let text = client::get(server.address, "/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix("torchpod_connections{listener=\"http\"} "));
@@ -170,7 +170,8 @@ fn above_the_limit_of_connections_probes_are_answered_and_the_rest_is_refused() 
         assert_eq!(connection.ask(&client::predict_request(JSON, SAMPLE)).unwrap().status, 200);
     }
     let warnings = server.log.text().matches("too many connections").count();
-    assert_eq!(warnings, 1, "{}", server.log.text());
+    let seldom = 1 + begun.elapsed().as_secs() / 10;
+    assert!((1..=seldom).contains(&(warnings as u64)), "{}", server.log.text());
     kept.pop();
     poll("there is a place again", || client::predict(server.address, JSON, SAMPLE).status == 200);
 }

@@ -14,7 +14,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::activity::{Activity, Fault, Patience};
+use super::activity::Activity;
+use super::moments::{Fault, Patience};
 use super::watched::{Answer, Watched};
 use super::{Stage, Stages};
 
@@ -26,8 +27,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const PING: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(20));
 /// While closing, a connection without a request in flight has this long to leave.
 const LAST_CALL: Duration = Duration::from_secs(2);
-/// Before that, one that was told to leave may take longer.
-const FAREWELL: Duration = Duration::from_secs(15);
 
 /// What a connection may take its time for, and what it may do.
 #[derive(Clone, Copy)]
@@ -122,10 +121,11 @@ async fn told_to_leave(terms: &Terms, activity: &Activity, stages: &mut Stages) 
     }
 }
 
-/// Resolves when a connection that was told to leave has been there for too long.
+/// Resolves when a connection that was told to leave has been there for too long: for as long as a head may take, until
+/// the end comes.
 async fn overstays(patience: &Patience, activity: &Activity, stages: &mut Stages) -> Fault {
     tokio::select! {
-        fault = activity.overstays(patience, Instant::now() + FAREWELL) => return fault,
+        fault = activity.overstays(patience, Instant::now() + patience.head) => return fault,
         () = stages.reach(Stage::Leave) => {}
     }
     activity.overstays(patience, Instant::now() + LAST_CALL).await

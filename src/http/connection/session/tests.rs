@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::http::connection::activity::SILENCE;
+use crate::http::connection::moments::SILENCE;
 
 const IDLE: Duration = Duration::from_secs(75);
 const LARGE: usize = 1 << 20;
