@@ -22,6 +22,7 @@ use crate::engine::loader;
 use crate::health::Health;
 use crate::health::watchdog::{self, Watchdog};
 use crate::http::Shared;
+use crate::http::connection::Limits;
 use crate::lifecycle::drain::Ledger;
 use crate::lifecycle::pulse::{Pulse, Pulses};
 use crate::lifecycle::{self, Event};
@@ -61,7 +62,8 @@ impl App {
             label: config.label.clone(),
             request_timeout: config.request_timeout,
         };
-        let servers = Servers::start(listeners, Arc::new(shared)).map_err(Exit::configuration)?;
+        let limits = Limits { max_connections: config.max_connections, idle_timeout: config.idle_timeout };
+        let servers = Servers::start(listeners, &Arc::new(shared), limits).map_err(Exit::configuration)?;
         rehearsal::announce(&config.chaos, rx.clone());
         tokio::spawn(progress::follow(bar, rx.clone()));
         let kept_up = telemetry.clone();

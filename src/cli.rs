@@ -125,7 +125,7 @@ pub struct ServeArgs {
     /// What /ready waits for: tcp://, http(s)://, redis(s)://, postgres://, mysql:// or grpc://; once per dependency
     ///
     /// Options follow a #: optional (shown, but /ready does not wait for it), interval=5s, timeout=2s, failures=3 (in a
-    /// row to go down), successes=1 (to come up), name=TEXT; such as redis://cache:6379#optional,interval=2s. In the
+    /// row to go down), successes=1 (to come up), name=TEXT; such as `redis://cache:6379#optional,interval=2s`. In the
     /// variable, spaces stand between URLs.
     #[arg(
         help_heading = "Probes",
@@ -217,6 +217,28 @@ pub struct ServeArgs {
         default_value = "1024"
     )]
     pub max_queue: usize,
+
+    /// How many connections may be open; above it, probes are still answered and the rest is refused with 503
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "CONNECTIONS",
+        hide_env_values = true,
+        env = "TORCHPOD_MAX_CONNECTIONS",
+        default_value = "10000"
+    )]
+    pub max_connections: usize,
+
+    /// How long a connection may do nothing between requests: longer than the load balancer keeps its own
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_IDLE_TIMEOUT",
+        default_value = "75s"
+    )]
+    pub idle_timeout: String,
 
     /// What GET / answers, e.g. 'Model v1 (stable)' [default: the default model and its version]
     #[arg(help_heading = "Serving", long, value_name = "TEXT", hide_env_values = true, env = "TORCHPOD_LABEL")]

@@ -38,6 +38,8 @@ pub struct Config {
     pub ready_while_draining: bool,
     pub request_timeout: Duration,
     pub max_queue: usize,
+    pub max_connections: usize,
+    pub idle_timeout: Duration,
     pub label: Option<String>,
     pub log_format: LogFormat,
     pub log_filter: EnvFilter,
@@ -71,6 +73,7 @@ impl Config {
         let drain_timeout = duration("--drain-timeout", &args.drain_timeout);
         let request_timeout = duration("--request-timeout", &args.request_timeout);
         let stall_limit = duration("--stall-limit", &args.stall_limit);
+        let idle_timeout = duration("--idle-timeout", &args.idle_timeout);
         let mut or_wrong = |flag: &str, error: String| wrong.push(format!("{flag} {error}"));
 
         let mut address = |flag: &str, text: &str| {
@@ -101,12 +104,15 @@ impl Config {
             or_wrong("--log-filter", format!("{}: {error}; write info or info,torchpod::http=debug", args.log_filter));
             EnvFilter::new("info")
         });
-        if args.max_queue == 0 {
-            or_wrong("--max-queue", "0: expected at least 1".to_owned());
+        for (flag, number) in [("--max-queue", args.max_queue), ("--max-connections", args.max_connections)] {
+            if number == 0 {
+                or_wrong(flag, "0: expected at least 1".to_owned());
+            }
         }
         for (flag, time, text) in [
             ("--request-timeout", request_timeout, &args.request_timeout),
             ("--stall-limit", stall_limit, &args.stall_limit),
+            ("--idle-timeout", idle_timeout, &args.idle_timeout),
         ] {
             if time.is_zero() {
                 or_wrong(flag, format!("{text}: expected more than 0s"));
@@ -132,6 +138,8 @@ impl Config {
             ready_while_draining: args.ready_while_draining,
             request_timeout,
             max_queue: args.max_queue,
+            max_connections: args.max_connections,
+            idle_timeout,
             label: args.label,
             log_format: args.log_format,
             log_filter,
@@ -230,6 +238,7 @@ mod tests {
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert_eq!((config.listen.port(), config.max_queue), (8080, 1024));
         assert_eq!(config.grpc_listen.map(|address| address.port()), Some(9090));
+        assert_eq!((config.max_connections, config.idle_timeout), (10_000, Duration::from_secs(75)));
         assert!(config.engine.cuda);
     }
 
@@ -252,6 +261,10 @@ mod tests {
             "soon",
             "--max-queue",
             "0",
+            "--max-connections",
+            "0",
+            "--idle-timeout",
+            "0s",
             "--chaos",
             "fire=1s",
             "--input",
@@ -259,7 +272,10 @@ mod tests {
         ])
         .unwrap_err()
         .to_string();
-        for part in ["--listen nowhere", "--device tpu", "--drain-delay soon", "--max-queue 0", "fire", "--input"] {
+        for part in ["--listen nowhere", "--device tpu", "--drain-delay soon", "--max-queue 0", "fire", "--input"]
+            .into_iter()
+            .chain(["--max-connections 0", "--idle-timeout 0s"])
+        {
             assert!(error.contains(part), "{part} in {error}");
         }
     }

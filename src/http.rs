@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{Method, Uri, header};
 use axum::middleware;
 use axum::response::IntoResponse;
@@ -27,7 +28,7 @@ use crate::health::{Health, Probe, watchdog};
 use crate::lifecycle::drain::Ledger;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Scrape;
-use error::Error;
+use error::{Error, Kind};
 
 /// The largest request body, in bytes.
 pub const MAX_BODY: usize = 64 << 20;
@@ -51,10 +52,33 @@ pub type State = axum::extract::State<Arc<Shared>>;
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
     let predict = post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
-    let router = probes()
-        .route("/", get(console::index))
-        .route("/predict", predict)
-        .fallback(no_route)
+    let routes = probes().route("/", get(console::index)).route("/predict", predict).fallback(no_route);
+    wrapped(routes, shared)
+}
+
+/// The router of connections above `--max-connections`: probes are answered, whatever else is asked is refused.
+pub fn reserve_router(shared: Arc<Shared>) -> Router {
+    wrapped(probes().fallback(no_place), shared)
+}
+
+/// The router of the probe listener.
+pub fn probe_router(shared: Arc<Shared>) -> Router {
+    wrapped(probes().fallback(no_route), shared)
+}
+
+/// What Kubernetes and Prometheus ask.
+fn probes() -> Router<Arc<Shared>> {
+    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
+    Router::new()
+        .route("/startup", probe(Probe::Startup))
+        .route("/health", probe(Probe::Liveness))
+        .route("/ready", probe(Probe::Readiness))
+        .route("/metrics", get(metrics))
+}
+
+/// `inner` in the layers that every listener has.
+fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
+    let router = inner
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(layer::limit_head))
         .layer(middleware::from_fn_with_state(shared.clone(), layer::send_off))
@@ -65,22 +89,6 @@ pub fn router(shared: Arc<Shared>) -> Router {
     }
     // Failures too at debug level: a probe that says 503 is no error of the server's.
     router.layer(TraceLayer::new_for_http().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
-}
-
-/// The router of the probe listener.
-pub fn probe_router(shared: Arc<Shared>) -> Router {
-    let router = probes().fallback(no_route).method_not_allowed_fallback(no_method);
-    router.layer(CatchPanicLayer::custom(error::panicked)).with_state(shared)
-}
-
-/// What a kubelet and a Prometheus ask.
-fn probes() -> Router<Arc<Shared>> {
-    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
-    Router::new()
-        .route("/startup", probe(Probe::Startup))
-        .route("/health", probe(Probe::Liveness))
-        .route("/ready", probe(Probe::Readiness))
-        .route("/metrics", get(metrics))
 }
 
 async fn metrics(state: State) -> impl IntoResponse {
@@ -102,6 +110,15 @@ async fn metrics(state: State) -> impl IntoResponse {
 async fn no_route(method: Method, uri: Uri) -> Error {
     Error::not_found(format!("no route {method} {}", error::shown(uri.path())))
         .hint("GET / /startup /health /ready /metrics, POST /predict")
+}
+
+async fn no_place(request: Request) -> Error {
+    // With Expect, a client hears our word before it sends; without, only once it has sent all.
+    if !request.headers().contains_key(header::EXPECT) {
+        predict::discard(request.into_body()).await;
+    }
+    Error::new(Kind::Overloaded, "the server has as many connections as it takes")
+        .hint("close connections that are not needed, or raise --max-connections")
 }
 
 async fn no_method(method: Method, uri: Uri) -> Error {

@@ -80,6 +80,7 @@ impl App {
     async fn drain(self, delay: Duration, timeout: Duration, abort: impl Future<Output = &'static str>) -> Exit {
         let started = Instant::now();
         self.ledger.start_drain();
+        self.servers.send_off();
         let _backstop = backstop(delay + timeout, {
             let (ledger, termination_log) = (self.ledger.clone(), self.config.termination_log.clone());
             move || Exit::stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)

@@ -9,7 +9,8 @@ use tracing::field::display;
 use super::{Exit, probe_listener};
 use crate::config::Config;
 use crate::grpc;
-use crate::http::{self, Shared, connection};
+use crate::http::connection::{self, Limits, Routers};
+use crate::http::{self, Shared};
 
 /// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
 pub struct Listeners {
@@ -53,15 +54,30 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Serves everything that is open. Needs a tokio runtime.
-    pub(super) fn start(listeners: Listeners, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn start(listeners: Listeners, shared: &Arc<Shared>, limits: Limits) -> io::Result<Self> {
         listeners.log();
         let Listeners { http, grpc, probe } = listeners;
+        let serve = |name, listener, routers| {
+            let server = connection::serve(listener, routers, limits)?;
+            let connections = server.connections();
+            shared.telemetry.listener(name, move || connections.open());
+            Ok::<_, io::Error>(server)
+        };
         if let Some(listener) = probe {
-            probe_listener::spawn(listener, http::probe_router(shared.clone()))?;
+            probe_listener::spawn(listener, Routers::same(http::probe_router(shared.clone())), limits)?;
         }
-        let health = shared.health.clone();
-        let grpc = grpc.map(|listener| connection::serve(listener, grpc::router(health))).transpose()?;
-        Ok(Self { http: connection::serve(http, http::router(shared))?, grpc })
+        let grpc_routers = || Routers::same(grpc::router(shared.health.clone()));
+        let grpc = grpc.map(|listener| serve("grpc", listener, grpc_routers())).transpose()?;
+        let routers = Routers { all: http::router(shared.clone()), reserve: http::reserve_router(shared.clone()) };
+        Ok(Self { http: serve("http", http, routers)?, grpc })
+    }
+
+    /// As [`connection::Server::send_off`].
+    pub(super) fn send_off(&self) {
+        self.http.send_off();
+        if let Some(grpc) = &self.grpc {
+            grpc.send_off();
+        }
     }
 
     /// As [`connection::Server::close`], all at once.

@@ -95,7 +95,7 @@ fn too_large() -> Error {
 }
 
 /// Reads on for a moment, so that the answer is not lost to a client that is still sending.
-async fn discard(mut body: Body) {
+pub(super) async fn discard(mut body: Body) {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
     let _ = tokio::time::timeout(PATIENCE, async { while let Some(Ok(_)) = body.frame().await {} }).await;
 }

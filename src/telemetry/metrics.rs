@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_macros)] // This is the place for them.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{
@@ -29,6 +30,7 @@ const DEPENDENCY_UP: &str = "torchpod_dependency_up";
 const DEPENDENCY_CHECKS: &str = "torchpod_dependency_checks_total";
 const DEPENDENCY_LATENCY: &str = "torchpod_dependency_latency_seconds";
 const DEPENDENCY_AGE: &str = "torchpod_dependency_check_age_seconds";
+const CONNECTIONS: &str = "torchpod_connections";
 
 /// From the 30 µs of a small model to the 30 s of the default request timeout.
 const SECONDS_BUCKETS: [f64; 19] = [
@@ -43,6 +45,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Telemetry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    connections: Mutex<Vec<(Gauge, CountConnections)>>,
 }
 
 /// What is read from its owners at the moment of a scrape.
@@ -52,6 +55,8 @@ pub struct Scrape<'a> {
     /// How long the oldest batch has been running.
     pub oldest_batch: Duration,
 }
+
+type CountConnections = Box<dyn Fn() -> usize + Send>;
 
 /// One model's metrics. Cloning shares them.
 #[derive(Clone)]
@@ -86,7 +91,7 @@ impl Telemetry {
         let recorder = build().expect("the bucket lists are not empty");
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, describe);
-        Self { recorder, handle }
+        Self { recorder, handle, connections: Mutex::default() }
     }
 
     /// Sets `torchpod_build_info`, whose labels tell what runs.
@@ -100,6 +105,12 @@ impl Telemetry {
             ];
             gauge!(BUILD_INFO, &labels).set(1.0);
         });
+    }
+
+    /// From now on, a scrape asks `open` for the connections of this listener, e.g. `http`.
+    pub fn listener(&self, name: &'static str, open: impl Fn() -> usize + Send + 'static) {
+        let gauge = metrics::with_local_recorder(&self.recorder, || gauge!(CONNECTIONS, "listener" => name));
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push((gauge, Box::new(open)));
     }
 
     /// The handles of one model.
@@ -139,6 +150,10 @@ impl Telemetry {
     /// The text that Prometheus scrapes.
     pub fn render(&self, scrape: &Scrape<'_>) -> String {
         let Scrape { snapshot, in_flight, oldest_batch } = scrape;
+        for (gauge, open) in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            #[allow(clippy::cast_precision_loss)] // A process has fewer than 2⁵³ descriptors.
+            gauge.set(open() as f64);
+        }
         metrics::with_local_recorder(&self.recorder, || {
             for name in Phase::NAMES {
                 gauge!(PHASE, "phase" => name).set(flag(name == snapshot.state.phase.name()));
@@ -198,6 +213,7 @@ fn describe() {
     describe_counter!(DEPENDENCY_CHECKS, "Checks of a dependency by how they ended");
     describe_gauge!(DEPENDENCY_LATENCY, "What the last check of a dependency took, in seconds");
     describe_gauge!(DEPENDENCY_AGE, "How long ago the last check of a dependency ended, in seconds");
+    describe_gauge!(CONNECTIONS, "Open connections of a listener");
 }
 
 impl ModelMetrics {
@@ -239,6 +255,7 @@ mod tests {
         let model = telemetry.model("digits", "1");
         model.request(Outcome::Ok, Duration::from_millis(3));
         model.batch(8, Duration::from_millis(2));
+        telemetry.listener("http", || 3);
         let (lifecycle, rx) = lifecycle::channel([]);
         lifecycle.apply(Event::LoadStarted, "a test");
         lifecycle.apply(Event::Raised(Fault::Hung), "a test");
@@ -272,6 +289,7 @@ mod tests {
             "torchpod_request_duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"0.005\"} 1",
             "torchpod_batch_rows_bucket{model=\"digits\",version=\"1\",le=\"8\"} 1",
             "torchpod_in_flight_requests 4",
+            "torchpod_connections{listener=\"http\"} 3",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

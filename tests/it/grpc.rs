@@ -79,8 +79,9 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn check_all(address: SocketAddr, moment: usize) {
-    let client = Client::connect(address).await;
     for (service, statuses) in SERVICES {
+        // As the kubelet does, each on a connection of its own: in a drain, one is told to leave after its first request.
+        let client = Client::connect(address).await;
         assert_eq!(client.check(service).await.unwrap(), statuses[moment], "{service:?}");
     }
 }

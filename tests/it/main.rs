@@ -8,6 +8,7 @@ mod connection;
 mod dependency;
 mod dependency_probes;
 mod digits;
+mod drain;
 mod faults;
 mod fuzz;
 mod grpc;

@@ -1,9 +1,9 @@
 //! From a signal to the end: who is still answered, who is told to leave, and how long it may take.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -11,119 +11,16 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::client::{self, Connection, JSON, SAMPLE};
+use crate::client::{self, Connection, JSON, RAW, SAMPLE};
+use crate::http2;
 use crate::probes::in_flight;
-use crate::support::{Ended, Patience, ROOT, Random, Server, Turn, poll};
+use crate::support::{Ended, Patience, ROOT, Server, Turn, poll};
 
 const SOON: Duration = Duration::from_secs(10);
 
 /// The fields of the drain report.
-fn report(ended: &Ended) -> serde_json::Value {
+pub(crate) fn report(ended: &Ended) -> serde_json::Value {
     ended.log.wait_for("drain report", |line| line["message"] == "drain report")
-}
-
-/// What a client of the drain has seen.
-#[derive(Debug, Default)]
-struct Seen {
-    answered: u64,
-    told_to_leave: u64,
-    /// What broke, and when.
-    lost: Vec<String>,
-}
-
-/// The longest that a client keeps a connection waiting; the server closes none that was silent for less than 500 ms.
-const LONGEST_PAUSE: u64 = 350;
-
-/// Asks and asks again on a connection that it keeps until it is told to leave, until nobody listens. Where there is
-/// a `pause`, it waits as a slow client would before each request, the first of a connection too.
-fn keep_asking(server: &Server<'_>, signalled: &AtomicBool, mut pause: Option<Random>) -> Seen {
-    let mut seen = Seen::default();
-    let request = client::predict_request(JSON, SAMPLE);
-    let patience = Patience::new("the port is closed");
-    loop {
-        let mut connection = match Connection::open(server.address) {
-            Ok(connection) => connection,
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return seen,
-            Err(error) => {
-                seen.lost.push(format!("connecting: {error}"));
-                return seen;
-            }
-        };
-        for nth in 0.. {
-            patience.check();
-            if let Some(random) = &mut pause {
-                thread::sleep(Duration::from_millis(random.next() % LONGEST_PAUSE));
-            }
-            let draining = signalled.load(Ordering::Relaxed);
-            match connection.ask(&request) {
-                Ok(answer) if answer.status == 200 => {
-                    seen.answered += 1;
-                    if answer.says_close() {
-                        seen.told_to_leave += 1;
-                        break;
-                    }
-                }
-                Ok(answer) => seen.lost.push(format!("request {nth}, draining {draining}: {}", answer.text())),
-                Err(error) => {
-                    // Unanswered is lost, on a connection that was used before as on a new one.
-                    seen.lost.push(format!("request {nth} of a connection, draining {draining}: {error}"));
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// One server under load from eight clients, half of them slow, told to end after `delay`.
-fn drain_under_load(turn: &Turn, delay: Duration) -> (Vec<Seen>, Ended) {
-    let server = turn.serve(&["--drain-delay", "300ms"]);
-    let signalled = AtomicBool::new(false);
-    let seen = thread::scope(|scope| {
-        let (server, signalled) = (&server, &signalled);
-        let pauses = (0..8).map(|client| (client % 2 == 0).then_some(Random(client)));
-        let clients: Vec<_> = pauses.map(|pause| scope.spawn(move || keep_asking(server, signalled, pause))).collect();
-        // The one wait that is no handshake: the instant is the point.
-        thread::sleep(delay);
-        signalled.store(true, Ordering::Relaxed);
-        server.signal(Signal::TERM);
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
-    });
-    (seen, server.end_within(SOON))
-}
-
-#[test]
-fn a_drain_under_load_loses_no_request() {
-    drain_at_random_instants(20, 20);
-}
-
-#[test]
-#[ignore = "soak: 300 drains take about two minutes"]
-fn three_hundred_drains_under_load_lose_no_request() {
-    drain_at_random_instants(300, 300);
-}
-
-fn drain_at_random_instants(first: u64, rounds: usize) {
-    let turn = Turn::shared();
-    let mut random = Random(first);
-    let delays: Vec<_> = (0..rounds).map(|_| Duration::from_micros(random.next() % 400_000)).collect();
-    println!("seed {first}: SIGTERM after {delays:?}");
-    let round = |delay: &Duration| {
-        let (seen, ended) = drain_under_load(&turn, *delay);
-        for client in &seen {
-            assert!(client.lost.is_empty(), "SIGTERM after {delay:?}: {client:?}\n{}", ended.log.text());
-            assert!(client.answered > 0 && client.told_to_leave > 0, "SIGTERM after {delay:?}: {client:?}");
-        }
-        let report = report(&ended);
-        assert_eq!(ended.code, Some(0), "{}", ended.log.text());
-        assert_eq!((&report["aborted"], &report["refused"], &report["left"]), (&json!(0), &json!(0), &json!(0)));
-        assert!(report["completed"].as_u64().unwrap() > 0, "{report}");
-    };
-    // A round is mostly waiting: four at a time.
-    thread::scope(|scope| {
-        for share in delays.chunks(rounds.div_ceil(4)) {
-            scope.spawn(move || share.iter().for_each(round));
-        }
-    });
 }
 
 /// Connects, asks and connects again, until it cannot connect any more; says why not. Nothing may break before.
@@ -322,4 +219,81 @@ fn a_client_that_never_finishes_its_head_cannot_hold_the_end() {
         // It was never accepted as a request, so none was broken off.
         assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(0), &json!(0)), "after {said:?}");
     }
+}
+
+/// Sends a byte of `bytes` in every `pause`, until the server has had enough.
+fn trickle(address: SocketAddr, bytes: &[u8], pause: Duration) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    for byte in bytes {
+        if stream.write_all(&[*byte]).is_err() {
+            return;
+        }
+        thread::sleep(pause);
+    }
+}
+
+/// A head that would go on for minutes.
+fn long_head() -> Vec<u8> {
+    client::request("POST", "/predict", &[&format!("X: {}", "x".repeat(1000))], b"")
+}
+
+#[test]
+fn a_client_that_trickles_its_head_cannot_hold_the_end() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "300ms", "--drain-timeout", "20s"]);
+    thread::scope(|scope| {
+        let before = server.descriptors();
+        let address = server.address;
+        // Never silent for the half second after which an idle connection is closed.
+        scope.spawn(move || trickle(address, &long_head(), Duration::from_millis(300)));
+        poll("it is connected", || server.descriptors() > before);
+        server.signal(Signal::TERM);
+        let ended = server.end_within(Duration::from_millis(300 + 2500));
+        assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(0), &json!(0)), "{}", ended.log.text());
+    });
+}
+
+#[test]
+fn no_client_holds_the_end_beyond_its_deadline_and_the_report_counts_who_was_broken_off() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "300ms", "--drain-timeout", "2s"]);
+    // 60 000 rows, whose answer is more than any socket holds.
+    let many_rows = vec![0; 60_000 * 8 * 8 * 4];
+    let announced = ["Content-Type: application/json", "Content-Length: 1000"];
+    let begun = client::request("POST", "/predict", &announced, b"{");
+    thread::scope(|scope| {
+        let address = server.address;
+        scope.spawn(move || trickle(address, &long_head(), Duration::from_millis(300)));
+        scope.spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(&begun).unwrap();
+            while stream.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let mut never_reads = Connection::open(address).unwrap();
+        never_reads.send(&client::predict_request(RAW, &many_rows)).unwrap();
+        let runtime = http2::runtime();
+        let (never_reads_http2, answer) = runtime.block_on(async {
+            let client = http2::Client::connect(address).await.unwrap();
+            let answer = client.send(many_rows.into()).await.unwrap().unwrap();
+            // It hears that there is an answer, and opens no window for it.
+            (client, answer.await.unwrap())
+        });
+        assert_eq!(answer.status(), 200);
+        poll("the other answer is there, too", || computed(&server) == 2);
+        assert_eq!(in_flight(&server), 3);
+        server.signal(Signal::TERM);
+        let ended = server.end_within(Duration::from_millis(300 + 2000 + 1000));
+        assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(1), &json!(3)), "{}", ended.log.text());
+        drop((never_reads, never_reads_http2));
+    });
+}
+
+/// Requests to the model that have their answer, read or not.
+fn computed(server: &Server<'_>) -> u64 {
+    let text = client::get(server.address, "/metrics").text();
+    let mut lines = text.lines().filter(|line| line.starts_with("torchpod_requests_total{"));
+    let line = lines.find(|line| line.contains("outcome=\"ok\"")).expect("it is counted");
+    line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a number")
 }

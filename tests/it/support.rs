@@ -136,6 +136,12 @@ impl Server<'_> {
         kill_process(Pid::from_child(&self.child), signal).expect("the server is there to be signalled");
     }
 
+    /// How many files and sockets it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).expect("the server runs, and is ours").count()
+    }
+
     /// Waits for the end, which must come within `limit`.
     pub(crate) fn end_within(mut self, limit: Duration) -> Ended {
         let Some(status) = wait(&mut self.child, limit) else {
