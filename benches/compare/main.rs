@@ -8,6 +8,7 @@ mod compute;
 mod load;
 mod metric;
 mod plan;
+mod probes;
 mod process;
 mod report;
 mod request;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::compute::{self, Loop};
 use crate::load::{Driver, Sample};
 use crate::metric::{self, Batches};
+use crate::probes::{self, Answers};
 use crate::process::{Memory, Running};
 use crate::{HERE, bare, request};
 
@@ -50,6 +51,7 @@ pub(crate) struct Measured {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) loops: Vec<Loop>,
     pub(crate) residents: Vec<Resident>,
+    pub(crate) probes: Vec<Answers>,
 }
 
 impl Measured {
@@ -60,9 +62,9 @@ impl Measured {
 }
 
 /// Both servers, and the bodies that they are sent.
-struct Stage {
+pub(crate) struct Stage {
     bare: Running,
-    torchpod: Running,
+    pub(crate) torchpod: Running,
     bodies: PathBuf,
     driver: Driver,
 }
@@ -85,11 +87,12 @@ pub(crate) fn run(scratch: &Path) -> Result<Measured> {
             stage.measure(pair)?;
         }
     }
+    let probes = probes::measure(&stage)?;
     let after = [("bare", "after load", stage.bare.memory()?), ("torchpod", "after load", stage.torchpod.memory()?)];
     let libtorch = loops.iter().map(|done| ("libtorch loop", "after its loop", done.memory));
     let residents = ready.into_iter().chain(after).chain(libtorch.take(1));
     let residents = residents.map(|(whose, when, memory)| Resident { whose, when, memory }).collect();
-    Ok(Measured { pairs, loops, residents })
+    Ok(Measured { pairs, loops, residents, probes })
 }
 
 impl Stage {
@@ -122,6 +125,11 @@ impl Stage {
         pair.torchpod.push(self.drive(&self.torchpod, "/predict", pair.cell, SECONDS)?);
         pair.batches += metric::batches(self.torchpod.address)? - before;
         Ok(())
+    }
+
+    /// As much of torchpod as `connections` clients can want.
+    pub(crate) fn saturate(&self, rows: usize, connections: u32, seconds: u32) -> Result<Sample> {
+        self.drive(&self.torchpod, "/predict", Cell { rows, connections }, seconds)
     }
 
     fn drive(&self, server: &Running, path: &str, cell: Cell, seconds: u32) -> Result<Sample> {

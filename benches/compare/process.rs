@@ -22,6 +22,8 @@ pub(crate) fn executable() -> &'static Path {
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// The listener for probes alone, where there is one.
+    pub(crate) probe: SocketAddr,
     /// Just before the process was made.
     pub(crate) started: Instant,
 }
@@ -29,18 +31,18 @@ pub(crate) struct Running {
 impl Running {
     /// torchpod over the shipped models; its log goes to `scratch`. It has only just been started.
     pub(crate) fn torchpod(scratch: &Path) -> Result<Self> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let [address, probe] = free_addresses()?;
         let log = File::create(scratch.join("torchpod.log"))?;
         let mut command = Command::new(executable());
         command.args(["serve", "models", "--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
-        command.args(["--listen", &address.to_string()]);
+        command.args(["--listen", &address.to_string(), "--probe-listen", &probe.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
             command.env_remove(name);
         }
         let started = Instant::now();
         let child = command.spawn().context("the torchpod binary cannot be started")?;
-        Ok(Self { child, address, started })
+        Ok(Self { child, address, probe, started })
     }
 
     /// This benchmark in the role that `args` name; it says its address on its first line.
@@ -50,7 +52,7 @@ impl Running {
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut line)?;
         let address = line.trim().parse().with_context(|| format!("expected an address, got {line:?}"))?;
-        Ok(Self { child, address, started })
+        Ok(Self { child, address, probe: address, started })
     }
 
     pub(crate) fn wait_until_ready(&self) -> Result<()> {
@@ -87,6 +89,12 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Two ports that are free now, most likely still when a server opens them.
+fn free_addresses() -> Result<[SocketAddr; 2]> {
+    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    Ok([listeners[0].local_addr()?, listeners[1].local_addr()?])
 }
 
 /// User and system time of all threads so far, in microseconds, in steps of 10 ms.

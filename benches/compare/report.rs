@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use crate::compute::{Batch, REST};
 use crate::load::Sample;
 use crate::plan::{Measured, Pair, ROUNDS, SECONDS};
+use crate::probes::{self, PROBES};
 use crate::startup::{Life, STARTS};
 use crate::table::{Table, median};
 
 const FIRST_ANSWER_TARGET: f64 = 20.0;
 const READY_TARGET: f64 = 1500.0;
+const PROBE_P99_TARGET: f64 = 20.0;
+const PROBE_SLOWEST_TARGET: f64 = 250.0;
 
 pub(crate) fn text(lives: &[Life], measured: &Measured) -> String {
     let mut text = String::from("# Benchmark\n\nWritten by `make bench`; NOTES.md says how to read it.\n\n");
@@ -23,6 +26,8 @@ pub(crate) fn text(lives: &[Life], measured: &Measured) -> String {
          ## Compute\n\nThe same model in a libtorch loop on one thread, without a server; medians of {ROUNDS} \
          rounds. Rested: each forward after a sleep of {} µs, as between two requests of one client.\n\n{}\n{}\n\
          ## Start-up and end\n\nOf {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer.\n\n{}\n\
+         ## Probes under saturation\n\nOf {PROBES} probes on each listener, in ms from connect to last byte, each on a new connection, while \
+         {} connections ask for {} rows at a time. Targets: p99 ≤ {PROBE_P99_TARGET} ms, none above {PROBE_SLOWEST_TARGET} ms.\n\n{}\n\
          ## Memory\n\nResident, in MiB. Pages of files, such as libtorch's code, are shared between processes.\n\n{}",
         machine(library),
         load(measured),
@@ -30,6 +35,9 @@ pub(crate) fn text(lives: &[Life], measured: &Measured) -> String {
         compute(measured),
         added(measured),
         startup(lives),
+        probes::CONNECTIONS,
+        probes::ROWS,
+        probe_table(measured),
         memory(measured),
     );
     text
@@ -132,6 +140,24 @@ fn startup(lives: &[Life]) -> Table {
     row("exec to ready", |life| life.ready, Some(READY_TARGET));
     row("slowest probe of a start", |life| life.slowest_probe, None);
     row("SIGTERM to exit, --drain-delay 0s", |life| life.end, None);
+    table
+}
+
+fn probe_table(measured: &Measured) -> Table {
+    let mut table = Table::new(&["listener", "load", "p50", "p99", "slowest", "not 200", "verdict"]);
+    for answers in &measured.probes {
+        let [p50, p99, slowest] = [0.5, 0.99, 1.0].map(|share| answers.quantile(share));
+        let pass = p99 <= PROBE_P99_TARGET && slowest <= PROBE_SLOWEST_TARGET && answers.failed == 0;
+        table.row([
+            answers.listener.to_owned(),
+            answers.load.to_owned(),
+            format!("{p50:.2}"),
+            format!("{p99:.2}"),
+            format!("{slowest:.2}"),
+            answers.failed.to_string(),
+            if pass { "pass" } else { "MISS" }.to_owned(),
+        ]);
+    }
     table
 }
 

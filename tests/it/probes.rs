@@ -1,5 +1,6 @@
 //! What the kubelet sees: each probe in each phase, and how soon it is answered whatever the server is doing.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,38 @@ fn a_slow_batch_stalls_no_probe() {
             assert_eq!(client.join().unwrap().status, 200);
         }
     });
+}
+
+#[test]
+fn a_thousand_probes_under_saturation_are_all_answered_in_time() {
+    const CLIENTS: usize = 64;
+    let turn = Turn::alone();
+    let server = turn.serve(&["--probe-listen", "127.0.0.1:0"]);
+    let (busy, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let keep_asking = || {
+        let mut connection = client::Connection::open(server.address).unwrap();
+        busy.fetch_add(1, Ordering::Relaxed);
+        while !done.load(Ordering::Relaxed) {
+            assert_eq!(connection.ask(&client::predict_request(JSON, SAMPLE)).unwrap().status, 200);
+        }
+    };
+    let mut times: Vec<Duration> = thread::scope(|scope| {
+        (0..CLIENTS).for_each(|_| drop(scope.spawn(keep_asking)));
+        poll("every client asks", || busy.load(Ordering::Relaxed) == CLIENTS);
+        let addresses = [server.address, server.probe.unwrap()].into_iter().cycle();
+        let probes = PROBES.iter().cycle().zip(addresses).take(1000).map(|((path, ..), address)| {
+            let asked = Instant::now();
+            assert_eq!(client::get(address, path).status, 200, "{path}");
+            asked.elapsed()
+        });
+        let times = probes.collect();
+        done.store(true, Ordering::Relaxed);
+        times
+    });
+    times.sort();
+    println!("p50 {:?}, p99 {:?}, slowest {:?}", times[500], times[990], times[999]);
+    // The clients, too, are threads that want these cores.
+    assert!(times[990] <= Duration::from_millis(20) && times[999] <= Duration::from_millis(250), "{times:?}");
 }
 
 /// Requests that the server has accepted and not yet answered.
