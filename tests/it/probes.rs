@@ -194,13 +194,14 @@ fn a_thousand_probes_under_saturation(server: &Server<'_>) -> Vec<Duration> {
 fn a_thousand_probes_under_saturation_are_all_answered_in_time() {
     let turn = Turn::alone();
     let server = turn.serve(&["--probe-listen", "127.0.0.1:0"]);
-    // A neighbour on the machine may spoil a round; the server would spoil all of them.
+    // The target of 20 ms is `make bench`'s, with a release build and wrk. Here, 64 threads of the test's own want these
+    // cores too, in a debug build. A neighbour on the machine may spoil a round; the server would spoil all of them.
     let in_time = (0..3).any(|_| {
         let times = a_thousand_probes_under_saturation(&server);
         println!("p50 {:?}, p99 {:?}, slowest {:?}", times[500], times[990], times[999]);
-        times[990] <= Duration::from_millis(20) && times[999] <= Duration::from_millis(250)
+        times[990] <= SOON && times[999] <= Duration::from_millis(250)
     });
-    assert!(in_time, "p99 above 20 ms, or one above 250 ms, three times");
+    assert!(in_time, "p99 above {SOON:?}, or one above 250 ms, three times");
 }
 
 /// Requests that the server has accepted and not yet answered.
