@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Postgres,
     Mariadb,
     Redis,
+    /// With TLS only, under a certificate of its own.
+    RedisTls,
 }
 
 /// A server of the test's own. Dropped, it is killed.
@@ -57,7 +59,13 @@ impl Database {
             Kind::Postgres => format!("postgres://torchpod:{password}@127.0.0.1:{port}/postgres"),
             Kind::Mariadb => format!("mysql://torchpod:{password}@127.0.0.1:{port}"),
             Kind::Redis => format!("redis://:{password}@127.0.0.1:{port}"),
+            Kind::RedisTls => format!("rediss://:{password}@127.0.0.1:{port}"),
         }
+    }
+
+    /// The file that a client must trust; the server's own certificate.
+    pub(crate) fn certificate(&self) -> String {
+        self.folder.path().join("certificate.pem").display().to_string()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -169,6 +177,14 @@ fn initialise(kind: Kind, folder: &Path) {
             command.arg(format!("--datadir={}", folder.join("data").display()));
             command
         }
+        Kind::RedisTls => {
+            let mut command = command("openssl", folder);
+            command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]);
+            command.args(["-days", "2", "-subj", "/CN=torchpod", "-addext", "subjectAltName=IP:127.0.0.1"]);
+            command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+            command.args(["-keyout", "key.pem", "-out", "certificate.pem"]);
+            command
+        }
         Kind::Redis => return,
     };
     let status = command.status().expect("it starts");
@@ -197,10 +213,17 @@ fn spawn(kind: Kind, folder: &Path, port: u16, limit: u32) -> Child {
             command.args([format!("--port={port}"), format!("--max-connections={limit}")]);
             command
         }
-        Kind::Redis => {
+        Kind::Redis | Kind::RedisTls => {
             let mut command = command("redis-server", folder);
             let (port, limit) = (port.to_string(), limit.to_string());
-            command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--maxclients", &limit]);
+            if kind == Kind::RedisTls {
+                command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+                command.args(["--tls-cert-file", "certificate.pem", "--tls-key-file", "key.pem"]);
+                command.args(["--tls-ca-cert-file", "certificate.pem"]);
+            } else {
+                command.args(["--port", &port]);
+            }
+            command.args(["--bind", "127.0.0.1", "--save", "", "--maxclients", &limit]);
             command.args(["--requirepass", PASSWORD_MEANT]);
             command
         }

@@ -86,6 +86,18 @@ fn real_databases_that_freeze_and_thaw_move_readiness_in_time_and_nothing_else()
 }
 
 #[test]
+fn a_private_certificate_is_trusted_where_ssl_cert_file_names_it_and_refused_elsewhere() {
+    let turn = Turn::shared();
+    let database = Database::start(Kind::RedisTls, 10);
+    let url = format!("{}#interval=200ms,timeout=200ms,failures=1,name=cache", database.url(PASSWORD));
+    let trusting = turn.start_with(&[("SSL_CERT_FILE", &database.certificate())], &["--dependency", &url]);
+    wait_for_readiness(&trusting, 200);
+    let doubting = turn.serve(&["--dependency", &url]);
+    poll("the certificate was refused", || told(&doubting, "cache")["error"].is_string());
+    assert_eq!(ready(&doubting).json()["reason"], json!("dependency_down"));
+}
+
+#[test]
 fn an_optional_dependency_is_told_of_and_a_rehearsed_one_goes_down() {
     let turn = Turn::shared();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

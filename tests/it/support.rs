@@ -45,8 +45,13 @@ impl Turn {
 
     /// `torchpod serve` with `arguments`, on a free port that is open by now.
     pub(crate) fn start(&self, arguments: &[&str]) -> Server<'_> {
+        self.start_with(&[], arguments)
+    }
+
+    /// The same, with environment variables.
+    pub(crate) fn start_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Server<'_> {
         let mut command = self.command(&["serve", "--listen", ANY_PORT, "--log-format", "json"]);
-        let mut child = command.args(arguments).spawn().expect("the binary starts");
+        let mut child = command.args(arguments).envs(variables.iter().copied()).spawn().expect("the binary starts");
         let log = Log::follow(child.stderr.take().expect("stderr is a pipe"));
         let mut server = Server { child, turn: PhantomData, address: NOWHERE, grpc: NOWHERE, probe: None, log };
         let line = server.log.wait_for("listening", |line| line["message"] == "listening");

@@ -119,7 +119,7 @@ async fn enter(kind: Kind, database: &Database) -> Box<dyn Any> {
         let entered = match kind {
             Kind::Postgres => PgConnection::connect(&url).await.map(boxed).map_err(|error| error.to_string()),
             Kind::Mariadb => MySqlConnection::connect(&url).await.map(boxed).map_err(|error| error.to_string()),
-            Kind::Redis => {
+            Kind::Redis | Kind::RedisTls => {
                 let client = redis::Client::open(url.as_str()).expect("a URL");
                 let entered = client.get_multiplexed_async_connection().await;
                 entered.map(boxed).map_err(|error| error.to_string())
@@ -171,7 +171,7 @@ async fn clients(kind: Kind, database: &Database) -> usize {
             let mut asking = MySqlConnection::connect(&url).await.expect("it is there");
             sqlx::query("SHOW PROCESSLIST").fetch_all(&mut asking).await.expect("it answers").len() - 1
         }
-        Kind::Redis => {
+        Kind::Redis | Kind::RedisTls => {
             let client = redis::Client::open(url.as_str()).expect("a URL");
             let mut asking = client.get_multiplexed_async_connection().await.expect("it is there");
             let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut asking).await.expect("it answers");
