@@ -44,7 +44,7 @@ impl App {
                 self.drain(delay, timeout, abort).await
             }
             Cause::Fatal(fault) => {
-                let exit = Exit::fatal(fault, &self.rx.snapshot().history.reason(fault.name()));
+                let exit = Exit::fatal(fault, self.rx.snapshot().history.reason(fault.name()));
                 self.lifecycle.apply(Event::Terminate, fault.name());
                 self.drain(Duration::ZERO, FATAL_TIMEOUT, abort).await;
                 exit
