@@ -16,8 +16,6 @@ const FATAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// So long after the deadline, the process ends without asking the async runtime.
 const BACKSTOP: Duration = Duration::from_millis(500);
 
-const DEADLINE_PASSED: &str = "the deadline passed";
-
 /// What ends a server's life.
 enum Cause {
     Signal(&'static str),
@@ -89,21 +87,20 @@ impl App {
             tokio::time::sleep(delay).await;
             tokio::time::timeout(timeout, self.servers.close()).await
         };
-        let reason = tokio::select! {
-            closed = farewell => if closed.is_ok() { "in-flight work is done" } else { DEADLINE_PASSED },
+        let (reason, broken_off): (_, fn(&Report) -> Exit) = tokio::select! {
+            closed = farewell => match closed {
+                Ok(()) => ("in-flight work is done", Exit::drain_missed),
+                Err(_) => ("the deadline passed", Exit::drain_missed),
+            },
             signal = abort => {
                 tracing::warn!(signal, "second signal: ending at once");
-                "a second signal"
+                ("a second signal", Exit::interrupted)
             }
         };
         let report = self.ledger.report(started.elapsed());
         self.lifecycle.apply(Event::Drained, reason);
         log(&report);
-        match report.aborted {
-            0 => Exit::clean(),
-            _ if reason == DEADLINE_PASSED => Exit::drain_missed(&report),
-            _ => Exit::interrupted(&report),
-        }
+        if report.aborted == 0 { Exit::clean() } else { broken_off(&report) }
     }
 }
 
