@@ -39,12 +39,13 @@ impl App {
                 } else {
                     (Duration::ZERO, NEVER_SERVED_TIMEOUT)
                 };
-                self.drain(delay, timeout, abort).await
+                self.drain(delay, timeout, abort, Exit::stuck).await
             }
             Cause::Fatal(fault) => {
                 let exit = Exit::fatal(fault, self.rx.snapshot().history.reason(fault.name()));
                 self.lifecycle.apply(Event::Terminate, fault.name());
-                self.drain(Duration::ZERO, FATAL_TIMEOUT, abort).await;
+                let even_if_stuck = exit.clone();
+                self.drain(Duration::ZERO, FATAL_TIMEOUT, abort, |_| even_if_stuck).await;
                 exit
             }
             Cause::LoadFailed(exit) => {
@@ -75,13 +76,20 @@ impl App {
     }
 
     /// Whoever still routes to this server finds it serving until the delay is over; then everyone in flight is answered.
-    async fn drain(self, delay: Duration, timeout: Duration, abort: impl Future<Output = &'static str>) -> Exit {
+    /// Where the async runtime does not turn, the process ends as `stuck` says.
+    async fn drain(
+        self,
+        delay: Duration,
+        timeout: Duration,
+        abort: impl Future<Output = &'static str>,
+        stuck: impl FnOnce(&Report) -> Exit + Send + 'static,
+    ) -> Exit {
         let started = Instant::now();
         self.ledger.start_drain();
         self.servers.send_off();
         let _backstop = backstop(delay + timeout, {
             let (ledger, termination_log) = (self.ledger.clone(), self.config.termination_log.clone());
-            move || Exit::stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
+            move || stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
         });
         let farewell = async {
             tokio::time::sleep(delay).await;

@@ -168,6 +168,20 @@ fn a_lost_device_ends_the_process_with_70_once_everyone_in_flight_is_answered() 
 }
 
 #[test]
+fn a_lost_device_ends_a_process_whose_runtime_is_stuck_with_70_all_the_same() {
+    let (turn, scratch) = (Turn::shared(), TempDir::new().unwrap());
+    let (flag, termination_log) = with_termination_log(&scratch);
+    // The stall comes while the batch is in the air that loses the device.
+    let server = turn.serve(&["--chaos=device-lost-after=0s,batch-delay=4s,runtime-stall-after=2s", &flag]);
+    let _unanswered = send_one(&server);
+    let ended = server.end_within(Duration::from_secs(12));
+    assert_eq!(ended.code, Some(70), "{}", ended.log.text());
+    assert!(ended.log.text().contains("runtime stalls"), "{}", ended.log.text());
+    let reason = fs::read_to_string(termination_log).unwrap();
+    assert!(reason.starts_with("torchpod: fatal fault device_lost: "), "{reason}");
+}
+
+#[test]
 fn a_server_that_was_told_to_stay_answers_and_is_unhealthy() {
     let turn = Turn::shared();
     let server = turn.serve(&["--chaos", "device-lost-after=0s", "--on-fatal", "stay", "--drain-delay", "0s"]);
