@@ -1,7 +1,7 @@
 //! From requests to batches and back: a bounded queue per model, and one worker thread per instance.
 //!
-//! `policy` decides what goes together, `queue` holds what waits, `worker` takes it, `run` computes it. A request enters through
-//! [`Handle::infer`] and leaves through its oneshot, in order of completion.
+//! `policy` decides what goes together, `queue` holds what waits, `worker` takes it, `run` computes it. A request enters
+//! through [`Handle::infer`] and leaves through its oneshot, in order of completion.
 
 pub mod policy;
 pub mod queue;
@@ -77,6 +77,8 @@ impl Handle {
         self.queue.push(Job { inputs, rows, deadline, queued: Instant::now(), reply })?;
         match tokio::time::timeout_at(deadline.into(), outputs).await {
             Ok(Ok(result)) => result,
+            // The queue's clock may be a moment ahead of the timer's.
+            Ok(Err(_)) if deadline <= Instant::now() => Err(Error::Deadline),
             Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),
             Err(_) => Err(Error::Deadline),
         }

@@ -140,6 +140,7 @@ pub struct ServeArgs {
     /// A TOML file whose keys are the names of these flags, such as drain-delay = "10s"; flags and variables win
     #[arg(help_heading = "Serving", long, value_name = "FILE", hide_env_values = true, env = "TORCHPOD_CONFIG")]
     pub config: Option<PathBuf>,
+
     /// Address for gRPC; port 0 takes a free one, off opens none
     #[arg(
         help_heading = "Serving",
@@ -218,7 +219,7 @@ pub struct ServeArgs {
     )]
     pub max_queue: usize,
 
-    /// How many connections may be open; above it, probes are still answered and the rest is refused with 503
+    /// How many connections may be open on each port; above it, probes are still answered and the rest is refused with 503
     #[arg(
         help_heading = "Serving",
         long,

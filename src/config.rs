@@ -3,7 +3,8 @@
 pub mod file;
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::chaos::Chaos;
 use crate::cli::{Cli, EngineArgs, OnFatal, ServeArgs};
 use crate::dependency::Dependency;
 use crate::engine::{DeviceChoice, loader};
-use crate::lifecycle::Dependencies;
+use crate::lifecycle::{Dependencies, history};
 use crate::model::spec::{self, Port};
 use crate::telemetry::LogFormat;
 
@@ -23,12 +24,12 @@ use crate::telemetry::LogFormat;
 pub struct Config {
     pub models: PathBuf,
     pub listen: SocketAddr,
+    /// `None`: gRPC is switched off.
+    pub grpc_listen: Option<SocketAddr>,
     pub probe_listen: Option<SocketAddr>,
     pub stall_limit: Duration,
     pub on_fatal: OnFatal,
     pub dependencies: Vec<Dependency>,
-    /// `None`: gRPC is switched off.
-    pub grpc_listen: Option<SocketAddr>,
     pub device: DeviceChoice,
     pub engine: loader::Options,
     pub default_model: Option<String>,
@@ -55,99 +56,97 @@ const EXIT_MARGIN: Duration = Duration::from_secs(5);
 /// No flag means more: it would overflow a deadline long before it was over.
 const MAX_TIME: Duration = Duration::from_hours(24);
 
+/// Stands in for an address that is wrong, until everything has been read.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// Everything that is wrong with the flags and variables, at once.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Default, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct Error(pub Vec<String>);
 
+impl Error {
+    /// Notes what is wrong with `flag`.
+    fn note(&mut self, flag: &str, wrong: impl Display) {
+        self.0.push(format!("{flag} {wrong}"));
+    }
+
+    /// What `flag` was read as; where that is an error, notes it and goes on with `stand_in`.
+    fn or<T>(&mut self, flag: &str, read: Result<T, String>, stand_in: T) -> T {
+        read.unwrap_or_else(|wrong| {
+            self.note(flag, wrong);
+            stand_in
+        })
+    }
+}
+
 impl Config {
     pub fn new(args: ServeArgs, engine: &EngineArgs) -> Result<Self, Error> {
-        let mut wrong = Vec::new();
-        let mut duration = |flag: &str, text: &str| {
-            humantime::parse_duration(text).ok().filter(|time| *time <= MAX_TIME).unwrap_or_else(|| {
-                wrong.push(format!("{flag} {text}: expected a duration such as 5s or 200ms, at most 24h"));
-                Duration::from_secs(1)
-            })
-        };
-        let drain_delay = duration("--drain-delay", &args.drain_delay);
-        let drain_timeout = duration("--drain-timeout", &args.drain_timeout);
-        let request_timeout = duration("--request-timeout", &args.request_timeout);
-        let stall_limit = duration("--stall-limit", &args.stall_limit);
-        let idle_timeout = duration("--idle-timeout", &args.idle_timeout);
-        let mut or_wrong = |flag: &str, error: String| wrong.push(format!("{flag} {error}"));
-
-        let mut address = |flag: &str, text: &str| {
-            resolve(text).unwrap_or_else(|error| {
-                or_wrong(flag, error);
-                SocketAddr::from(([0, 0, 0, 0], 0))
-            })
-        };
-        let listen = address("--listen", &args.listen);
-        let probe_listen = args.probe_listen.as_deref().map(|text| address("--probe-listen", text));
+        let mut wrong = Error::default();
+        let device = wrong.or("--device", args.device.parse(), DeviceChoice::Auto);
+        let chaos = wrong.or("--chaos", args.chaos.as_deref().unwrap_or_default().parse(), Chaos::default());
+        let drain_delay = wrong.or("--drain-delay", duration(&args.drain_delay), MAX_TIME);
+        let drain_timeout = wrong.or("--drain-timeout", duration(&args.drain_timeout), MAX_TIME);
         let grpc_listen = Some(args.grpc_listen.as_str()).filter(|text| !["", "off"].contains(text));
-        let grpc_listen = grpc_listen.map(|text| address("--grpc-listen", text));
-        let device = args.device.parse().unwrap_or_else(|error| {
-            or_wrong("--device", error);
-            DeviceChoice::Auto
-        });
-        let inputs = args
-            .inputs
-            .iter()
-            .filter_map(|input| spec::parse_input(input).map_err(|error| or_wrong("--input", error)).ok());
-        let inputs = inputs.collect();
-        let chaos: Chaos = args.chaos.as_deref().unwrap_or_default().parse().unwrap_or_else(|error| {
-            or_wrong("--chaos", error);
-            Chaos::default()
-        });
-        let dependencies = dependencies(&args.dependencies, &chaos, &mut or_wrong);
-        let log_filter = EnvFilter::builder().parse(&args.log_filter).unwrap_or_else(|error| {
-            or_wrong("--log-filter", format!("{}: {error}; write info or info,torchpod::http=debug", args.log_filter));
-            EnvFilter::new("info")
-        });
-        for (flag, number) in [("--max-queue", args.max_queue), ("--max-connections", args.max_connections)] {
-            if number == 0 {
-                or_wrong(flag, "0: expected at least 1".to_owned());
-            }
-        }
-        for (flag, time, text) in [
-            ("--request-timeout", request_timeout, &args.request_timeout),
-            ("--stall-limit", stall_limit, &args.stall_limit),
-            ("--idle-timeout", idle_timeout, &args.idle_timeout),
-        ] {
-            if time.is_zero() {
-                or_wrong(flag, format!("{text}: expected more than 0s"));
-            }
-        }
-        if !wrong.is_empty() {
-            return Err(Error(wrong));
-        }
-        Ok(Self {
+        let config = Self {
             models: args.models,
-            listen,
-            probe_listen,
-            stall_limit,
+            listen: wrong.or("--listen", resolve(&args.listen), NOWHERE),
+            grpc_listen: grpc_listen.map(|text| wrong.or("--grpc-listen", resolve(text), NOWHERE)),
+            probe_listen: args.probe_listen.map(|text| wrong.or("--probe-listen", resolve(&text), NOWHERE)),
+            stall_limit: wrong.or("--stall-limit", some_time(&args.stall_limit), MAX_TIME),
             on_fatal: args.on_fatal,
-            dependencies,
-            grpc_listen,
+            dependencies: dependencies(&args.dependencies, &chaos, &mut wrong),
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
-            inputs,
+            inputs: inputs(&args.inputs, &mut wrong),
             drain_delay,
             drain_timeout,
             ready_while_draining: args.ready_while_draining,
-            request_timeout,
-            max_queue: args.max_queue,
-            max_connections: args.max_connections,
-            idle_timeout,
+            request_timeout: wrong.or("--request-timeout", some_time(&args.request_timeout), MAX_TIME),
+            max_queue: wrong.or("--max-queue", at_least_one(args.max_queue), 1),
+            max_connections: wrong.or("--max-connections", at_least_one(args.max_connections), 1),
+            idle_timeout: wrong.or("--idle-timeout", some_time(&args.idle_timeout), MAX_TIME),
             label: args.label,
             log_format: args.log_format,
-            log_filter,
+            log_filter: wrong.or("--log-filter", log_filter(&args.log_filter), EnvFilter::default()),
             termination_log: args.termination_log,
             chaos,
             warnings: short_grace(args.termination_grace_seconds, drain_delay + drain_timeout).into_iter().collect(),
-        })
+        };
+        if wrong.0.is_empty() { Ok(config) } else { Err(wrong) }
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).ok().filter(|time| *time <= MAX_TIME);
+    time.ok_or_else(|| format!("{text}: expected a duration such as 5s or 200ms, at most 24h"))
+}
+
+/// A duration that is not nothing.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("{text}: expected more than 0s")),
+        time => Ok(time),
+    }
+}
+
+fn at_least_one(number: usize) -> Result<usize, String> {
+    if number == 0 { Err("0: expected at least 1".to_owned()) } else { Ok(number) }
+}
+
+fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    found.ok_or_else(|| format!("{text}: expected an address and a port, such as 0.0.0.0:8080"))
+}
+
+fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::builder().parse(text);
+    filter.map_err(|error| format!("{text}: {error}; write info or info,torchpod::http=debug"))
+}
+
+fn inputs(texts: &[String], wrong: &mut Error) -> Vec<Port> {
+    let read = texts.iter().map(|text| spec::parse_input(text));
+    read.filter_map(|port| port.map_err(|error| wrong.note("--input", error)).ok()).collect()
 }
 
 /// Where to look for the engine; without `cuda`, it leaves CUDA alone.
@@ -156,25 +155,30 @@ pub fn engine_options(engine: &EngineArgs, cuda: bool) -> loader::Options {
 }
 
 /// The dependencies that are described rightly and can be told apart.
-fn dependencies(urls: &[String], chaos: &Chaos, or_wrong: &mut impl FnMut(&str, String)) -> Vec<Dependency> {
+fn dependencies(urls: &[String], chaos: &Chaos, wrong: &mut Error) -> Vec<Dependency> {
     let mut known: Vec<Dependency> = Vec::new();
     for url in urls.iter().flat_map(|urls| urls.split_whitespace()) {
         match url.parse::<Dependency>() {
-            Ok(dependency) if known.iter().any(|other| other.name == dependency.name) => {
-                let name = dependency.name;
-                or_wrong("--dependency", format!("{name} stands there twice: tell them apart with #name=TEXT"));
+            Ok(Dependency { name, .. }) if known.iter().any(|other| other.name == name) => {
+                wrong.note("--dependency", format!("{name} stands there twice: tell them apart with #name=TEXT"));
+            }
+            Ok(Dependency { name, .. }) if history::is_taken(&name) => {
+                wrong.note(
+                    "--dependency",
+                    format!("name={name}: expected another name, since the server has its own {name}"),
+                );
             }
             Ok(dependency) => known.push(dependency),
-            Err(error) => or_wrong("--dependency", error),
+            Err(error) => wrong.note("--dependency", error),
         }
     }
     if known.len() > Dependencies::MOST {
-        or_wrong("--dependency", format!("{} of them: expected at most {}", known.len(), Dependencies::MOST));
+        wrong.note("--dependency", format!("{} of them: expected at most {}", known.len(), Dependencies::MOST));
     }
     for word in &chaos.dependencies_down {
         let mut meant = known.iter_mut().filter(|dependency| dependency.answers_to(word)).peekable();
         if meant.peek().is_none() {
-            or_wrong("--chaos", format!("dependency-down={word}: there is no --dependency of this name or scheme"));
+            wrong.note("--chaos", format!("dependency-down={word}: there is no --dependency of this name or scheme"));
         }
         meant.for_each(Dependency::rehearse_down);
     }
@@ -194,12 +198,7 @@ fn short_grace(grace_seconds: Option<u64>, drain: Duration) -> Option<String> {
     })
 }
 
-fn resolve(text: &str) -> Result<SocketAddr, String> {
-    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    found.ok_or_else(|| format!("{text}: expected an address and a port, such as 0.0.0.0:8080"))
-}
-
-/// TORCHPOD_* variables that mean nothing, each with the nearest that does: most likely misspelt.
+/// A warning for each TORCHPOD_* variable that means nothing: most likely it is misspelt.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     let command = Cli::command();
     let serve = command.get_subcommands().flat_map(clap::Command::get_arguments);
@@ -294,6 +293,8 @@ mod tests {
         assert_eq!(config(&["--dependency", &format!("{url} {url}#name=other")]).unwrap().dependencies.len(), 2);
         let twice = config(&["--dependency", url, "--dependency", url]).unwrap_err().to_string();
         assert!(twice.contains("twice") && twice.contains("name="), "{twice}");
+        let taken = config(&["--dependency", &format!("{url}#name=hung")]).unwrap_err().to_string();
+        assert!(taken.contains("--dependency name=hung: expected another name"), "{taken}");
         let nobody = config(&["--dependency", url, "--chaos", "dependency-down=redis"]).unwrap_err().to_string();
         assert!(nobody.contains("dependency-down=redis"), "{nobody}");
     }

@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 mod hysteresis;
 pub mod monitor;
+mod once;
 mod parse;
 mod reason;
 mod redis;

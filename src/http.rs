@@ -1,7 +1,7 @@
 //! HTTP: the routes, and one state that every handler reads.
 //!
 //! The way of a request: `connection` accepts, `layer` counts, `predict` parses and asks the batch queue, `error` has
-//! the one table of statuses. `probe` reads the lifecycle and nothing else.
+//! the one table of statuses. `probe` tells what `health` has published, and waits for none of these.
 
 pub mod connection;
 mod console;

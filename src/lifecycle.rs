@@ -12,26 +12,20 @@ pub mod pulse;
 pub mod state;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 pub use fault::Fault;
 pub use history::History;
+use history::Transition;
 pub use phase::Phase;
 pub use state::{Dependencies, Event, State};
-
-/// The history's name for the phase.
-const PHASE: &str = "phase";
 
 /// What is true now. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub state: State,
-    /// Since when the phase lasts.
-    pub since: Instant,
-    /// What led to the phase.
-    pub reason: Arc<str>,
     /// What is being done on the way to `serving`, e.g. `reading digits/1`.
     pub stage: Arc<str>,
     /// How much of the stage is done, from 0 to 1.
@@ -42,7 +36,7 @@ pub struct Snapshot {
 /// The end that moves the machine.
 #[derive(Clone)]
 pub struct Tx {
-    snapshot: Arc<watch::Sender<Snapshot>>,
+    snapshot: watch::Sender<Snapshot>,
     dependencies: Arc<[Arc<str>]>,
 }
 
@@ -56,41 +50,37 @@ pub fn channel<'a>(dependencies: impl IntoIterator<Item = (&'a str, bool)>) -> (
         dependencies.into_iter().map(|(name, required)| (name.into(), required)).unzip();
     let snapshot = Snapshot {
         state: State::new(Dependencies::new(required)),
-        since: Instant::now(),
-        reason: "process started".into(),
         stage: "".into(),
         progress: 0.0,
         history: Arc::new(History::new()),
     };
-    let (tx, rx) = watch::channel(snapshot);
-    (Tx { snapshot: Arc::new(tx), dependencies: names.into() }, Rx(rx))
+    let (snapshot, rx) = watch::channel(snapshot);
+    (Tx { snapshot, dependencies: names.into() }, Rx(rx))
 }
 
 impl Tx {
     /// Moves the machine if the event means anything now, and logs the transition. Returns whether it moved.
     pub fn apply(&self, event: Event, reason: &str) -> bool {
-        let mut history = None;
+        let mut made = None;
         self.snapshot.send_if_modified(|snapshot| {
             let Some(next) = snapshot.state.next(event) else { return false };
             let (subject, change) = self.change(event, snapshot.state.phase, next.phase);
-            Arc::make_mut(&mut snapshot.history).record(subject, change, reason.into());
+            let history = Arc::make_mut(&mut snapshot.history);
+            made = Some(history.record(subject, change, reason.into()));
             if next.phase != snapshot.state.phase {
-                snapshot.since = Instant::now();
-                snapshot.reason = reason.into();
                 snapshot.stage = "".into();
                 snapshot.progress = 0.0;
             }
             snapshot.state = next;
-            history = Some(snapshot.history.clone());
             true
         });
         // Not in the closure: it holds the channel's lock, which probes read under, and a log line may block.
-        if let Some(transition) = history.as_ref().and_then(|history| history.last().next_back()) {
+        if let Some(transition) = &made {
             log(event, transition);
         } else {
             tracing::debug!(?event, "event ignored in this state");
         }
-        history.is_some()
+        made.is_some()
     }
 
     pub fn state(&self) -> State {
@@ -105,7 +95,7 @@ impl Tx {
             Event::Cleared(fault) => (fault.name().into(), ("raised", "clear")),
             Event::Up(index) => (dependency(index), ("down", "up")),
             Event::Down(index) => (dependency(index), ("up", "down")),
-            _ => (PHASE.into(), (from.name(), to.name())),
+            _ => (history::PHASE.into(), (from.name(), to.name())),
         }
     }
 
@@ -123,8 +113,8 @@ impl Tx {
     }
 }
 
-fn log(event: Event, transition: &history::Transition) {
-    let history::Transition { subject, from, to, reason, lasted, .. } = transition;
+fn log(event: Event, transition: &Transition) {
+    let Transition { subject, from, to, reason, lasted, .. } = transition;
     let seconds = lasted.as_secs_f64();
     match event {
         Event::Raised(_) => tracing::error!(%subject, from, to, %reason, seconds, "transition"),
@@ -171,6 +161,11 @@ impl Rx {
 impl Snapshot {
     /// How long the phase has lasted.
     pub fn age(&self) -> Duration {
-        self.since.elapsed()
+        self.history.since(history::PHASE).elapsed()
+    }
+
+    /// What led to the phase.
+    pub fn reason(&self) -> &str {
+        self.history.reason(history::PHASE)
     }
 }

@@ -28,6 +28,8 @@ fn serve(args: ServeArgs, engine: &EngineArgs) -> Exit {
     let termination_log = args.termination_log.clone();
     let run = || {
         let mut config = Config::new(args, engine).map_err(Exit::configuration)?;
+        // Before the ports are open: a signal would end the process under those who have connected.
+        let (terminate, abort) = signal::first_and_second().map_err(Exit::configuration)?;
         let listeners = Listeners::bind(&config)?;
         let bar = app::progress::bar(&config);
         let filter = std::mem::take(&mut config.log_filter);
@@ -37,7 +39,6 @@ fn serve(args: ServeArgs, engine: &EngineArgs) -> Exit {
             tracing::warn!("{warning}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::configuration)?;
-        let (terminate, abort) = signal::first_and_second().map_err(Exit::configuration)?;
         let exit = runtime.block_on(async { Ok(App::build(config, listeners, bar)?.run(terminate, abort).await) });
         runtime.shutdown_background(); // Whatever still runs has missed the drain's deadline.
         exit

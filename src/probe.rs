@@ -7,7 +7,6 @@ mod http;
 
 use std::error::Error;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -108,17 +107,25 @@ fn path(question: Question) -> &'static str {
 
 /// The server's own address, which an exec probe reads in the same variables.
 fn own_url(grpc: bool, variable: impl Fn(&str) -> Option<String>) -> String {
-    let (names, port): (&[&str], u16) =
-        if grpc { (&["TORCHPOD_GRPC_LISTEN"], 9090) } else { (&["TORCHPOD_PROBE_LISTEN", "TORCHPOD_LISTEN"], 8080) };
-    let set = names.iter().filter_map(|name| variable(name)?.parse::<SocketAddr>().ok());
-    let mut address =
-        set.into_iter().find(|address| address.port() != 0).unwrap_or((Ipv4Addr::UNSPECIFIED, port).into());
-    match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    format!("http://{address}")
+    let (names, port): (&[&str], _) = if grpc {
+        (&["TORCHPOD_GRPC_LISTEN"], "9090")
+    } else {
+        (&["TORCHPOD_PROBE_LISTEN", "TORCHPOD_LISTEN"], "8080")
+    };
+    let set = names.iter().filter_map(|name| variable(name)).find_map(|address| from_here(&address));
+    set.unwrap_or_else(|| format!("http://127.0.0.1:{port}"))
+}
+
+/// Where whoever listens on `address` is asked from the same host; `None` where that does not say it.
+fn from_here(address: &str) -> Option<String> {
+    let (host, port) = address.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
+    let host = match host {
+        "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        named => named,
+    };
+    Some(format!("http://{host}:{port}"))
 }
 
 fn url(text: &str, path: &str) -> Result<Uri, &'static str> {
@@ -166,6 +173,7 @@ mod tests {
             (false, "TORCHPOD_LISTEN", "0.0.0.0:80", "http://127.0.0.1:80/ready"),
             (false, "TORCHPOD_PROBE_LISTEN", "[::]:81", "http://[::1]:81/ready"),
             (false, "TORCHPOD_LISTEN", "10.0.0.1:82", "http://10.0.0.1:82/ready"),
+            (false, "TORCHPOD_LISTEN", "localhost:83", "http://localhost:83/ready"),
             (false, "TORCHPOD_LISTEN", "127.0.0.1:0", "http://127.0.0.1:8080/ready"),
             (true, "TORCHPOD_LISTEN", "0.0.0.0:80", "http://127.0.0.1:9090/"),
             (true, "TORCHPOD_GRPC_LISTEN", "off", "http://127.0.0.1:9090/"),

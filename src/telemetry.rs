@@ -21,7 +21,8 @@ pub enum LogFormat {
     Compact,
 }
 
-/// Sends logs to `writer`, panics among them, which ends at stderr. `filter` has the syntax of `RUST_LOG`, e.g. `info,torchpod::http=debug`.
+/// Sends logs, panics among them, to `writer`, which ends at stderr. `filter` has the syntax of `RUST_LOG`, e.g.
+/// `info,torchpod::http=debug`.
 pub fn init_logs<W>(format: LogFormat, filter: EnvFilter, writer: W)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,

@@ -16,8 +16,6 @@ const FATAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// So long after the deadline, the process ends without asking the async runtime.
 const BACKSTOP: Duration = Duration::from_millis(500);
 
-const DEADLINE_PASSED: &str = "the deadline passed";
-
 /// What ends a server's life.
 enum Cause {
     Signal(&'static str),
@@ -41,12 +39,13 @@ impl App {
                 } else {
                     (Duration::ZERO, NEVER_SERVED_TIMEOUT)
                 };
-                self.drain(delay, timeout, abort).await
+                self.drain(delay, timeout, abort, Exit::stuck).await
             }
             Cause::Fatal(fault) => {
-                let exit = Exit::fatal(fault, &self.rx.snapshot().history.reason(fault.name()));
+                let exit = Exit::fatal(fault, self.rx.snapshot().history.reason(fault.name()));
                 self.lifecycle.apply(Event::Terminate, fault.name());
-                self.drain(Duration::ZERO, FATAL_TIMEOUT, abort).await;
+                let even_if_stuck = exit.clone();
+                self.drain(Duration::ZERO, FATAL_TIMEOUT, abort, |_| even_if_stuck).await;
                 exit
             }
             Cause::LoadFailed(exit) => {
@@ -77,33 +76,39 @@ impl App {
     }
 
     /// Whoever still routes to this server finds it serving until the delay is over; then everyone in flight is answered.
-    async fn drain(self, delay: Duration, timeout: Duration, abort: impl Future<Output = &'static str>) -> Exit {
+    /// Where the async runtime does not turn, the process ends as `stuck` says.
+    async fn drain(
+        self,
+        delay: Duration,
+        timeout: Duration,
+        abort: impl Future<Output = &'static str>,
+        stuck: impl FnOnce(&Report) -> Exit + Send + 'static,
+    ) -> Exit {
         let started = Instant::now();
         self.ledger.start_drain();
         self.servers.send_off();
         let _backstop = backstop(delay + timeout, {
             let (ledger, termination_log) = (self.ledger.clone(), self.config.termination_log.clone());
-            move || Exit::stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
+            move || stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
         });
         let farewell = async {
             tokio::time::sleep(delay).await;
             tokio::time::timeout(timeout, self.servers.close()).await
         };
-        let reason = tokio::select! {
-            closed = farewell => if closed.is_ok() { "in-flight work is done" } else { DEADLINE_PASSED },
+        let (reason, broken_off): (_, fn(&Report) -> Exit) = tokio::select! {
+            closed = farewell => match closed {
+                Ok(()) => ("in-flight work is done", Exit::drain_missed),
+                Err(_) => ("the deadline passed", Exit::drain_missed),
+            },
             signal = abort => {
                 tracing::warn!(signal, "second signal: ending at once");
-                "a second signal"
+                ("a second signal", Exit::interrupted)
             }
         };
         let report = self.ledger.report(started.elapsed());
         self.lifecycle.apply(Event::Drained, reason);
         log(&report);
-        match report.aborted {
-            0 => Exit::clean(),
-            _ if reason == DEADLINE_PASSED => Exit::drain_missed(&report),
-            _ => Exit::interrupted(&report),
-        }
+        if report.aborted == 0 { Exit::clean() } else { broken_off(&report) }
     }
 }
 

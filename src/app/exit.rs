@@ -10,7 +10,7 @@ use crate::lifecycle::Fault;
 use crate::lifecycle::drain::Report;
 
 /// An exit code and, unless it is 0, the reason in one paragraph.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Exit {
     code: u8,
     reason: String,

@@ -9,7 +9,7 @@ use tracing::field::display;
 use super::{Exit, probe_listener};
 use crate::config::Config;
 use crate::grpc;
-use crate::http::connection::{self, Limits, Routers};
+use crate::http::connection::{self, Connections, Limits, Routers};
 use crate::http::{self, Shared};
 
 /// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
@@ -57,14 +57,16 @@ impl Servers {
     pub(super) fn start(listeners: Listeners, shared: &Arc<Shared>, limits: Limits) -> io::Result<Self> {
         listeners.log();
         let Listeners { http, grpc, probe } = listeners;
+        let limits = limits.on_each_of(1 + usize::from(grpc.is_some()) + usize::from(probe.is_some()));
+        let count = |name, connections: Connections| shared.telemetry.listener(name, move || connections.open());
         let serve = |name, listener, routers| {
             let server = connection::serve(listener, routers, limits)?;
-            let connections = server.connections();
-            shared.telemetry.listener(name, move || connections.open());
+            count(name, server.connections());
             Ok::<_, io::Error>(server)
         };
         if let Some(listener) = probe {
-            probe_listener::spawn(listener, Routers::same(http::probe_router(shared.clone())), limits)?;
+            let routers = Routers::same(http::probe_router(shared.clone()));
+            count("probe", probe_listener::spawn(listener, routers, limits)?);
         }
         let grpc_routers = || Routers::same(grpc::router(shared.health.clone()));
         let grpc = grpc.map(|listener| serve("grpc", listener, grpc_routers())).transpose()?;

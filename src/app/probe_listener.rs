@@ -4,23 +4,23 @@
 use std::net::TcpListener;
 use std::{io, thread};
 
-use crate::http::connection::{self, Limits, Routers};
+use crate::http::connection::{self, Connections, Limits, Routers};
 
 /// A step ahead of everybody else, where the process may take it.
 const NICENESS: i32 = -5;
 
 /// Serves until the process ends: a kubelet asks to the last moment.
-pub(super) fn spawn(listener: TcpListener, routers: Routers, limits: Limits) -> io::Result<()> {
+pub(super) fn spawn(listener: TcpListener, routers: Routers, limits: Limits) -> io::Result<Connections> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = {
+        let _entered = runtime.enter();
+        connection::serve(listener, routers, limits)?
+    };
     let serve = move || {
         // Without the privilege, it waits its turn like the others.
         let _ = rustix::process::nice(NICENESS);
-        runtime.block_on(async {
-            match connection::serve(listener, routers, limits) {
-                Ok(_server) => std::future::pending().await,
-                Err(error) => tracing::error!(%error, "the probe listener cannot be served"),
-            }
-        });
+        runtime.block_on(std::future::pending::<()>());
     };
-    thread::Builder::new().name("probes".to_owned()).spawn(serve).map(drop)
+    thread::Builder::new().name("probes".to_owned()).spawn(serve)?;
+    Ok(server.connections())
 }

@@ -30,7 +30,8 @@ pub(super) fn batch(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>
 
 fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, trouble: Option<Trouble>) -> End {
     let started = Instant::now();
-    let (model, rows) = (worker.handle.version.id(), jobs.iter().map(|job| job.rows).sum());
+    let model = || worker.handle.version.id();
+    let rows = jobs.iter().map(|job| job.rows).sum();
     let result = catch_unwind(AssertUnwindSafe(|| {
         trouble.map_or(Ok(()), |trouble| suffer(instance, trouble))?;
         compute(worker, instance, &jobs, rows)
@@ -42,22 +43,22 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
             End::Answered
         }
         Ok(Err(error @ engine::Error::DeviceLost(_))) => {
-            tracing::error!(model, rows, %error, "batch failed");
+            tracing::error!(model = model(), rows, %error, "batch failed");
             refuse(jobs);
             End::DeviceLost(error.gist())
         }
         // One request's values may be what the model cannot bear: the others must not suffer for it.
         Ok(Err(error)) if jobs.len() > 1 => {
-            tracing::warn!(model, rows, %error, "batch failed; trying its requests one by one");
+            tracing::warn!(model = model(), rows, %error, "batch failed; trying its requests one by one");
             one_by_one(worker, instance, jobs)
         }
         Ok(Err(error)) => {
-            tracing::error!(model, rows, %error, "batch failed");
+            tracing::error!(model = model(), rows, %error, "batch failed");
             refuse(jobs);
             End::Answered
         }
         Err(_) => {
-            tracing::error!(model, rows, "the worker panicked in this batch");
+            tracing::error!(model = model(), rows, "the worker panicked in this batch");
             refuse(jobs);
             End::Panicked
         }

@@ -14,8 +14,8 @@ pub struct ProbeArgs {
     #[arg(value_enum)]
     pub question: Question,
 
-    /// Where the server is [default: port 8080 on this host, with --grpc 9090; or where `TORCHPOD_LISTEN` and
-    /// `TORCHPOD_GRPC_LISTEN` have it]
+    /// Where the server is [default: port 8080 on this host, with --grpc 9090; or where `TORCHPOD_PROBE_LISTEN` or
+    /// `TORCHPOD_LISTEN`, with --grpc `TORCHPOD_GRPC_LISTEN`, has it]
     #[arg(long, value_name = "URL", hide_env_values = true, env = "TORCHPOD_PROBE_URL")]
     pub url: Option<String>,
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Parser as _};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use toml::{Table, Value};
 
 use crate::cli::{self, Cli};
@@ -21,27 +22,32 @@ pub fn parse() -> Result<Cli, clap::Error> {
 fn with_defaults(command: Command, path: &Path) -> Result<Command, String> {
     let at = |error: String| format!("--config {}: {error}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
-    let table: Table = text.parse().map_err(|error: toml::de::Error| at(error.to_string()))?;
+    let table: Table = text.parse().map_err(|error| at(without_the_line(&text, &error)))?;
     table.into_iter().try_fold(command, |command, (key, value)| with_default(command, &key, value)).map_err(at)
 }
 
+/// What is wrong and where. The error itself would show the line, in which a password may stand.
+fn without_the_line(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+    format!("line {line}: {}", error.message())
+}
+
 fn with_default(command: Command, key: &str, value: Value) -> Result<Command, String> {
-    let is_meant = |argument: &&Arg| argument.get_long() == Some(key) && key != "config";
-    let found = |arguments: Option<&Command>| {
-        let argument = arguments?.get_arguments().find(is_meant)?;
+    let is_meant = |argument: &&Arg| argument.get_long() == Some(key) && !["config", "version"].contains(&key);
+    let found = |command: &Command| {
+        let argument = command.get_arguments().find(is_meant)?;
         Some((argument.get_id().clone(), matches!(argument.get_action(), ArgAction::Append)))
     };
-    if let Some((id, multiple)) = found(command.find_subcommand("serve")) {
-        let texts = texts(key, value, multiple)?;
-        return Ok(
-            command.mut_subcommand("serve", |serve| serve.mut_arg(id, |argument| argument.default_values(texts)))
-        );
-    }
-    if let Some((id, multiple)) = found(Some(&command)) {
-        let texts = texts(key, value, multiple)?;
-        return Ok(command.mut_arg(id, |argument| argument.default_values(texts)));
-    }
-    Err(format!("unknown key {key}: expected the name of a flag of `torchpod serve --help`"))
+    // The engine's flags are those of every command.
+    let of_serve = command.find_subcommand("serve").and_then(found);
+    let is_of_serve = of_serve.is_some();
+    let (id, multiple) = of_serve
+        .or_else(|| found(&command))
+        .ok_or_else(|| format!("unknown key {key}: expected the name of a flag of `torchpod serve --help`"))?;
+    let texts = texts(key, value, multiple)?;
+    let give = |command: Command| command.mut_arg(id, |argument| argument.default_values(texts));
+    Ok(if is_of_serve { command.mut_subcommand("serve", give) } else { give(command) })
 }
 
 /// The values as a command line would hold them.
@@ -53,12 +59,15 @@ fn texts(key: &str, value: Value, multiple: bool) -> Result<Vec<String>, String>
 }
 
 fn text(key: &str, value: Value) -> Result<String, String> {
+    const EXPECTED: &str = "expected a text, a whole number, true or false, as the flag takes it";
     match value {
         Value::String(text) => Ok(text),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Boolean(flag) => Ok(flag.to_string()),
         Value::Table(table) if key == "dependency" => dependency(table),
-        other => Err(format!("{key} = {other}: expected a text, a number or true or false, as the flag takes it")),
+        // It may hold URLs with passwords.
+        Value::Table(_) | Value::Array(_) => Err(format!("{key}: {EXPECTED}, not a whole {}", value.type_str())),
+        other => Err(format!("{key} = {other}: {EXPECTED}")),
     }
 }
 
@@ -66,18 +75,22 @@ fn text(key: &str, value: Value) -> Result<String, String> {
 fn dependency(mut table: Table) -> Result<String, String> {
     let url = table.remove("url").and_then(|url| url.as_str().map(str::to_owned));
     let url = url.ok_or("a dependency without a url: expected url = \"redis://cache:6379\"")?;
-    let options = table.into_iter().filter(|(_, value)| value != &Value::Boolean(false));
-    let options = options.map(|(key, value)| match value {
-        Value::Boolean(_) => Ok(key),
-        value => Ok(format!("{key}={}", text("an option of a dependency", value)?)),
-    });
-    let options: Vec<String> = options.collect::<Result<_, String>>()?;
+    let option = |(key, value): (String, Value)| match (key.as_str(), &value) {
+        ("optional", Value::Boolean(true)) | ("required", Value::Boolean(false)) => Ok("optional".to_owned()),
+        ("required", Value::Boolean(true)) | ("optional", Value::Boolean(false)) => Ok("required".to_owned()),
+        _ => {
+            let text = text(&format!("a dependency's {key}"), value)?;
+            Ok(format!("{key}={}", utf8_percent_encode(&text, NON_ALPHANUMERIC)))
+        }
+    };
+    let options: Vec<String> = table.into_iter().map(option).collect::<Result<_, String>>()?;
     Ok(if options.is_empty() { url } else { format!("{url}#{}", options.join(",")) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dependency::Dependency;
 
     fn serve(file: &str, arguments: &[&str]) -> Result<cli::ServeArgs, String> {
         let table: Table = file.parse().unwrap();
@@ -106,6 +119,25 @@ mod tests {
         assert_eq!(serve(file, &[]).unwrap().dependencies, ["tcp://a:1#optional", "redis://b#interval=2s,optional"]);
         let file = "[[dependency]]\nurl = 'tcp://a:1'\nfailures = 2";
         assert_eq!(serve(file, &[]).unwrap().dependencies, ["tcp://a:1#failures=2"]);
+        for (word, optional) in [("optional = true", true), ("optional = false", false), ("required = false", true)] {
+            let file = format!("dependency = [{{url = 'tcp://a:1', {word}, name = 'my cache, the first'}}]");
+            let dependency: Dependency = serve(&file, &[]).unwrap().dependencies[0].parse().unwrap();
+            assert_eq!((dependency.required, &*dependency.name), (!optional, "my cache, the first"), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_what_may_be_a_password() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, said) in [
+            ("label = 'x'\ndependency = ['redis://:hunter2@cache]", "line 2: "),
+            ("dependency = [['redis://:hunter2@cache']]", "dependency: expected a text"),
+            ("dependency = [{url = ['redis://:hunter2@cache']}]", "without a url"),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let error = with_defaults(Cli::command(), file.path()).unwrap_err();
+            assert!(error.contains(said) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]
@@ -113,6 +145,7 @@ mod tests {
         for (file, said) in [
             ("drain-dealy = '1s'", "drain-dealy"),
             ("config = 'x'", "config"),
+            ("version = true", "version"),
             ("max-queue = 'many'", "many"),
             ("drain-delay = 1.5", "drain-delay = 1.5"),
             ("dependency = [{uri = 'x'}]", "url"),

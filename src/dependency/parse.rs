@@ -4,6 +4,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::secret::{Secrets, hidden};
@@ -100,6 +101,8 @@ impl Options {
         let mut timeout = None;
         for option in fragment.split(',').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            // The URL's parser encodes what a fragment may not hold.
+            let value = &*percent_decode_str(value).decode_utf8_lossy();
             match key {
                 "required" | "optional" if value.is_empty() => options.required = key == "required",
                 "interval" => options.pace.interval = duration(key, value)?,
@@ -154,6 +157,7 @@ mod tests {
             ("mysql://me:hunter2@db/app?ssl-mode=VERIFY_CA", "mysql://db:3306/app"),
             ("grpc://ranker:9000/rank.Ranker", "grpc://ranker:9000/rank.Ranker"),
             ("redis://:hunter2@cache#name=sessions", "sessions"),
+            ("redis://:hunter2@cache#name=my%20käse", "my käse"),
         ];
         for (text, name) in table {
             let dependency: Dependency = text.parse().unwrap_or_else(|error| panic!("{error}"));
@@ -193,6 +197,7 @@ mod tests {
             ("postgres://me:hunter2@db?sslmode=yes", "postgres://***@db?sslmode=yes: ", "yes"),
             ("mysql://me:hunter2@db?ssl-mode=yes", "mysql://***@db?ssl-mode=yes: ", "yes"),
             ("tcp://broker:1/path", "tcp://broker:1/path: expected no path", ""),
+            ("http://api/?token=hunter2#optinal", "http://api/?***#optinal: optinal: expected optional", ""),
             (
                 "redis://:hunter2@cache#optinal",
                 "redis://***@cache#optinal: optinal: expected optional",

@@ -11,19 +11,16 @@ pub(super) struct Secrets(Vec<String>);
 impl Secrets {
     /// What `url` and the whole of `text` it was read from hold. A URL's parser writes some characters differently.
     pub(super) fn of(url: &Url, text: &str) -> Self {
-        let mut found: Vec<String> = url.password().into_iter().flat_map(both_ways).collect();
-        if let Some((_, written)) = userinfo(text).and_then(|userinfo| userinfo.split_once(':')) {
-            found.extend(both_ways(written));
-        }
-        found.retain(|secret| !secret.is_empty());
-        found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        found.dedup();
-        Self(found)
+        let written = userinfo(text).and_then(|userinfo| Some(userinfo.split_once(':')?.1));
+        let mut secrets = Self::default();
+        url.password().into_iter().chain(written).flat_map(both_ways).for_each(|secret| secrets.add(secret));
+        secrets
     }
 
     pub(super) fn add(&mut self, secret: String) {
-        if !secret.is_empty() {
-            self.0.push(secret);
+        if !secret.is_empty() && !self.0.contains(&secret) {
+            let place = self.0.partition_point(|known| known.len() > secret.len());
+            self.0.insert(place, secret);
         }
     }
 
@@ -43,8 +40,19 @@ fn userinfo(text: &str) -> Option<&str> {
     Some(before.split_once("://").map_or(before, |(_, userinfo)| userinfo))
 }
 
-/// `text` as an error may show it: without its user and password, whether or not it is a URL.
+/// `text` as an error may show it, whether or not it is a URL: without its user and password, nor the parameters of HTTP,
+/// among which a token may be.
 pub(super) fn hidden(text: &str) -> String {
+    let shown = without_userinfo(text);
+    match shown.split_once('?') {
+        Some((before, after)) if shown.starts_with("http") => {
+            format!("{before}?***{}", after.find('#').map_or("", |options| &after[options..]))
+        }
+        _ => shown,
+    }
+}
+
+fn without_userinfo(text: &str) -> String {
     if let Some(userinfo) = userinfo(text) {
         let (before, host) = text.rsplit_once('@').unwrap_or_default();
         return format!("{}***@{host}", before.strip_suffix(userinfo).unwrap_or_default());
@@ -75,6 +83,7 @@ mod tests {
             ("mysql://me:se@cret@db", "mysql://***@db"),
             ("@", "***@"),
             ("redis://:secret#optional", "redis://:***#optional"),
+            ("https://api/x?token=secret#optional", "https://api/x?***#optional"),
             ("tcp://[::1]:80", "tcp://[::1]:80"),
         ];
         for (text, expected) in table {

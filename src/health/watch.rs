@@ -27,8 +27,8 @@ impl Health {
 }
 
 impl<T: PartialEq + Copy, F: Fn(&Health) -> T> Watch<F, T> {
-    /// The value as it is now, then each other value that it takes. `None` after the value of a drain: whoever watches
-    /// would hold the drain up.
+    /// The value as it is now, then whenever it is another than was told last: what comes and goes between two calls is
+    /// not told. `None` after the value of a drain, which whoever watches would hold up.
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<T> {

@@ -45,13 +45,21 @@ impl Routers {
     }
 }
 
-/// How many connections may be open at a time, and for how long one may do nothing.
+/// How many connections a listener may have at a time, and for how long one may do nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// At least 1. A few more are served by [`Routers::reserve`].
     pub max_connections: usize,
     /// More than nothing.
     pub idle_timeout: Duration,
+}
+
+impl Limits {
+    /// These, as far as the process may have enough files for each of `listeners`; a warning says where it may not.
+    #[must_use]
+    pub fn on_each_of(self, listeners: usize) -> Self {
+        Self { max_connections: descriptors::room_for(self.max_connections, listeners), ..self }
+    }
 }
 
 /// Counts open connections. Clones share the count.
@@ -94,7 +102,6 @@ pub fn serve(listener: std::net::TcpListener, routers: Routers, limits: Limits) 
     let listener = TcpListener::from_std(listener)?;
     let (stage, stages) = watch::channel(Stage::Open);
     let connections = Connections::default();
-    let limits = Limits { max_connections: descriptors::room_for(limits.max_connections), ..limits };
     let door = Door::new(routers, limits, Stages(stages), connections.0.clone());
     let accepting = tokio::spawn(door.accept_until_closed(listener));
     Ok(Server { accepting, stage, connections })

@@ -92,7 +92,7 @@ pub(super) fn answer(shared: &Shared, probe: Probe, uri: &Uri) -> Response {
 fn verbose<'a>(shared: &'a Shared, snapshot: &'a Snapshot, dependencies: &'a [Dependency]) -> Verbose<'a> {
     Verbose {
         seconds: snapshot.age().as_secs_f64(),
-        transition: &snapshot.reason,
+        transition: snapshot.reason(),
         faults: snapshot.state.faults.iter().map(Fault::name).collect(),
         models: models(shared),
         dependencies: dependencies.iter().map(dependency).collect(),

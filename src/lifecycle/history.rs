@@ -4,14 +4,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Fault;
+
+/// The subject that is the server's phase.
+pub(super) const PHASE: &str = "phase";
+
 /// How many transitions are kept.
-pub const KEPT: usize = 100;
+const KEPT: usize = 100;
+
+/// Whether `subject` is the phase or a fault, so that nothing else may be called so.
+pub fn is_taken(subject: &str) -> bool {
+    subject == PHASE || Fault::ALL.iter().any(|fault| fault.name() == subject)
+}
 
 /// One change of one thing.
 #[derive(Clone, Debug)]
 pub struct Transition {
     pub at: SystemTime,
-    /// `phase`, the fault's name, or the dependency's.
+    /// `phase`, the fault's name, or the dependency's: no two are the same.
     pub subject: Arc<str>,
     pub from: &'static str,
     pub to: &'static str,
@@ -24,23 +34,40 @@ pub struct Transition {
 pub struct History {
     started: Instant,
     last: VecDeque<Transition>,
-    since: BTreeMap<Arc<str>, Instant>,
+    latest: BTreeMap<Arc<str>, Latest>,
     counts: BTreeMap<(Arc<str>, &'static str), u64>,
 }
 
+/// The latest change of one thing, kept for as long as it is the latest.
+#[derive(Clone, Debug)]
+struct Latest {
+    at: Instant,
+    reason: Arc<str>,
+}
+
 impl History {
+    /// Of a process that starts now.
     pub(super) fn new() -> Self {
-        Self { started: Instant::now(), last: VecDeque::new(), since: BTreeMap::new(), counts: BTreeMap::new() }
+        let started = Instant::now();
+        let phase = Latest { at: started, reason: "process started".into() };
+        Self { started, last: VecDeque::new(), latest: [(PHASE.into(), phase)].into(), counts: BTreeMap::new() }
     }
 
-    pub(super) fn record(&mut self, subject: Arc<str>, (from, to): (&'static str, &'static str), reason: Arc<str>) {
+    pub(super) fn record(
+        &mut self,
+        subject: Arc<str>,
+        (from, to): (&'static str, &'static str),
+        reason: Arc<str>,
+    ) -> Transition {
         let lasted = self.since(&subject).elapsed();
-        self.since.insert(subject.clone(), Instant::now());
+        self.latest.insert(subject.clone(), Latest { at: Instant::now(), reason: reason.clone() });
         *self.counts.entry((subject.clone(), to)).or_default() += 1;
         if self.last.len() == KEPT {
             self.last.pop_front();
         }
-        self.last.push_back(Transition { at: SystemTime::now(), subject, from, to, reason, lasted });
+        let transition = Transition { at: SystemTime::now(), subject, from, to, reason, lasted };
+        self.last.push_back(transition.clone());
+        transition
     }
 
     /// The last [`KEPT`] transitions, the oldest first.
@@ -50,13 +77,12 @@ impl History {
 
     /// When `subject` last changed; the start of the process where it never did.
     pub fn since(&self, subject: &str) -> Instant {
-        self.since.get(subject).copied().unwrap_or(self.started)
+        self.latest.get(subject).map_or(self.started, |latest| latest.at)
     }
 
-    /// Why `subject` last changed; empty where it never did, or too long ago.
-    pub fn reason(&self, subject: &str) -> Arc<str> {
-        let last = self.last.iter().rev().find(|transition| *transition.subject == *subject);
-        last.map(|transition| transition.reason.clone()).unwrap_or_default()
+    /// Why `subject` last changed; empty where it never did.
+    pub fn reason(&self, subject: &str) -> &str {
+        self.latest.get(subject).map_or("", |latest| &latest.reason)
     }
 
     /// How often each subject has come to each state.
@@ -79,6 +105,13 @@ mod tests {
         assert_eq!(history.last().count(), KEPT);
         assert_eq!(history.counts().collect::<Vec<_>>(), [("hung", "clear", 100), ("hung", "raised", 100)]);
         assert_eq!(history.last().next_back().map(|last| last.to), Some("clear"));
-        assert!(history.since("hung") > history.since("phase"));
+        assert!(history.since("hung") > history.since(PHASE));
+        assert_eq!((history.reason("hung"), history.reason(PHASE)), ("it returned", "process started"));
+    }
+
+    #[test]
+    fn the_phase_and_the_faults_have_their_names_for_themselves() {
+        assert!(["phase", "hung", "device_lost"].into_iter().all(is_taken));
+        assert!(!is_taken("redis://cache:6379"));
     }
 }

@@ -99,7 +99,7 @@ fn a_process_that_was_stopped_as_a_whole_was_not_hung() {
     let server = turn.serve(&["--chaos", "batch-delay=2s", "--stall-limit", "2500ms"]);
     let mut slow = send_one(&server);
     poll("the batch is cut", || {
-        client::get(server.address, "/metrics").text().contains("torchpod_oldest_batch_seconds 0.")
+        !client::get(server.address, "/metrics").text().contains("torchpod_oldest_batch_seconds 0\n")
     });
     server.signal(Signal::STOP);
     // The time is the point: longer than the stall limit, with a batch in the air.
@@ -154,7 +154,7 @@ fn a_lost_device_ends_the_process_with_70_once_everyone_in_flight_is_answered() 
     let (turn, scratch) = (Turn::shared(), TempDir::new().unwrap());
     let (flag, termination_log) = with_termination_log(&scratch);
     // The delay lets them all come in: some are in the batch that loses the device, the others wait behind it.
-    let server = turn.serve(&["--chaos=device-lost-after=0s,batch-delay=500ms", &flag]);
+    let server = turn.serve(&["--chaos=device-lost-after=0s,batch-delay=2s", &flag]);
     let statuses: Vec<_> = thread::scope(|scope| {
         let clients = (0..40).map(|_| scope.spawn(|| client::predict(server.address, JSON, SAMPLE).status));
         clients.collect::<Vec<_>>().into_iter().map(|client| client.join().unwrap()).collect()
@@ -165,6 +165,20 @@ fn a_lost_device_ends_the_process_with_70_once_everyone_in_flight_is_answered() 
     let reason = fs::read_to_string(termination_log).unwrap();
     assert!(reason.starts_with("torchpod: fatal fault device_lost: digits@1: "), "{reason}");
     assert!(reason.contains("CUDA error") && reason.lines().count() == 1, "{reason}");
+}
+
+#[test]
+fn a_lost_device_ends_a_process_whose_runtime_is_stuck_with_70_all_the_same() {
+    let (turn, scratch) = (Turn::shared(), TempDir::new().unwrap());
+    let (flag, termination_log) = with_termination_log(&scratch);
+    // The stall comes while the batch is in the air that loses the device.
+    let server = turn.serve(&["--chaos=device-lost-after=0s,batch-delay=4s,runtime-stall-after=2s", &flag]);
+    let _unanswered = send_one(&server);
+    let ended = server.end_within(Duration::from_secs(12));
+    assert_eq!(ended.code, Some(70), "{}", ended.log.text());
+    assert!(ended.log.text().contains("runtime stalls"), "{}", ended.log.text());
+    let reason = fs::read_to_string(termination_log).unwrap();
+    assert!(reason.starts_with("torchpod: fatal fault device_lost: "), "{reason}");
 }
 
 #[test]
@@ -183,7 +197,7 @@ fn a_server_that_was_told_to_stay_answers_and_is_unhealthy() {
 
 #[test]
 fn a_stalled_runtime_is_told_by_the_probe_listener_and_does_not_outlive_its_drain() {
-    let turn = Turn::shared();
+    let turn = Turn::alone();
     let server = turn.serve(&[
         "--chaos=runtime-stall-after=0s",
         "--probe-listen=127.0.0.1:0",

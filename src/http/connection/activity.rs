@@ -1,4 +1,5 @@
-//! What has happened on one connection, as its task and its requests share it, and the timer that asks the rules of `moments`.
+//! What has happened on one connection, as its task and its requests share it, and the timer that asks the rules of
+//! `moments`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -94,22 +95,22 @@ impl Activity {
             (Spoken::Http2, _) => Instant::now(),
             _ => moments.byte,
         };
-        Some(SILENCE.saturating_sub(since.elapsed())).filter(|left| !left.is_zero())
+        SILENCE.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// Resolves when the connection's time is up. Cancel safe.
     pub(super) async fn overdue(&self, patience: &Patience) -> Fault {
         // What is due is due no sooner than the shortest time after it began: looked at that often, nothing is missed.
-        self.up(patience.shortest(), |moments| moments.due(patience)).await
+        self.wait_until_due(patience.shortest(), |moments| moments.due(patience)).await
     }
 
     /// The same for one that was told to leave, and be gone by `gone`.
     pub(super) async fn overstays(&self, patience: &Patience, gone: Instant) -> Fault {
-        self.up(SILENCE, |moments| moments.due_to_leave(patience, gone)).await
+        self.wait_until_due(SILENCE, |moments| moments.due_to_leave(patience, gone)).await
     }
 
     /// The timer is armed anew only when it fires, not with every byte.
-    async fn up(&self, look_again: Duration, due: impl Fn(&Moments) -> Option<(Instant, Fault)>) -> Fault {
+    async fn wait_until_due(&self, look_again: Duration, due: impl Fn(&Moments) -> Option<(Instant, Fault)>) -> Fault {
         loop {
             let now = Instant::now();
             let next = match due(&self.lock()) {

@@ -10,22 +10,27 @@ use super::door::RESERVE;
 /// What the process needs besides: models being read, dependency checks, logs, the runtime's own.
 const OTHERS: usize = 128;
 
-/// As many connections of `wanted` as the process can have, and the reserve with them. At least one.
-pub(super) fn room_for(wanted: usize) -> usize {
+/// As many connections of `wanted` as each of `listeners` can have, and its reserve with them. At least one.
+pub(super) fn room_for(wanted: usize, listeners: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     let descriptors = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     // None is no limit.
     let descriptors = descriptors.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let room = fit(wanted, descriptors);
+    let room = fit(wanted, listeners, descriptors);
     if room < wanted {
-        tracing::warn!(descriptors, "--max-connections {wanted}: the limit on open files leaves room for {room}");
+        tracing::warn!(
+            descriptors,
+            listeners,
+            "--max-connections {wanted}: the limit on open files leaves room for {room}"
+        );
     }
     room
 }
 
-fn fit(wanted: usize, descriptors: usize) -> usize {
-    wanted.min(descriptors.saturating_sub(RESERVE + OTHERS)).max(1)
+fn fit(wanted: usize, listeners: usize, descriptors: usize) -> usize {
+    let each = descriptors.saturating_sub(OTHERS) / listeners.max(1);
+    wanted.min(each.saturating_sub(RESERVE)).max(1)
 }
 
 #[cfg(test)]
@@ -34,10 +39,15 @@ mod tests {
 
     #[test]
     fn the_reserve_and_the_others_keep_their_descriptors() {
-        for (wanted, descriptors, room) in
-            [(10_000, usize::MAX, 10_000), (10_000, 1024, 832), (4, 1024, 4), (10_000, 100, 1)]
-        {
-            assert_eq!(fit(wanted, descriptors), room, "{wanted} of {descriptors}");
+        let table = [
+            (10_000, 3, usize::MAX, 10_000),
+            (10_000, 1, 1024, 832),
+            (10_000, 2, 1024, 384),
+            (4, 2, 1024, 4),
+            (10_000, 1, 100, 1),
+        ];
+        for (wanted, listeners, descriptors, room) in table {
+            assert_eq!(fit(wanted, listeners, descriptors), room, "{wanted} on {listeners} ports, of {descriptors}");
         }
     }
 }

@@ -30,10 +30,9 @@ impl Goaway {
     /// Writes it if this is a place for it, and says whether it is now written.
     pub(super) fn poll_say(
         &mut self,
-        stream: Pin<&mut impl AsyncWrite>,
+        mut stream: Pin<&mut impl AsyncWrite>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        let mut stream = stream;
         if self.said == 0 && !self.frames.between() {
             return Poll::Ready(Ok(false));
         }
