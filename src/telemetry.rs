@@ -4,11 +4,12 @@ pub mod metrics;
 
 pub use metrics::Telemetry;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use clap::ValueEnum;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,12 +22,22 @@ pub enum LogFormat {
     Compact,
 }
 
+/// Lines that wait for the reader of stderr. Where it has stopped reading, further ones are dropped and counted.
+const WAITING_LINES: usize = 10_000;
+
+/// The thread that writes them.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
 /// Sends logs, panics among them, to `writer`, which ends at stderr. `filter` has the syntax of `RUST_LOG`, e.g.
 /// `info,torchpod::http=debug`.
-pub fn init_logs<W>(format: LogFormat, filter: EnvFilter, writer: W)
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
+///
+/// A thread of its own writes the lines: nobody waits for a reader that has stopped reading.
+pub fn init_logs(format: LogFormat, filter: EnvFilter, writer: impl Write + Send + 'static) {
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).thread_name("logs").finish(writer);
+    let _ = DROPPED.set(writer.error_counter());
+    *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .log_internal_errors(false) // To a stderr that refuses a line there is nothing to report, and trying panics.
@@ -43,4 +54,14 @@ where
         let thread = std::thread::current().name().map(str::to_owned);
         tracing::error!(thread, place, reason = panic.payload_as_str(), "panic");
     }));
+}
+
+/// Writes what waits, as far as that takes no longer than a second. Later lines are lost.
+pub fn flush_logs() {
+    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Lines that nobody read in time.
+fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |dropped| dropped.dropped_lines() as u64)
 }

@@ -124,13 +124,20 @@ fn log(report: &Report) {
 }
 
 /// Ends the process a moment after `limit`, unless what this returns is dropped before. It needs nothing of the async
-/// runtime, whose timers stand still where it is stuck.
+/// runtime, whose timers stand still where it is stuck. Time is counted in turns: a process that was stopped as a whole
+/// is not stuck.
 fn backstop(limit: Duration, exit: impl FnOnce() -> Exit + Send + 'static) -> Option<mpsc::Sender<()>> {
+    const TURN: Duration = Duration::from_millis(100);
     let (armed, dropped) = mpsc::channel();
     let wait = move || {
-        if dropped.recv_timeout(limit + BACKSTOP) == Err(RecvTimeoutError::Timeout) {
-            exit().end();
+        let mut left = limit + BACKSTOP;
+        while !left.is_zero() {
+            if dropped.recv_timeout(left.min(TURN)) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            left = left.saturating_sub(TURN);
         }
+        exit().end();
     };
     // Without a thread to spare there is still the runtime's own deadline.
     thread::Builder::new().name("backstop".to_owned()).spawn(wait).ok().map(|_| armed)

@@ -3,11 +3,15 @@
 use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 
 use crate::lifecycle::Fault;
 use crate::lifecycle::drain::Report;
+use crate::telemetry;
 
 /// An exit code and, unless it is 0, the reason in one paragraph.
 #[derive(Clone, Debug)]
@@ -92,11 +96,13 @@ impl Exit {
 
     /// Ends the process. libtorch's destructors do not run: they must not meet a worker that is still computing.
     pub fn end(self) -> ! {
+        let line = format!("torchpod: {}\n", self.reason);
         if self.code != 0 {
-            let line = format!("torchpod: {}\n", self.reason);
-            // A closed stderr must not keep the reason from the kubelet.
-            let _ = std::io::stderr().write_all(line.as_bytes());
             leave_reason(&self.termination_log, &line);
+        }
+        telemetry::flush_logs();
+        if self.code != 0 {
+            say(line);
         }
         // `_exit` flushes nothing.
         let _ = std::io::stdout().flush();
@@ -116,8 +122,21 @@ fn asked_termination_log() -> PathBuf {
 
 /// The kubelet makes the file; a server that runs elsewhere must not.
 fn leave_reason(path: &Path, line: &str) {
-    if path.exists() {
-        // The reason is on stderr too, and there is nobody left to tell.
+    if path.is_file() {
+        // The reason goes to stderr too, and there is nobody left to tell.
         let _ = std::fs::write(path, line);
+    }
+}
+
+/// Writes to stderr, and does not wait for a reader that has stopped reading.
+fn say(line: String) {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let (say_done, done) = mpsc::channel();
+    let write = move || {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = say_done.send(());
+    };
+    if thread::Builder::new().name("last-word".to_owned()).spawn(write).is_ok() {
+        let _ = done.recv_timeout(PATIENCE);
     }
 }

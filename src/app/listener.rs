@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use socket2::{Domain, Socket, Type};
 use tracing::field::display;
 
 use super::{Exit, probe_listener};
@@ -11,6 +12,10 @@ use crate::config::Config;
 use crate::grpc;
 use crate::http::connection::{self, Connections, Limits, Routers};
 use crate::http::{self, Shared};
+
+/// Connections that the kernel holds until they are accepted, as far as it lets us. The usual 128 overflow in a burst, and
+/// a probe whose SYN is dropped tries again only after a second.
+const BACKLOG: i32 = 4096;
 
 /// The open ports. They exist before anything else does, so that no probe is ever refused a connection.
 pub struct Listeners {
@@ -37,9 +42,13 @@ impl Listeners {
 
 fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Exit> {
     let open = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // A restart need not wait for the last one's connections to be forgotten.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
     };
     open().map_err(|error: io::Error| {
         Exit::configuration(format!("{flag} {address}: {error}; choose another port, or 0 for any free one"))

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::Config;
 use crate::lifecycle::{Phase, Rx};
@@ -38,22 +37,14 @@ pub async fn follow(bar: ProgressBar, mut lifecycle: Rx) {
     bar.finish_and_clear();
 }
 
-/// Writes log lines above the bar.
+/// Writes log lines to stderr, above the bar.
 pub struct Writer(pub ProgressBar);
 
-impl MakeWriter<'_> for Writer {
-    type Writer = Line;
-
-    fn make_writer(&self) -> Line {
-        Line(self.0.clone())
-    }
-}
-
-/// One log line on its way to stderr.
-pub struct Line(ProgressBar);
-
-impl Write for Line {
+impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.is_hidden() {
+            return io::stderr().write(bytes); // Whoever draws must not wait for a line.
+        }
         self.0.suspend(|| io::stderr().write(bytes))
     }
 

@@ -30,6 +30,7 @@ const DEPENDENCY_UP: &str = "torchpod_dependency_up";
 const DEPENDENCY_CHECKS: &str = "torchpod_dependency_checks_total";
 const DEPENDENCY_LATENCY: &str = "torchpod_dependency_latency_seconds";
 const DEPENDENCY_AGE: &str = "torchpod_dependency_check_age_seconds";
+const DROPPED_LINES: &str = "torchpod_log_lines_dropped_total";
 const CONNECTIONS: &str = "torchpod_connections";
 
 /// From the 30 µs of a small model to the 30 s of the default request timeout.
@@ -166,6 +167,7 @@ impl Telemetry {
             }
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
             gauge!(IN_FLIGHT).set(*in_flight as f64);
+            counter!(DROPPED_LINES).absolute(super::dropped_lines());
             gauge!(OLDEST_BATCH).set(oldest_batch.as_secs_f64());
         });
         self.handle.render()
@@ -213,6 +215,7 @@ fn describe() {
     describe_counter!(DEPENDENCY_CHECKS, "Checks of a dependency by how they ended");
     describe_gauge!(DEPENDENCY_LATENCY, "What the last check of a dependency took, in seconds");
     describe_gauge!(DEPENDENCY_AGE, "How long ago the last check of a dependency ended, in seconds");
+    describe_counter!(DROPPED_LINES, "Log lines that nobody read in time");
     describe_gauge!(CONNECTIONS, "Open connections of a listener");
 }
 

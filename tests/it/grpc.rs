@@ -15,6 +15,8 @@ use tonic_health::pb::health_check_response::ServingStatus::{self, NotServing, S
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use crate::client;
+use crate::http2 as raw;
 use crate::support::Turn;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -100,6 +102,27 @@ fn each_service_has_the_status_of_its_probe_in_each_phase() {
     block_on(check_all(server.grpc, 2)); // On a connection that was made after the signal.
     server.signal(Signal::TERM);
     assert_eq!(server.end_within(SOON).code, Some(0));
+}
+
+#[test]
+fn an_http_probe_that_was_pointed_at_the_grpc_port_does_not_pass() {
+    let turn = Turn::shared();
+    let server = turn.serve(&[]);
+    for path in ["/health", "/ready", "/nope"] {
+        let answer = client::get(server.grpc, path);
+        assert_eq!(answer.status, 415, "{path}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_question_of_megabytes_is_refused_before_it_is_sent() {
+    let turn = Turn::shared();
+    let server = turn.serve(&[]);
+    let status = raw::runtime().block_on(async {
+        let client = raw::Client::connect(server.grpc).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(3), client.check_health_at_length()).await
+    });
+    assert_eq!(status.expect("it is answered at once").as_deref(), Some("11"), "out of range");
 }
 
 #[test]

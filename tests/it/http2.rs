@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
@@ -36,13 +37,24 @@ impl Client {
 
     /// The gRPC status of a health check of the whole server, on the wire as every gRPC client puts it.
     pub(crate) async fn check_health(&self) -> Option<Result<Option<String>, h2::Error>> {
-        // A message is not compressed, and has no bytes: all its fields have their defaults.
-        const EMPTY_MESSAGE: [u8; 5] = [0; 5];
+        let answer = self.begin_check(0).await?;
+        Some(async { whole(answer?.0).await.map(|(_, ends)| grpc_status(&ends)) }.await)
+    }
+
+    /// The gRPC status of a health check that announces a message of 4 MiB and sends none of it.
+    pub(crate) async fn check_health_at_length(&self) -> Option<String> {
+        let (answer, _stream) = self.begin_check(4 << 20).await?.unwrap();
+        grpc_status(answer.await.unwrap().headers())
+    }
+
+    /// A check whose message has, or should have, `length` bytes. Without any, all its fields have their defaults.
+    async fn begin_check(&self, length: u32) -> Option<Result<(ResponseFuture, SendStream<bytes::Bytes>), h2::Error>> {
         let request = http::Request::post("http://torchpod/grpc.health.v1.Health/Check");
-        let request = request.header("content-type", "application/grpc").header("te", "trailers");
-        let answer = self.ask(request.body(()).unwrap(), EMPTY_MESSAGE.to_vec().into()).await?;
-        let status = |trailers: http::HeaderMap| Some(trailers.get("grpc-status")?.to_str().ok()?.to_owned());
-        Some(async { whole(answer?).await.map(|(_, trailers)| status(trailers)) }.await)
+        let request = request.header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap();
+        let message = [&[0][..], &length.to_be_bytes()].concat(); // The first byte: it is not compressed.
+        let mut sender = self.sender.clone().ready().await.ok()?;
+        let (answer, mut stream) = sender.send_request(request, false).ok()?;
+        Some(stream.send_data(message.into(), length == 0).map(|()| (answer, stream)))
     }
 
     /// Sends a raw body to `/predict`, or JSON.
@@ -63,6 +75,10 @@ impl Client {
     pub(crate) async fn end(self) -> Result<(), h2::Error> {
         self.connection.await.unwrap()
     }
+}
+
+fn grpc_status(headers: &http::HeaderMap) -> Option<String> {
+    Some(headers.get("grpc-status")?.to_str().ok()?.to_owned())
 }
 
 /// An answer read to its end: its status and its trailers.

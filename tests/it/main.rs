@@ -16,6 +16,7 @@ mod http2;
 mod kubelet;
 mod lesson_faults;
 mod lesson_probes;
+mod logs;
 mod probe_command;
 mod probes;
 mod shutdown;
