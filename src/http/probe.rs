@@ -1,5 +1,7 @@
 //! `/startup`, `/health` and `/ready`: the verdict, and enough to see why.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
@@ -91,7 +93,7 @@ pub(super) fn answer(shared: &Shared, probe: Probe, uri: &Uri) -> Response {
 
 fn verbose<'a>(shared: &'a Shared, snapshot: &'a Snapshot, dependencies: &'a [Dependency]) -> Verbose<'a> {
     Verbose {
-        seconds: snapshot.age().as_secs_f64(),
+        seconds: seconds(snapshot.age()),
         transition: snapshot.reason(),
         faults: snapshot.state.faults.iter().map(Fault::name).collect(),
         models: models(shared),
@@ -116,9 +118,9 @@ fn dependency(known: &Dependency) -> DependencyBody<'_> {
         name: &report.name,
         state: if known.up { "up" } else { "down" },
         required: report.required,
-        seconds: known.lasted.as_secs_f64(),
-        checked_seconds_ago: report.age.map(|age| age.as_secs_f64()),
-        latency_seconds: report.latency.map(|latency| latency.as_secs_f64()),
+        seconds: seconds(known.lasted),
+        checked_seconds_ago: report.age.map(seconds),
+        latency_seconds: report.latency.map(seconds),
         error: report.error.as_deref(),
     }
 }
@@ -130,6 +132,11 @@ fn transition(transition: &Transition) -> TransitionBody<'_> {
         from: transition.from,
         to: transition.to,
         reason: &transition.reason,
-        seconds: transition.lasted.as_secs_f64(),
+        seconds: seconds(transition.lasted),
     }
+}
+
+/// To the microsecond: more would be noise.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e6
 }
