@@ -106,6 +106,11 @@ impl Activity {
 
     /// The same for one that was told to leave, and be gone by `gone`.
     pub(super) async fn overstays(&self, patience: &Patience, gone: Instant) -> Fault {
+        self.wait_until_due(SILENCE, |moments| moments.due_to_go(patience, gone)).await
+    }
+
+    /// The same while all are told to leave.
+    pub(super) async fn holds_the_end(&self, patience: &Patience, gone: Instant) -> Fault {
         self.wait_until_due(SILENCE, |moments| moments.due_to_leave(patience, gone)).await
     }
 
