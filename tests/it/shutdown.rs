@@ -276,7 +276,8 @@ fn clients_that_neither_send_nor_read_on_hold_the_end_for_two_seconds_and_have_l
         half.send(&begun()).unwrap();
         let mut never_reads = Connection::open(address).unwrap();
         never_reads.send(&client::predict_request(RAW, &many_rows)).unwrap();
-        let runtime = http2::runtime();
+        // Its connections go on while this thread waits for the server.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (never_reads_http2, answer) = runtime.block_on(async {
             let client = http2::Client::connect(address).await.unwrap();
             let answer = client.send(many_rows.into()).await.unwrap().unwrap();

@@ -73,12 +73,20 @@ impl Session {
         Self { router, terms, stages: stages.clone(), activity: Activity::new() }
     }
 
-    /// Serves `stream` until either end has had enough.
-    pub(super) async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    /// Serves `stream` until either end has had enough, and nothing is in flight on it.
+    pub(super) async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let activity = self.activity.clone();
+        self.serve(stream).await;
+        // Over HTTP/2 requests are tasks of their own, which hear a moment later that their connection is gone.
+        let _ = tokio::time::timeout(SILENCE, activity.settled()).await;
+    }
+
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let io = TokioIo::new(Watched::new(stream, self.activity.clone()));
-        let (router, activity) = (TowerToHyperService::new(self.router), self.activity.clone());
+        let (router, activity) = (TowerToHyperService::new(self.router.clone()), self.activity.clone());
         let stages = self.stages.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(activity.cut());
             let in_flight = activity.begin();
             let (request, arrival) = Arriving::request(request);
             let answer = router.call(request);
@@ -101,7 +109,7 @@ impl Session {
 
         tokio::select! {
             result = connection.as_mut() => return log_end(result),
-            fault = self.activity.overdue(&patience) => if fault != Fault::Idle { return log_fault(fault) },
+            fault = self.activity.overdue(&patience) => if fault != Fault::Idle { return self.cut(fault) },
             () = told_to_leave(&self.terms, &self.activity, &mut self.stages) => {}
         }
         // ## Open => Leaving
@@ -123,8 +131,14 @@ impl Session {
         };
         tokio::select! {
             result = leave => log_end(result),
-            fault = overstays(&patience, &self.activity, &mut self.stages) => log_fault(fault),
+            fault = overstays(&patience, &self.activity, &mut self.stages) => self.cut(fault),
         }
+    }
+
+    /// Said before the connection is dropped.
+    fn cut(&self, fault: Fault) {
+        self.activity.note_cut();
+        tracing::debug!(?fault, "connection dropped");
     }
 }
 
@@ -153,10 +167,6 @@ fn log_end(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended early");
     }
-}
-
-fn log_fault(fault: Fault) {
-    tracing::debug!(?fault, "connection dropped");
 }
 
 #[cfg(test)]
