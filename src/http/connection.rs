@@ -1,10 +1,11 @@
 //! Accepts connections, serves HTTP/1 and HTTP/2 on them, and lets go of them without losing a request.
 //!
 //! `door` lets them in and counts them, `session` is one connection from its first byte to its last. `watched` notes
-//! what happens on it in `activity`, and `moments` has the rules for when its time is up. `goaway` tells HTTP/2 clients
-//! to leave; `descriptors` makes room for everybody.
+//! what happens on it in `activity`, `arriving` how its requests' bodies come, and `moments` has the rules for when the
+//! time of either is up. `goaway` tells HTTP/2 clients to leave; `descriptors` makes room for everybody.
 
 mod activity;
+mod arriving;
 mod descriptors;
 mod door;
 mod goaway;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+pub use activity::Cut;
 use door::Door;
 
 /// A listener that is being served. Dropped, it goes on; `close` ends it.

@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 
+use super::connection::Cut;
 use super::error::{Error, Kind};
 use super::{MAX_HEAD, Shared, State};
 use crate::lifecycle::Phase;
@@ -19,9 +20,10 @@ use crate::lifecycle::drain::InFlight;
 /// Keeps a request in the ledger until the last byte of its answer has been handed to its connection.
 pub(super) async fn count(state: State, request: Request, next: Next) -> Response {
     let in_flight = state.ledger.accept();
+    let cut = request.extensions().get::<Cut>().cloned().unwrap_or_default();
     let response = next.run(request).await;
     let refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
-    response.map(|body| Body::new(Counted { body, in_flight: Some(in_flight), refused }))
+    response.map(|body| Body::new(Counted { body, in_flight: Some(in_flight), refused, cut }))
 }
 
 /// A body that tells the ledger how it ended.
@@ -29,6 +31,7 @@ struct Counted {
     body: Body,
     in_flight: Option<InFlight>,
     refused: bool,
+    cut: Cut,
 }
 
 impl HttpBody for Counted {
@@ -52,8 +55,10 @@ impl HttpBody for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        // Dropped before its end, the client has left, which is what the ledger assumes when nothing is said.
-        if let Some(in_flight) = self.in_flight.take().filter(|_| self.body.is_end_stream()) {
+        // Dropped before its end, or with its connection and unread, the client has left, which is what the ledger
+        // assumes when nothing is said.
+        let read = self.body.is_end_stream() && !self.cut.happened();
+        if let Some(in_flight) = self.in_flight.take().filter(|_| read) {
             in_flight.answered(self.refused);
         }
     }

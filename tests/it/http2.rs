@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use rustix::process::Signal;
@@ -18,7 +19,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// A connection, which knows how it was ended.
 pub(crate) struct Client {
-    sender: SendRequest<bytes::Bytes>,
+    sender: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
@@ -58,14 +59,28 @@ impl Client {
     }
 
     /// Sends a raw body to `/predict`, or JSON.
-    pub(crate) async fn send(&self, body: bytes::Bytes) -> Option<Result<ResponseFuture, h2::Error>> {
+    pub(crate) async fn send(&self, body: Bytes) -> Option<Result<ResponseFuture, h2::Error>> {
         let request = http::Request::post("http://torchpod/predict");
         let raw = if body.starts_with(b"{") { "application/json" } else { "application/octet-stream" };
         let request = request.header("content-type", raw).body(()).unwrap();
         self.ask(request, body).await
     }
 
-    async fn ask(&self, request: http::Request<()>, body: bytes::Bytes) -> Option<Result<ResponseFuture, h2::Error>> {
+    /// Sends a request's head and the first bytes of its body.
+    pub(crate) async fn begin(
+        &self,
+        path: &str,
+        content_type: &str,
+        part: &[u8],
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        let request = http::Request::post(format!("http://torchpod{path}")).header("content-type", content_type);
+        let mut sender = self.sender.clone().ready().await.unwrap();
+        let (answer, mut stream) = sender.send_request(request.body(()).unwrap(), false).unwrap();
+        stream.send_data(part.to_vec().into(), false).unwrap();
+        (answer, stream)
+    }
+
+    async fn ask(&self, request: http::Request<()>, body: Bytes) -> Option<Result<ResponseFuture, h2::Error>> {
         let mut sender = self.sender.clone().ready().await.ok()?;
         let (answer, mut stream) = sender.send_request(request, false).ok()?;
         Some(stream.send_data(body, true).map(|()| answer))

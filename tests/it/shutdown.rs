@@ -1,7 +1,7 @@
 //! From a signal to the end: who is still answered, who is told to leave, and how long it may take.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -253,27 +253,31 @@ fn a_client_that_trickles_its_head_cannot_hold_the_end() {
     });
 }
 
-#[test]
-fn no_client_holds_the_end_beyond_its_deadline_and_the_report_counts_who_was_broken_off() {
-    let turn = Turn::shared();
-    let server = turn.serve(&["--drain-delay", "300ms", "--drain-timeout", "2s"]);
-    // 60 000 rows, whose answer is more than any socket holds.
-    let many_rows = vec![0; 60_000 * 8 * 8 * 4];
+/// The head of a request whose body would have 1000 bytes, and the first of them.
+fn begun() -> Vec<u8> {
     let announced = ["Content-Type: application/json", "Content-Length: 1000"];
-    let begun = client::request("POST", "/predict", &announced, b"{");
+    client::request("POST", "/predict", &announced, b"{")
+}
+
+/// 60 000 rows, whose answer is more than any socket holds.
+fn many_rows() -> Vec<u8> {
+    vec![0; 60_000 * 8 * 8 * 4]
+}
+
+#[test]
+fn clients_that_neither_send_nor_read_on_hold_the_end_for_two_seconds_and_have_left() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "300ms", "--drain-timeout", "20s"]);
+    let many_rows = many_rows();
     thread::scope(|scope| {
         let address = server.address;
         scope.spawn(move || trickle(address, &long_head(), Duration::from_millis(300)));
-        scope.spawn(move || {
-            let mut stream = TcpStream::connect(address).unwrap();
-            stream.write_all(&begun).unwrap();
-            while stream.write_all(b" ").is_ok() {
-                thread::sleep(Duration::from_secs(1));
-            }
-        });
+        let mut half = Connection::open(address).unwrap();
+        half.send(&begun()).unwrap();
         let mut never_reads = Connection::open(address).unwrap();
         never_reads.send(&client::predict_request(RAW, &many_rows)).unwrap();
-        let runtime = http2::runtime();
+        // Its connections go on while this thread waits for the server.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (never_reads_http2, answer) = runtime.block_on(async {
             let client = http2::Client::connect(address).await.unwrap();
             let answer = client.send(many_rows.into()).await.unwrap().unwrap();
@@ -281,13 +285,86 @@ fn no_client_holds_the_end_beyond_its_deadline_and_the_report_counts_who_was_bro
             (client, answer.await.unwrap())
         });
         assert_eq!(answer.status(), 200);
+        let half_http2 = runtime.block_on(http2::Client::connect(address)).unwrap();
+        let half_grpc = runtime.block_on(http2::Client::connect(server.grpc)).unwrap();
+        let begun_http2 = runtime.block_on(async {
+            let predict = half_http2.begin("/predict", "application/json", b"{").await;
+            (predict, half_grpc.begin("/grpc.health.v1.Health/Check", "application/grpc", &[0, 0]).await)
+        });
         poll("the other answer is there, too", || computed(&server) == 2);
-        assert_eq!(in_flight(&server), 3);
+        poll("four requests to the model are in flight", || in_flight(&server) == 4);
         server.signal(Signal::TERM);
-        let ended = server.end_within(Duration::from_millis(300 + 2000 + 1000));
-        assert_eq!((ended.code, &report(&ended)["aborted"]), (Some(1), &json!(3)), "{}", ended.log.text());
-        drop((never_reads, never_reads_http2));
+        // 50 ms for the last handshakes, half a second for GOAWAY, and a slow machine.
+        let ended = server.end_within(Duration::from_millis(300 + 2000 + 1500));
+        let report = report(&ended);
+        assert_eq!((ended.code, &report["left"]), (Some(0), &json!(4)), "{}", ended.log.text());
+        assert_eq!(&report["aborted"], &json!(0));
+        drop((half, never_reads, never_reads_http2, begun_http2));
     });
+}
+
+#[test]
+fn a_client_that_trickles_its_body_holds_the_end_for_ten_seconds_and_has_left() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "0s", "--drain-timeout", "20s"]);
+    thread::scope(|scope| {
+        let address = server.address;
+        scope.spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(&begun()).unwrap();
+            while stream.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        poll("it is in flight", || in_flight(&server) == 1);
+        server.signal(Signal::TERM);
+        let ended = server.end_within(Duration::from_secs(10 + 1));
+        assert_eq!((ended.code, &report(&ended)["left"]), (Some(0), &json!(1)), "{}", ended.log.text());
+        assert!(report(&ended)["seconds"].as_f64().unwrap() > 9.9, "{}", report(&ended));
+    });
+}
+
+#[test]
+fn clients_that_send_and_read_slowly_are_served_to_the_last_byte_by_a_server_that_drains() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--drain-delay", "0s", "--drain-timeout", "20s"]);
+    let address = server.address;
+    let answered = thread::scope(|scope| {
+        let sends = scope.spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let request = client::predict_request(JSON, &[SAMPLE, &vec![b' '; 8 << 20]].concat());
+            // Some 2 MB a second.
+            for part in request.chunks(200 << 10) {
+                stream.write_all(part).unwrap();
+                thread::sleep(Duration::from_millis(100));
+            }
+            Connection::over(stream).answer().map(|answer| answer.status)
+        });
+        let reads = scope.spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(&client::predict_request(RAW, &many_rows())).unwrap();
+            let (mut whole, mut part) = (0, vec![0; 128 << 10]);
+            loop {
+                match stream.read(&mut part)? {
+                    0 => return Ok(whole),
+                    bytes => whole += bytes,
+                }
+                // Too little for the kernel to tell in two seconds, if it held megabytes for us.
+                if whole < 1 << 20 {
+                    thread::sleep(Duration::from_millis(500));
+                }
+            }
+        });
+        poll("one is computed, the other in flight", || computed(&server) == 1 && in_flight(&server) == 2);
+        server.signal(Signal::TERM);
+        (sends.join().unwrap(), reads.join().unwrap())
+    });
+    let (status, bytes): (std::io::Result<u16>, std::io::Result<usize>) = answered;
+    assert_eq!(status.unwrap(), 200);
+    assert!(bytes.unwrap() > 8 << 20);
+    let ended = server.end_within(SOON);
+    let report = report(&ended);
+    assert_eq!((ended.code, &report["completed"], &report["left"]), (Some(0), &json!(2), &json!(0)), "{report}");
 }
 
 /// Requests to the model that have their answer, read or not.

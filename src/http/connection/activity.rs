@@ -1,6 +1,7 @@
 //! What has happened on one connection, as its task and its requests share it, and the timer that asks the rules of
 //! `moments`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,12 +18,31 @@ struct Shared {
     moments: Mutex<Moments>,
     /// The first request has come.
     asked: Notify,
+    /// No request is in flight any more.
+    settled: Notify,
+    cut: Cut,
+}
+
+/// Whether a connection was cut, and with it whatever of its answers its client had not read. In the extensions of each
+/// of its requests.
+#[derive(Clone, Default)]
+pub struct Cut(Arc<AtomicBool>);
+
+impl Cut {
+    pub fn happened(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Activity {
     /// Of a connection that was accepted now.
     pub(super) fn new() -> Self {
-        Self(Arc::new(Shared { moments: Mutex::new(Moments::new(Instant::now())), asked: Notify::new() }))
+        Self(Arc::new(Shared {
+            moments: Mutex::new(Moments::new(Instant::now())),
+            asked: Notify::new(),
+            settled: Notify::new(),
+            cut: Cut::default(),
+        }))
     }
 
     /// Held for some assignments, never across a wait.
@@ -51,6 +71,22 @@ impl Activity {
         moments.begin();
         drop(moments);
         InFlight { activity: self.clone(), unread: false }
+    }
+
+    pub(super) fn cut(&self) -> Cut {
+        self.0.cut.clone()
+    }
+
+    /// The connection is about to be dropped with what is in flight on it.
+    pub(super) fn note_cut(&self) {
+        self.0.cut.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves when no request is in flight. For one waiter.
+    pub(super) async fn settled(&self) {
+        while self.lock().in_flight > 0 {
+            self.0.settled.notified().await;
+        }
     }
 
     /// Resolves once a request has come over HTTP/2. For one waiter.
@@ -106,6 +142,11 @@ impl Activity {
 
     /// The same for one that was told to leave, and be gone by `gone`.
     pub(super) async fn overstays(&self, patience: &Patience, gone: Instant) -> Fault {
+        self.wait_until_due(SILENCE, |moments| moments.due_to_go(patience, gone)).await
+    }
+
+    /// The same while all are told to leave.
+    pub(super) async fn holds_the_end(&self, patience: &Patience, gone: Instant) -> Fault {
         self.wait_until_due(SILENCE, |moments| moments.due_to_leave(patience, gone)).await
     }
 
@@ -153,5 +194,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_unread(false);
         self.activity.lock().end(Instant::now());
+        self.activity.0.settled.notify_one();
     }
 }

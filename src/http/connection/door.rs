@@ -16,6 +16,8 @@ use super::{Limits, Routers, Stage, Stages};
 
 /// Connections above the limit that are still served, so that probes are.
 pub(super) const RESERVE: usize = 64;
+/// The kernel takes no more than about so many bytes that a client's window has no room for.
+const UNSENT: u32 = 128 << 10;
 /// The last handshakes finish within this time once no new ones are let in.
 const LAST_HANDSHAKES: Duration = Duration::from_millis(50);
 /// The pause between two warnings of one kind.
@@ -110,6 +112,8 @@ impl Door {
     fn spawn(&self, session: Session, stream: TcpStream, place: OwnedSemaphorePermit) {
         // Answers are written whole: waiting for more only delays them.
         let _ = stream.set_nodelay(true);
+        // Writes are how we see a client read; with the kernel's megabytes between, a slow reader would look like none.
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         self.connections.spawn(async move {
             session.run(stream).await;
             drop(place);

@@ -8,6 +8,11 @@ use tokio::time::Instant;
 /// How long a connection that is to be closed is left alone first: a request may be on its way.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
+/// While closing, a client has this long without a byte: one that owes its reading, or a request's body.
+const LEAVE_SILENCE: Duration = Duration::from_secs(2);
+/// While closing, a request's body must be whole within this time, however it trickles.
+const LEAVE_WHOLE: Duration = Duration::from_secs(10);
+
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -74,6 +79,8 @@ pub(super) struct Moments {
     pub(super) blocked: bool,
     /// The last byte written, or the moment when a client began to owe its reading.
     pub(super) progress: Instant,
+    /// The last time that the server did its part, and it was a client's turn to read.
+    pub(super) gave: Instant,
     pub(super) farewell: Farewell,
 }
 
@@ -89,6 +96,7 @@ impl Moments {
             unread: 0,
             blocked: false,
             progress: now,
+            gave: now,
             farewell: Farewell::No,
         }
     }
@@ -109,12 +117,22 @@ impl Moments {
 
     /// The same for one that was told to leave, and be gone by `gone`: only a request in flight may keep it, and for
     /// a moment more the end of its answer.
-    pub(super) fn due_to_leave(&self, patience: &Patience, gone: Instant) -> Option<(Instant, Fault)> {
+    pub(super) fn due_to_go(&self, patience: &Patience, gone: Instant) -> Option<(Instant, Fault)> {
         match self.due(patience) {
             None | Some((_, Fault::NeverReads)) => self.due(patience),
             Some(_) if self.asked => Some((gone.max(self.idle + SILENCE), Fault::Overstays)),
             Some(_) => Some((gone, Fault::Overstays)),
         }
+    }
+
+    /// The same while all are told to leave: a client that owes its reading, and has nothing else to wait for, keeps it
+    /// only as long as it reads on.
+    pub(super) fn due_to_leave(&self, patience: &Patience, gone: Instant) -> Option<(Instant, Fault)> {
+        if !self.owes_reading() {
+            return self.due_to_go(patience, gone);
+        }
+        let reads = self.progress.max(self.gave) + LEAVE_SILENCE;
+        (self.in_flight <= self.unread).then_some((gone.max(reads), Fault::NeverReads))
     }
 
     fn owes_reading(&self) -> bool {
@@ -159,11 +177,37 @@ impl Moments {
 
     /// Notes a change after which the client may owe its reading; if it did not before, its time begins now.
     pub(super) fn note_owed(&mut self, now: Instant, change: impl FnOnce(&mut Self)) {
-        let owed = self.owes_reading();
+        let (owed, unread) = (self.owes_reading(), self.unread);
         change(self);
+        if self.unread > unread {
+            self.gave = now;
+        }
         if !owed {
             self.progress = now;
         }
+    }
+}
+
+/// How far a request's body has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Arrival {
+    /// Since when the server waits for the next part. `None` while it does not, and after the last.
+    awaited: Option<Instant>,
+}
+
+impl Arrival {
+    /// The server asked for the next part, and it `came`, or did not yet.
+    pub(super) fn note_asked(&mut self, came: bool, now: Instant) {
+        if came {
+            self.awaited = None;
+        } else {
+            self.awaited.get_or_insert(now);
+        }
+    }
+
+    /// When the time of the request is up, where all were told to leave at `told`. `None` while it is the server's turn.
+    pub(super) fn due_to_leave(&self, told: Instant) -> Option<Instant> {
+        self.awaited.map(|since| (since.max(told) + LEAVE_SILENCE).min(told + LEAVE_WHOLE))
     }
 }
 
@@ -272,7 +316,62 @@ mod tests {
         for (rule, events, expected) in table {
             let gone = born + Duration::from_secs(100);
             let expected = expected.map(|(millis, fault)| (born + Duration::from_millis(millis), fault));
+            assert_eq!(after(events, born).due_to_go(&PATIENCE, gone), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_owes_its_reading_keeps_a_connection_of_the_end_while_it_reads_or_the_server_computes() {
+        use Fault::{NeverReads, Overstays};
+        type Row = (&'static str, &'static [(u64, Event)], Option<(u64, Fault)>);
+        let table: [Row; 11] = [
+            ("unasked", &[], Some((102, Overstays))),
+            ("a request in flight", &[(1, Asked)], None),
+            ("an answer that was not read for long", &[(1, Asked), (50, Gave)], Some((102, NeverReads))),
+            ("or not lately", &[(1, Asked), (101, Gave)], Some((103, NeverReads))),
+            ("one that is read", &[(1, Asked), (50, Gave), (110, Wrote)], Some((112, NeverReads))),
+            ("and was read", &[(1, Asked), (50, Gave), (110, Wanted)], None),
+            ("a full socket", &[(1, Asked), (50, Blocked), (51, Answered)], Some((102, NeverReads))),
+            (
+                "one that has nothing more to wait for",
+                &[(1, Asked), (50, Blocked), (50, Gave)],
+                Some((102, NeverReads)),
+            ),
+            ("a full socket before an answer that is computed", &[(1, Asked), (50, Blocked)], None),
+            ("an answer that is not read, and another computed", &[(1, Asked), (1, Asked), (50, Gave)], None),
+            (
+                "until that is not read either",
+                &[(1, Asked), (1, Asked), (50, Gave), (120, Gave)],
+                Some((122, NeverReads)),
+            ),
+        ];
+        let born = Instant::now();
+        for (rule, events, expected) in table {
+            let gone = born + Duration::from_secs(102);
+            let expected = expected.map(|(second, fault)| (born + Duration::from_secs(second), fault));
             assert_eq!(after(events, born).due_to_leave(&PATIENCE, gone), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn at_the_end_a_body_must_go_on_and_be_whole_in_time() {
+        // Seconds at which the server asks for the next part, and whether it comes.
+        type Row = (&'static str, &'static [(u64, bool)], Option<u64>);
+        let table: [Row; 7] = [
+            ("nobody asks for it", &[], None),
+            ("it stood still long before", &[(1, false)], Some(102)),
+            ("it stands still", &[(101, true), (101, false)], Some(103)),
+            ("asking again changes nothing", &[(101, false), (102, false)], Some(103)),
+            ("a part came, and it is the server's turn", &[(101, false), (102, true)], None),
+            ("it goes on", &[(101, false), (102, true), (104, false)], Some(106)),
+            ("it goes on for too long", &[(101, false), (109, true), (109, false)], Some(110)),
+        ];
+        let born = Instant::now();
+        let at = |second| born + Duration::from_secs(second);
+        for (rule, events, expected) in table {
+            let mut arrival = Arrival::default();
+            events.iter().for_each(|&(second, came)| arrival.note_asked(came, at(second)));
+            assert_eq!(arrival.due_to_leave(at(100)), expected.map(at), "{rule}");
         }
     }
 

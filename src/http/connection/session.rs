@@ -1,6 +1,5 @@
 //! One connection, from its accept to its close.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::activity::Activity;
-use super::moments::{Fault, Patience};
+use super::arriving::{Arriving, NeverWhole};
+use super::moments::{Fault, Patience, SILENCE};
 use super::watched::{Answer, Watched};
 use super::{Stage, Stages};
 
@@ -27,6 +27,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const PING: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(20));
 /// While closing, a connection without a request in flight has this long to leave.
 const LAST_CALL: Duration = Duration::from_secs(2);
+/// What it takes at least to tell an HTTP/2 client where its connection ends.
+const PARTING: Duration = SILENCE.saturating_mul(2);
 
 /// What a connection may take its time for, and what it may do.
 #[derive(Clone, Copy)]
@@ -42,8 +44,11 @@ impl Terms {
 
     /// One probe: to come back, its client must connect again.
     pub(super) fn reserve() -> Self {
+        // Whoever probes asks at once. At a second each, a hundred silent newcomers a second would keep probes out of
+        // the 64 places; so it takes more than two hundred.
+        const NEWCOMER: Duration = Duration::from_millis(300);
         const PROBE: Duration = Duration::from_secs(1);
-        Self { patience: Patience { head: PROBE, idle: PROBE, write: PROBE }, one_request: true }
+        Self { patience: Patience { head: NEWCOMER, idle: NEWCOMER, write: PROBE }, one_request: true }
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
@@ -68,14 +73,35 @@ impl Session {
         Self { router, terms, stages: stages.clone(), activity: Activity::new() }
     }
 
-    /// Serves `stream` until either end has had enough.
-    pub(super) async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    /// Serves `stream` until either end has had enough, and nothing is in flight on it.
+    pub(super) async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let activity = self.activity.clone();
+        self.serve(stream).await;
+        // Over HTTP/2 requests are tasks of their own, which hear a moment later that their connection is gone.
+        let _ = tokio::time::timeout(SILENCE, activity.settled()).await;
+    }
+
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let io = TokioIo::new(Watched::new(stream, self.activity.clone()));
-        let (router, activity) = (TowerToHyperService::new(self.router), self.activity.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
+        let (router, activity) = (TowerToHyperService::new(self.router.clone()), self.activity.clone());
+        let stages = self.stages.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(activity.cut());
             let in_flight = activity.begin();
+            let (request, arrival) = Arriving::request(request);
             let answer = router.call(request);
-            async move { Ok::<_, Infallible>(answer.await?.map(|body: Body| Answer::new(body, in_flight))) }
+            let overdue = arrival.overdue(stages.clone());
+            async move {
+                tokio::select! {
+                    biased; // What has come by now is handled first.
+                    answer = answer => {
+                        let Ok(answer) = answer;
+                        Ok(answer.map(|body: Body| Answer::new(body, in_flight)))
+                    }
+                    // Ends an HTTP/1 connection, and resets only the stream of an HTTP/2 one.
+                    () = overdue => Err(NeverWhole),
+                }
+            }
         });
         let builder = self.terms.builder();
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
@@ -83,7 +109,7 @@ impl Session {
 
         tokio::select! {
             result = connection.as_mut() => return log_end(result),
-            fault = self.activity.overdue(&patience) => if fault != Fault::Idle { return log_fault(fault) },
+            fault = self.activity.overdue(&patience) => if fault != Fault::Idle { return self.cut(fault) },
             () = told_to_leave(&self.terms, &self.activity, &mut self.stages) => {}
         }
         // ## Open => Leaving
@@ -105,8 +131,14 @@ impl Session {
         };
         tokio::select! {
             result = leave => log_end(result),
-            fault = overstays(&patience, &self.activity, &mut self.stages) => log_fault(fault),
+            fault = overstays(&patience, &self.activity, &mut self.stages) => self.cut(fault),
         }
+    }
+
+    /// Said before the connection is dropped.
+    fn cut(&self, fault: Fault) {
+        self.activity.note_cut();
+        tracing::debug!(?fault, "connection dropped");
     }
 }
 
@@ -125,20 +157,16 @@ async fn told_to_leave(terms: &Terms, activity: &Activity, stages: &mut Stages) 
 /// the end comes.
 async fn overstays(patience: &Patience, activity: &Activity, stages: &mut Stages) -> Fault {
     tokio::select! {
-        fault = activity.overstays(patience, Instant::now() + patience.head) => return fault,
+        fault = activity.overstays(patience, Instant::now() + patience.head.max(PARTING)) => return fault,
         () = stages.reach(Stage::Leave) => {}
     }
-    activity.overstays(patience, Instant::now() + LAST_CALL).await
+    activity.holds_the_end(patience, Instant::now() + LAST_CALL).await
 }
 
 fn log_end(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended early");
     }
-}
-
-fn log_fault(fault: Fault) {
-    tracing::debug!(?fault, "connection dropped");
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use axum::routing::get;
+use axum::body::Bytes;
+use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -57,6 +58,7 @@ fn router() -> Router {
         .route("/", get(|| async { "small" }).post(unread))
         .route("/large", get(|| async { vec![b'x'; LARGE] }))
         .route("/slow", get(slow))
+        .route("/upload", post(|body: Bytes| async move { format!("{} bytes", body.len()) }))
 }
 
 fn full(buffer: usize) -> (Served, DuplexStream) {
@@ -117,12 +119,13 @@ async fn at_the_end_an_http2_client_that_reads_slowly_gets_its_answer_to_the_las
     let (served, client) = full(LARGE);
     let mut body = large_over_http2(client).await;
     served.stage.send_replace(Stage::Leave);
+    tokio::time::sleep(LAST_CALL * 3 / 4).await;
     let (mut read, mut released) = (0, 0);
     while read < LARGE {
         read += body.data().await.unwrap().unwrap().len();
         if read == LARGE - HELD {
             // The server has no more to compute and no room to write.
-            tokio::time::sleep(LAST_CALL * 4).await;
+            tokio::time::sleep(LAST_CALL * 3 / 4).await;
         }
         let room = if read < LARGE - HELD { read.min(LARGE - WINDOW - HELD) } else { read };
         body.flow_control().release_capacity(room - released).unwrap();
@@ -285,10 +288,79 @@ async fn at_the_end_a_request_in_flight_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_reserve_gives_a_second_for_a_head_and_takes_one_request() {
-    let (served, mut client) = Served::start(router(), Terms::reserve(), 1024);
-    client.write_all(b"GET").await.unwrap();
-    served.ends(Duration::from_secs(1)).await;
+async fn at_the_end_a_client_that_does_not_read_on_is_dropped() {
+    let (served, mut client) = full(1024);
+    ask(&mut client, "/large").await;
+    tokio::task::yield_now().await;
+    served.stage.send_replace(Stage::Leave);
+    tokio::time::sleep(LAST_CALL / 2).await;
+    client.read_u8().await.unwrap();
+    served.ends(LAST_CALL * 3 / 2).await;
+
+    let (served, client) = full(LARGE);
+    let _body = large_over_http2(client).await;
+    served.stage.send_replace(Stage::Leave);
+    served.ends(LAST_CALL + SILENCE).await;
+}
+
+/// The head of a request whose body has 14 bytes.
+const UPLOAD: &[u8] = b"POST /upload HTTP/1.1\r\nHost: torchpod\r\nContent-Length: 14\r\n\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_a_body_that_stands_still_or_trickles_is_cut_and_before_it_is_not() {
+    for (bytes, cut) in [(0, 2), (4, 6), (13, 10)] {
+        let (served, mut client) = full(1024);
+        client.write_all(UPLOAD).await.unwrap();
+        tokio::time::sleep(IDLE * 2).await;
+        assert!(!served.ended());
+        served.stage.send_replace(Stage::Leave);
+        let trickle = async {
+            for _ in 0..bytes {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let _ = client.write_all(b"x").await;
+            }
+        };
+        tokio::join!(trickle, served.ends(IDLE * 2 + Duration::from_secs(cut)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_a_body_that_is_whole_in_time_is_answered() {
+    let (served, mut client) = full(1024);
+    client.write_all(UPLOAD).await.unwrap();
+    tokio::task::yield_now().await;
+    served.stage.send_replace(Stage::Leave);
+    for _ in 0..14 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        client.write_all(b"x").await.unwrap();
+    }
+    assert!(read_until(&mut client, "14 bytes").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_only_the_stream_whose_body_stands_still_is_cut() {
+    let (served, client) = full(LARGE);
+    let (mut client, connection) = h2::client::handshake(client).await.unwrap();
+    tokio::spawn(connection);
+    let request = |path| http::Request::post(format!("http://torchpod{path}")).body(()).unwrap();
+    let (whole, _) = client.send_request(http::Request::get("http://torchpod/slow").body(()).unwrap(), true).unwrap();
+    let (half, mut body) = client.send_request(request("/upload"), false).unwrap();
+    body.send_data("half".into(), false).unwrap();
+    tokio::time::sleep(SILENCE).await;
+    served.stage.send_replace(Stage::Leave);
+    let told = Instant::now();
+    assert!(half.await.unwrap_err().is_reset());
+    assert!(told.elapsed() >= LAST_CALL && told.elapsed() < LAST_CALL + EXACT, "{:?}", told.elapsed());
+    assert_eq!(whole.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reserve_gives_a_moment_for_a_head_and_takes_one_request() {
+    for said in [&b""[..], b"GET"] {
+        let (served, mut client) = Served::start(router(), Terms::reserve(), 1024);
+        client.write_all(said).await.unwrap();
+        served.ends(Duration::from_millis(300)).await;
+    }
 
     let (served, mut client) = Served::start(router(), Terms::reserve(), 1024);
     ask(&mut client, "/").await;
