@@ -66,7 +66,9 @@ impl Ask {
         });
         let timeout = humantime::parse_duration(&args.timeout).ok().filter(|time| !time.is_zero());
         let timeout = timeout.unwrap_or_else(|| {
-            wrong.push(format!("--timeout {}: expected a duration above 0s, such as 1s or 200ms", args.timeout));
+            // A variable that got the value of another one may hold a password.
+            let shown = if args.timeout.contains('@') { "" } else { &args.timeout };
+            wrong.push(format!("--timeout {shown}: expected a duration above 0s, such as 1s or 200ms"));
             Duration::ZERO
         });
         if wrong.is_empty() { Ok(Self { question: args.question, url, grpc: args.grpc, timeout }) } else { Err(wrong) }
@@ -248,6 +250,8 @@ mod tests {
             let error = Ask::new(&args(Some(url), grpc, "1s"), |_| None).unwrap_err().join("; ");
             assert!(error.starts_with(start) && !error.contains("hunter2"), "{url}: {error}");
         }
+        let error = Ask::new(&args(None, false, "redis://:hunter2@cache"), |_| None).unwrap_err();
+        assert!(!error[0].contains("hunter2"), "{error:?}");
         for url in ["http://host:65535/", "http://[::1]:80", "http://[::1]", "http://host"] {
             Ask::new(&args(Some(url), true, "1s"), |_| None).unwrap();
         }
