@@ -275,7 +275,7 @@ pub struct ServeArgs {
         hide_env_values = true,
         env = "TORCHPOD_TERMINATION_GRACE_SECONDS"
     )]
-    pub termination_grace_seconds: Option<u64>,
+    pub termination_grace_seconds: Option<String>,
 
     /// Where the reason of a failure is left for the kubelet, if this file exists
     #[arg(

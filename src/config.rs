@@ -3,6 +3,7 @@
 pub mod file;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::chaos::Chaos;
 use crate::cli::{Cli, EngineArgs, OnFatal, ServeArgs};
-use crate::dependency::Dependency;
+use crate::dependency::{Dependency, may_hold_password};
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
 use crate::model::spec::{self, Port};
@@ -56,6 +57,9 @@ const EXIT_MARGIN: Duration = Duration::from_secs(5);
 /// No flag means more: it would overflow a deadline long before it was over.
 const MAX_TIME: Duration = Duration::from_hours(24);
 
+/// What is said of a flag that has the value of another one.
+const MISPLACED: &str = "is set to something else, not shown since it may hold a password";
+
 /// Stands in for an address that is wrong, until everything has been read.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -70,10 +74,15 @@ impl Error {
         self.0.push(format!("{flag} {wrong}"));
     }
 
-    /// What `flag` was read as; where that is an error, notes it and goes on with `stand_in`.
-    fn or<T>(&mut self, flag: &str, read: Result<T, String>, stand_in: T) -> T {
-        read.unwrap_or_else(|wrong| {
-            self.note(flag, wrong);
+    /// What `text` was read as for `flag`; where that is an error, notes it and goes on with `stand_in`. A variable that
+    /// got the value of another one may hold a password, which an error would show.
+    fn or<T>(&mut self, flag: &str, text: &str, read: impl FnOnce(&str) -> Result<T, String>, stand_in: T) -> T {
+        read(text).unwrap_or_else(|wrong| {
+            if may_hold_password(text) {
+                self.note(flag, MISPLACED);
+            } else {
+                self.note(flag, wrong);
+            }
             stand_in
         })
     }
@@ -81,18 +90,18 @@ impl Error {
 
 impl Config {
     pub fn new(args: ServeArgs, engine: &EngineArgs) -> Result<Self, Error> {
-        let mut wrong = Error::default();
-        let device = wrong.or("--device", args.device.parse(), DeviceChoice::Auto);
-        let chaos = wrong.or("--chaos", args.chaos.as_deref().unwrap_or_default().parse(), Chaos::default());
-        let drain_delay = wrong.or("--drain-delay", duration(&args.drain_delay), MAX_TIME);
-        let drain_timeout = wrong.or("--drain-timeout", duration(&args.drain_timeout), MAX_TIME);
+        let mut wrong = misplaced(&args, engine);
+        let device = wrong.or("--device", &args.device, str::parse, DeviceChoice::Auto);
+        let chaos = wrong.or("--chaos", args.chaos.as_deref().unwrap_or_default(), str::parse, Chaos::default());
+        let drain_delay = wrong.or("--drain-delay", &args.drain_delay, duration, MAX_TIME);
+        let drain_timeout = wrong.or("--drain-timeout", &args.drain_timeout, duration, MAX_TIME);
         let grpc_listen = Some(args.grpc_listen.as_str()).filter(|text| !["", "off"].contains(text));
         let config = Self {
             models: args.models,
-            listen: wrong.or("--listen", resolve(&args.listen), NOWHERE),
-            grpc_listen: grpc_listen.map(|text| wrong.or("--grpc-listen", resolve(text), NOWHERE)),
-            probe_listen: args.probe_listen.map(|text| wrong.or("--probe-listen", resolve(&text), NOWHERE)),
-            stall_limit: wrong.or("--stall-limit", some_time(&args.stall_limit), MAX_TIME),
+            listen: wrong.or("--listen", &args.listen, resolve, NOWHERE),
+            grpc_listen: grpc_listen.map(|text| wrong.or("--grpc-listen", text, resolve, NOWHERE)),
+            probe_listen: args.probe_listen.map(|text| wrong.or("--probe-listen", &text, resolve, NOWHERE)),
+            stall_limit: wrong.or("--stall-limit", &args.stall_limit, some_time, MAX_TIME),
             on_fatal: args.on_fatal,
             dependencies: dependencies(&args.dependencies, &chaos, &mut wrong),
             device,
@@ -102,19 +111,35 @@ impl Config {
             drain_delay,
             drain_timeout,
             ready_while_draining: args.ready_while_draining,
-            request_timeout: wrong.or("--request-timeout", some_time(&args.request_timeout), MAX_TIME),
-            max_queue: wrong.or("--max-queue", at_least_one(args.max_queue), 1),
-            max_connections: wrong.or("--max-connections", at_least_one(args.max_connections), 1),
-            idle_timeout: wrong.or("--idle-timeout", some_time(&args.idle_timeout), MAX_TIME),
+            request_timeout: wrong.or("--request-timeout", &args.request_timeout, some_time, MAX_TIME),
+            max_queue: at_least_one("--max-queue", args.max_queue, &mut wrong),
+            max_connections: at_least_one("--max-connections", args.max_connections, &mut wrong),
+            idle_timeout: wrong.or("--idle-timeout", &args.idle_timeout, some_time, MAX_TIME),
             label: args.label,
             log_format: args.log_format,
-            log_filter: wrong.or("--log-filter", log_filter(&args.log_filter), EnvFilter::default()),
+            log_filter: wrong.or("--log-filter", &args.log_filter, log_filter, EnvFilter::default()),
             termination_log: args.termination_log,
             chaos,
-            warnings: short_grace(args.termination_grace_seconds, drain_delay + drain_timeout).into_iter().collect(),
+            warnings: short_grace(args.termination_grace_seconds.as_deref(), drain_delay + drain_timeout)
+                .into_iter()
+                .collect(),
         };
         if wrong.0.is_empty() { Ok(config) } else { Err(wrong) }
     }
+}
+
+/// Notes the names that are URLs: whoever looks for them later would show them, with their passwords.
+fn misplaced(args: &ServeArgs, engine: &EngineArgs) -> Error {
+    let names = [
+        ("MODELS_DIR|FILE.pt", Some(args.models.as_os_str())),
+        ("--default-model", args.default_model.as_ref().map(AsRef::as_ref)),
+        ("--engine-dir", engine.engine_dir.as_ref().map(AsRef::as_ref)),
+        ("--libtorch", engine.libtorch.as_ref().map(AsRef::as_ref)),
+    ];
+    let mut wrong = Error::default();
+    let is_url = |name: Option<&OsStr>| name.is_some_and(|name| name.to_string_lossy().contains("://"));
+    names.into_iter().filter(|(_, name)| is_url(*name)).for_each(|(flag, _)| wrong.note(flag, MISPLACED));
+    wrong
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -130,8 +155,11 @@ fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn at_least_one(number: usize) -> Result<usize, String> {
-    if number == 0 { Err("0: expected at least 1".to_owned()) } else { Ok(number) }
+fn at_least_one(flag: &str, number: usize, wrong: &mut Error) -> usize {
+    if number == 0 {
+        wrong.note(flag, "0: expected at least 1");
+    }
+    number.max(1)
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {
@@ -145,8 +173,7 @@ fn log_filter(text: &str) -> Result<EnvFilter, String> {
 }
 
 fn inputs(texts: &[String], wrong: &mut Error) -> Vec<Port> {
-    let read = texts.iter().map(|text| spec::parse_input(text));
-    read.filter_map(|port| port.map_err(|error| wrong.note("--input", error)).ok()).collect()
+    texts.iter().filter_map(|text| wrong.or("--input", text, |text| spec::parse_input(text).map(Some), None)).collect()
 }
 
 /// Where to look for the engine; without `cuda`, it leaves CUDA alone.
@@ -157,7 +184,7 @@ pub fn engine_options(engine: &EngineArgs, cuda: bool) -> loader::Options {
 /// The dependencies that are described rightly and can be told apart.
 fn dependencies(urls: &[String], chaos: &Chaos, wrong: &mut Error) -> Vec<Dependency> {
     let mut known: Vec<Dependency> = Vec::new();
-    for url in urls.iter().flat_map(|urls| urls.split_whitespace()) {
+    for (place, url) in (1..).zip(urls.iter().flat_map(|urls| urls.split_whitespace())) {
         match url.parse::<Dependency>() {
             Ok(Dependency { name, .. }) if known.iter().any(|other| other.name == name) => {
                 wrong.note("--dependency", format!("{name} stands there twice: tell them apart with #name=TEXT"));
@@ -169,7 +196,7 @@ fn dependencies(urls: &[String], chaos: &Chaos, wrong: &mut Error) -> Vec<Depend
                 );
             }
             Ok(dependency) => known.push(dependency),
-            Err(error) => wrong.note("--dependency", error),
+            Err(error) => wrong.note(&format!("--dependency #{place}:"), error),
         }
     }
     if known.len() > Dependencies::MOST {
@@ -185,9 +212,17 @@ fn dependencies(urls: &[String], chaos: &Chaos, wrong: &mut Error) -> Vec<Depend
     known
 }
 
-/// A warning where the kubelet would kill a drain that is within its own limits.
-fn short_grace(grace_seconds: Option<u64>, drain: Duration) -> Option<String> {
-    let grace = Duration::from_secs(grace_seconds?);
+/// A warning where the kubelet would kill a drain that is within its own limits, or where `grace` does not tell.
+fn short_grace(grace: Option<&str>, drain: Duration) -> Option<String> {
+    let text = grace.map(str::trim).filter(|text| !text.is_empty())?;
+    // Seconds are what the pod's field has.
+    let seconds = text.parse().map(Duration::from_secs).ok();
+    let Some(grace) = seconds.or_else(|| humantime::parse_duration(text).ok()) else {
+        let shown = if may_hold_password(text) { "" } else { text };
+        return Some(format!(
+            "--termination-grace-seconds {shown}: expected a number of seconds; whether the drain fits is not known"
+        ));
+    };
     let needed = drain + EXIT_MARGIN;
     (grace < needed).then(|| {
         format!(
@@ -285,6 +320,33 @@ mod tests {
         // 5 s of delay, 30 s of timeout, 5 s to spare.
         assert_eq!(warnings("40").len(), 0);
         assert!(warnings("39")[0].contains("39") && warnings("39")[0].contains("40s"), "{:?}", warnings("39"));
+        assert!(warnings("30s")[0].contains("terminationGracePeriodSeconds is 30"), "{:?}", warnings("30s"));
+        assert_eq!([warnings("2m"), warnings(""), warnings(" 40 ")], [const { Vec::<String>::new() }; 3]);
+    }
+
+    #[test]
+    fn a_grace_period_that_cannot_be_read_is_only_warned_of() {
+        for text in ["abc", "1.5", "99999999999999999999"] {
+            let warnings = config(&["--termination-grace-seconds", text]).unwrap().warnings;
+            assert!(warnings[0].starts_with(&format!("--termination-grace-seconds {text}: expected")), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_shown_for_no_flag() {
+        let url = "redis://:hunter2@cache";
+        let flags = ["--listen", "--grpc-listen", "--probe-listen", "--device", "--drain-delay", "--request-timeout"];
+        for flag in flags.into_iter().chain(["--chaos", "--input", "--default-model", "--engine-dir", "--libtorch"]) {
+            let error = config(&[flag, url]).unwrap_err().to_string();
+            assert!(error.starts_with(flag) && !error.contains("hunter2"), "{error}");
+        }
+        let warnings = config(&["--termination-grace-seconds", url]).unwrap().warnings;
+        assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
+        let error = config(&["--dependency", "host=db password=hunter2 redis://:hunter2@cache#x"]).unwrap_err();
+        let said = ["--dependency #1: expected", "--dependency #2: expected", "--dependency #3: redis://cache: x: "];
+        for (error, said) in error.0.iter().zip(said) {
+            assert!(error.starts_with(said) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 pub use monitor::{Report, Rx, watch};
 use secret::Secrets;
+pub use secret::may_hold_password;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 

@@ -59,15 +59,16 @@ impl Ask {
     fn new(args: &ProbeArgs, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
         let text = args.url.clone().filter(|url| !url.is_empty()).unwrap_or_else(|| own_url(args.grpc, variable));
-        let path = if args.grpc { "" } else { path(args.question) };
+        let path = if args.grpc { None } else { Some(path(args.question)) };
         let url = url(&text, path).unwrap_or_else(|error| {
-            let shown = text.rsplit('@').next().unwrap_or_default(); // What stands before it may be a password.
-            wrong.push(format!("--url {shown}: {error}"));
+            wrong.push(format!("--url{}: {error}", shown(&text)));
             Uri::default()
         });
         let timeout = humantime::parse_duration(&args.timeout).ok().filter(|time| !time.is_zero());
         let timeout = timeout.unwrap_or_else(|| {
-            wrong.push(format!("--timeout {}: expected a duration above 0s, such as 1s or 200ms", args.timeout));
+            // A variable that got the value of another one may hold a password.
+            let shown = if args.timeout.contains('@') { "" } else { &args.timeout };
+            wrong.push(format!("--timeout {shown}: expected a duration above 0s, such as 1s or 200ms"));
             Duration::ZERO
         });
         if wrong.is_empty() { Ok(Self { question: args.question, url, grpc: args.grpc, timeout }) } else { Err(wrong) }
@@ -128,16 +129,49 @@ fn from_here(address: &str) -> Option<String> {
     Some(format!("http://{host}:{port}"))
 }
 
-fn url(text: &str, path: &str) -> Result<Uri, &'static str> {
+/// Where to ask: `path` below `text`, which must be a URL as far as its path, or as far as its port where nothing is to
+/// stand below it.
+fn url(text: &str, path: Option<&str>) -> Result<Uri, &'static str> {
     const EXPECTED: &str = "expected a URL such as http://127.0.0.1:8080";
+    if text.contains('@') {
+        return Err("expected no credentials: probes have none");
+    }
+    // A parser drops the fragment, and what follows a query is no path.
+    if text.contains(['?', '#']) {
+        return Err("expected neither a query nor a fragment: the question is the path");
+    }
     let base: Uri = text.parse().map_err(|_| EXPECTED)?;
     if base.scheme_str() != Some("http") || base.host().is_none_or(str::is_empty) {
         return Err(EXPECTED);
     }
-    if text.contains('@') {
-        return Err("expected no credentials: probes have none");
+    if !has_usable_port(&base) {
+        return Err("expected a port from 1 to 65535, or none for 80");
     }
-    format!("{}{path}", text.trim_end_matches('/')).parse().map_err(|_| EXPECTED)
+    if path.is_none() && base.path() != "/" {
+        return Err("expected no path: gRPC asks for a service");
+    }
+    format!("{}{}", text.trim_end_matches('/'), path.unwrap_or_default()).parse().map_err(|_| EXPECTED)
+}
+
+/// Whether what follows the host is a port or nothing. The parser lets any text pass there.
+fn has_usable_port(url: &Uri) -> bool {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let after = authority.strip_prefix(url.host().unwrap_or_default()).unwrap_or_default();
+    after.is_empty() || after.strip_prefix(':').is_some_and(is_port)
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// A URL that is refused, behind a space; nothing where it may hold a password.
+fn shown(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    // Without a host, the password of a user stands where the port should be.
+    let after = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
+    let is_number = after.split_once(':').is_none_or(|(_, port)| port.trim_start_matches('-').parse::<u64>().is_ok());
+    if text.is_empty() || text.contains('@') || !is_number { String::new() } else { format!(" {text}") }
 }
 
 /// An error in words: what the system said where it said something, or each cause.
@@ -193,8 +227,34 @@ mod tests {
             let error = Ask::new(&args(Some(wrong), false, "0s"), |_| None).unwrap_err();
             assert!(error[0].starts_with(&format!("--url {wrong}: ")) && error[1].starts_with("--timeout 0s"));
         }
-        let error = Ask::new(&args(Some("http://me:secret@host"), false, "1s"), |_| None).unwrap_err();
-        assert_eq!(error, ["--url host: expected no credentials: probes have none"]);
+    }
+
+    #[test]
+    fn what_would_ask_something_else_is_refused_without_what_may_be_a_password() {
+        let query = "expected neither a query nor a fragment";
+        let table = [
+            (false, "http://me:hunter2@host", "--url: expected no credentials"),
+            (false, "http://me:hunter2", "--url: expected a port"),
+            (false, "http://host:80?token=hunter2", &format!("--url http://host:80: {query}")),
+            (false, "http://host:80/?x=1", &format!("--url http://host:80/: {query}")),
+            (false, "http://host:80#f", &format!("--url http://host:80: {query}")),
+            (true, "http://host:80/#f", &format!("--url http://host:80/: {query}")),
+            (false, "http://host:99999", "--url http://host:99999: expected a port"),
+            (false, "http://[::1]:0/a", "--url http://[::1]:0/a: expected a port"),
+            (true, "http://host:-1", "--url http://host:-1: expected a"),
+            (false, "http://host:+80", "--url http://host:+80: expected a"),
+            (false, "http://host:", "--url: expected a port"),
+            (true, "http://host:80/health", "--url http://host:80/health: expected no path"),
+        ];
+        for (grpc, url, start) in table {
+            let error = Ask::new(&args(Some(url), grpc, "1s"), |_| None).unwrap_err().join("; ");
+            assert!(error.starts_with(start) && !error.contains("hunter2"), "{url}: {error}");
+        }
+        let error = Ask::new(&args(None, false, "redis://:hunter2@cache"), |_| None).unwrap_err();
+        assert!(!error[0].contains("hunter2"), "{error:?}");
+        for url in ["http://host:65535/", "http://[::1]:80", "http://[::1]", "http://host"] {
+            Ask::new(&args(Some(url), true, "1s"), |_| None).unwrap();
+        }
     }
 
     #[test]

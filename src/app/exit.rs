@@ -7,8 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
 
+use crate::dependency::may_hold_password;
 use crate::lifecycle::Fault;
 use crate::lifecycle::drain::Report;
 use crate::telemetry;
@@ -62,7 +63,7 @@ impl Exit {
 
     /// clap's own error, in our form: its usage lines are in `--help`.
     pub fn usage(error: &clap::Error) -> Self {
-        let text = error.to_string();
+        let text = without_passwords(error);
         let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
         let said = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
         let mut parts: Vec<&str> = lines.filter(said).collect();
@@ -72,7 +73,9 @@ impl Exit {
             _ => ("`torchpod serve --help` lists the flags", asked_termination_log()),
         };
         parts.push(help);
-        Self::configuration(parts.join("; ").trim_start_matches("error: ")).with_termination_log(termination_log)
+        // What is missing is listed below a line that ends with a colon.
+        let sentence = parts.join("; ").replace(":; ", ": ");
+        Self::configuration(sentence.trim_start_matches("error: ")).with_termination_log(termination_log)
     }
 
     /// A model, or the engine that it needs, could not be loaded.
@@ -108,6 +111,22 @@ impl Exit {
         let _ = std::io::stdout().flush();
         signal_hook::low_level::exit(self.code.into())
     }
+}
+
+/// clap's text, in which every argument may stand, without those that may hold a password.
+fn without_passwords(error: &clap::Error) -> String {
+    let given = error.context().flat_map(|(_, value)| match value {
+        ContextValue::String(text) => std::slice::from_ref(text),
+        ContextValue::Strings(texts) => texts,
+        _ => &[],
+    });
+    let secret = given.filter(|text| may_hold_password(text));
+    secret.fold(error.to_string(), |text, secret| {
+        let scheme =
+            secret.split_once("://").filter(|(scheme, _)| scheme.bytes().all(|byte| byte.is_ascii_lowercase()));
+        let shown = scheme.map_or_else(|| "***".to_owned(), |(scheme, _)| format!("{scheme}://***"));
+        text.replace(secret.as_str(), &shown)
+    })
 }
 
 /// The `--termination-log` of a command line that clap refuses as a whole.

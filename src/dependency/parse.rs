@@ -7,19 +7,26 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::secret::{Secrets, hidden};
+use super::secret::{Secrets, shown};
 use super::{Check, Dependency, Host, Pace, grpc, http, redis, sql};
 
 const SCHEMES: &str = "tcp, http, https, redis, rediss, postgres, mysql, grpc or grpcs";
+/// Less would check all the time.
+const SHORTEST_TIME: Duration = Duration::from_millis(1);
 /// More is a typing error.
-const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
+const LONGEST_TIME: Duration = Duration::from_hours(24);
+/// In characters: a name stands in every line about its dependency.
+const LONGEST_NAME: usize = 100;
 
 impl FromStr for Dependency {
     type Err = String;
 
-    /// An error names the URL without its credentials, and what was expected.
+    /// An error says what was expected, behind the URL's scheme and host where these can be told from a password.
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).map_err(|wrong| format!("{}: {wrong}", hidden(text)))
+        parse(text).map_err(|wrong| match shown(text) {
+            Some(shown) => format!("{shown}: {wrong}"),
+            None => wrong,
+        })
     }
 }
 
@@ -60,7 +67,8 @@ fn host(url: &Url) -> Result<Host, String> {
     };
     let name = url.host_str().unwrap_or_default();
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    if name.is_empty() {
+    // Most likely a %40 that should be an @, behind a password.
+    if name.is_empty() || name.contains('%') {
         return Err(format!("expected a host, such as {}://host:port", url.scheme()));
     }
     let port =
@@ -99,7 +107,7 @@ impl Options {
     fn read(fragment: &str) -> Result<Self, String> {
         let mut options = Self { name: None, required: true, pace: Pace::default() };
         let mut timeout = None;
-        for option in fragment.split(',').filter(|option| !option.is_empty()) {
+        for (place, option) in fragment.split(',').enumerate().filter(|(_, option)| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             // The URL's parser encodes what a fragment may not hold.
             let value = &*percent_decode_str(value).decode_utf8_lossy();
@@ -109,13 +117,9 @@ impl Options {
                 "timeout" => timeout = Some(duration(key, value)?),
                 "failures" => options.pace.failures = count(key, value)?,
                 "successes" => options.pace.successes = count(key, value)?,
-                "name" if !value.is_empty() => options.name = Some(value.to_owned()),
-                _ => {
-                    return Err(format!(
-                        "{option}: expected optional, required, interval=TIME, timeout=TIME, failures=COUNT, \
-                         successes=COUNT or name=TEXT"
-                    ));
-                }
+                "name" if (1..=LONGEST_NAME).contains(&value.chars().count()) => options.name = Some(value.to_owned()),
+                "name" => return Err(format!("name: expected 1 to {LONGEST_NAME} characters")),
+                _ => return Err(unknown(key, place + 1)),
             }
         }
         let Pace { interval, timeout: longest, .. } = options.pace;
@@ -128,14 +132,23 @@ impl Options {
     }
 }
 
+/// The `place`th option, by its key where this is a word; else it may be the rest of a password with a `#` in it.
+fn unknown(key: &str, place: usize) -> String {
+    let is_word = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase());
+    let option = if is_word { key.to_owned() } else { format!("option {place}") };
+    format!(
+        "{option}: expected optional, required, interval=TIME, timeout=TIME, failures=COUNT, successes=COUNT or name=TEXT"
+    )
+}
+
 fn duration(key: &str, value: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(value).ok().filter(|time| !time.is_zero() && *time <= LONGEST_INTERVAL);
-    time.ok_or_else(|| format!("{key}={value}: expected a duration such as 2s or 500ms, at most 24h"))
+    let time = humantime::parse_duration(value).ok().filter(|time| (SHORTEST_TIME..=LONGEST_TIME).contains(time));
+    time.ok_or_else(|| format!("{key}: expected a duration such as 2s or 500ms, at least 1ms and at most 24h"))
 }
 
 fn count(key: &str, value: &str) -> Result<u32, String> {
     let count = value.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| format!("{key}={value}: expected a number, at least 1"))
+    count.ok_or_else(|| format!("{key}: expected a number, at least 1"))
 }
 
 #[cfg(test)]
@@ -179,44 +192,61 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_what_was_expected_and_without_credentials() {
+    fn what_is_wrong_is_told_by_what_was_expected_and_without_credentials() {
         let table = [
-            ("cache:6379", "cache:6379: expected", "tcp, http"),
-            ("", ": expected a URL", ""),
-            ("redis:hunter2", "redis:***: expected a host", ""),
-            ("redis://:hunter2", "redis://:***: expected a URL", ""),
-            ("amqp://user:hunter2@queue", "amqp://***@queue: expected tcp, http", "grpcs"),
-            ("tcp://user:hunter2@broker", "tcp://***@broker: expected a port", "tcp://host:9000"),
-            ("postgres://me:hunter2/x@db/app", "postgres://***@db/app: ", ""),
-            ("postgres://me:12/hunter2@db/app", "postgres://***@db/app: ", "%2F"),
-            ("redis://me:12#hunter2@cache", "redis://***@cache: ", "%23"),
-            ("redis://me:12?hunter2@cache", "redis://***@cache: ", "%3F"),
-            ("redis://:hunter2@cache/first", "redis://***@cache/first: ", "a database's number"),
-            ("redis://:hunter2@cache?db=1", "redis://***@cache?db=1: ", "takes no parameters"),
-            ("postgres://me:hunter2@db?host=other", "postgres://***@db?host=other: ", "sslmode"),
-            ("postgres://me:hunter2@db?sslmode=yes", "postgres://***@db?sslmode=yes: ", "yes"),
-            ("mysql://me:hunter2@db?ssl-mode=yes", "mysql://***@db?ssl-mode=yes: ", "yes"),
-            ("tcp://broker:1/path", "tcp://broker:1/path: expected no path", ""),
-            ("http://api/?token=hunter2#optinal", "http://api/?***#optinal: optinal: expected optional", ""),
+            ("", "expected a URL such as", ""),
+            ("cache:6379", "expected tcp, http", ""),
+            ("redis:hunter2", "expected a host", ""),
+            ("redis://:hunter2", "expected a URL", ""),
+            ("redis://:hunter2:6379", "expected a URL", ""),
+            ("redis://:hunter2%40cache:6379", "expected a URL", ""),
+            ("redis://hunter2%40cache:6379", "expected a host", ""),
+            ("password=hunter2", "expected a URL", ""),
+            ("amqp://user:hunter2@queue/?key=hunter2", "amqp://queue: expected tcp, http", "grpcs"),
+            ("jdbc:postgresql://db/app?password=hunter2", "expected tcp, http", ""),
+            ("tcp://user:hunter2@broker", "tcp://broker: expected a port", "tcp://host:9000"),
+            ("postgres://me:hunter2/x@db/app", "expected ", ""),
+            ("postgres://me:12/hunter2@db/app", "expected / ? # and @", "%2F"),
+            ("redis://me:12#hunter2@cache", "expected / ? # and @", "%23"),
+            ("redis://me:12?hunter2@cache", "expected / ? # and @", "%3F"),
+            ("redis://me:12#hunter2", "redis://me:12: option 1: expected optional", ""),
+            ("redis://:hunter2@cache/first", "redis://cache: ", "a database's number"),
+            ("redis://cache?password=hunter2", "redis://cache: ", "takes no parameters"),
+            ("postgres://db/app?user=me&password=hunter2", "postgres://db: expected no parameters but", "sslmode"),
+            ("mysql://db/app?password=hunter2", "mysql://db: expected no parameters but", "ssl-mode"),
+            ("postgres://me:hunter2@db?sslmode=hunter2", "postgres://db: expected sslmode", "verify-full"),
+            ("mysql://me:hunter2@db?ssl-mode=hunter2", "mysql://db: expected ssl-mode", "VERIFY_CA"),
+            ("tcp://broker:1/path", "tcp://broker:1: expected no path", ""),
             (
-                "redis://:hunter2@cache#optinal",
-                "redis://***@cache#optinal: optinal: expected optional",
-                "failures=COUNT",
+                "http://api:80/h?token=hunter2#intervall=hunter2",
+                "http://api:80: intervall: expected optional",
+                "interval=",
             ),
-            ("redis://cache#interval=soon", "redis://cache#interval=soon: interval=soon: expected a duration", ""),
-            ("redis://cache#interval=0s", "redis://cache#interval=0s: interval=0s: ", ""),
-            ("redis://cache#failures=0", "redis://cache#failures=0: failures=0: expected a number", ""),
-            (
-                "redis://cache#timeout=9s",
-                "redis://cache#timeout=9s: timeout=9s: expected no more than the interval, 5s",
-                "",
-            ),
+            ("redis://:hunter2@cache#optinal", "redis://cache: optinal: expected optional", "failures=COUNT"),
+            ("redis://cache#optional=hunter2", "redis://cache: optional: expected optional", ""),
+            ("redis://cache#interval=hunter2", "redis://cache: interval: expected a duration", "2s"),
+            ("redis://cache#interval=0s", "redis://cache: interval: ", "at least 1ms"),
+            ("redis://cache#interval=1ns", "redis://cache: interval: ", "at least 1ms"),
+            ("redis://cache#timeout=999us", "redis://cache: timeout: ", "at least 1ms"),
+            ("redis://cache#interval=25h", "redis://cache: interval: ", "at most 24h"),
+            ("redis://cache#failures=0", "redis://cache: failures: expected a number", ""),
+            ("redis://cache#name=", "redis://cache: name: expected 1 to 100 characters", ""),
+            ("redis://cache#timeout=9s", "redis://cache: timeout=9s: expected no more than the interval, 5s", ""),
         ];
         for (text, start, part) in table {
             let error = text.parse::<Dependency>().unwrap_err();
             assert!(error.starts_with(start) && error.contains(part), "{text:?} gave {error:?}");
             assert!(SECRETS.iter().all(|secret| !error.contains(secret)), "{error}");
         }
+    }
+
+    #[test]
+    fn times_and_names_have_bounds() {
+        let of = |options: String| format!("redis://cache#{options}").parse::<Dependency>();
+        assert_eq!(of("interval=1ms".to_owned()).unwrap().pace.interval, SHORTEST_TIME);
+        assert_eq!(of("interval=24h,timeout=24h".to_owned()).unwrap().pace.timeout, LONGEST_TIME);
+        assert_eq!(of(format!("name={}", "ü".repeat(100))).unwrap().name.chars().count(), 100);
+        assert!(of(format!("name={}", "ü".repeat(101))).unwrap_err().contains("100 characters"));
     }
 
     #[test]

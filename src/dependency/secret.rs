@@ -40,33 +40,45 @@ fn userinfo(text: &str) -> Option<&str> {
     Some(before.split_once("://").map_or(before, |(_, userinfo)| userinfo))
 }
 
-/// `text` as an error may show it, whether or not it is a URL: without its user and password, nor the parameters of HTTP,
-/// among which a token may be.
-pub(super) fn hidden(text: &str) -> String {
-    let shown = without_userinfo(text);
-    match shown.split_once('?') {
-        Some((before, after)) if shown.starts_with("http") => {
-            format!("{before}?***{}", after.find('#').map_or("", |options| &after[options..]))
-        }
-        _ => shown,
-    }
+/// Scheme, host and port of a URL that is refused, as an error may show them: nothing where a part of them may be the
+/// password of a URL that is badly written, and never more, since tokens stand in paths, queries and fragments too.
+pub(super) fn shown(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // A second @, or one behind the authority, belongs to a password that should have been encoded.
+    let host = match text.matches('@').count() {
+        0 => authority,
+        1 => authority.split_once('@')?.1,
+        _ => return None,
+    };
+    (is_scheme(scheme) && is_host_and_port(host)).then(|| format!("{scheme}://{host}"))
 }
 
-fn without_userinfo(text: &str) -> String {
-    if let Some(userinfo) = userinfo(text) {
-        let (before, host) = text.rsplit_once('@').unwrap_or_default();
-        return format!("{}***@{host}", before.strip_suffix(userinfo).unwrap_or_default());
-    }
-    let start = text.find("://").map_or(0, |place| place + "://".len());
-    let authority = text[start..].split(['/', '?', '#']).next().unwrap_or_default();
-    // Where a port should be and is not, the host may have been forgotten.
-    match authority.rsplit_once(':') {
-        Some((_, port)) if !port.bytes().all(|byte| byte.is_ascii_digit() || byte == b']') => {
-            let end = start + authority.len();
-            format!("{}***{}", &text[..end - port.len()], &text[end..])
-        }
-        _ => text.to_owned(),
-    }
+/// Whether `text` may hold credentials, where it was given for something that has none.
+pub fn may_hold_password(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["://", "@", "password", "passwd", "pwd=", "secret=", "token="].iter().any(|sign| text.contains(sign))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || ['+', '.', '-'].contains(&c))
+}
+
+/// Without a host, the password stands where the port should be.
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let within = |text: &str, more: [char; 3]| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
+    };
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => within(address, [':', '.', ':']),
+        None => within(host, ['.', '-', '_']),
+    };
+    is_host && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -74,20 +86,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_its_credentials_however_badly_it_is_written() {
+    fn a_url_is_shown_as_scheme_and_host_or_not_at_all() {
         let table = [
-            ("redis://:secret@cache:6379", "redis://***@cache:6379"),
-            ("redis://cache:6379#optional", "redis://cache:6379#optional"),
-            ("redis:user:secret@cache", "***@cache"),
-            ("postgres://me:se/cr?et#1@db/app", "postgres://***@db/app"),
-            ("mysql://me:se@cret@db", "mysql://***@db"),
-            ("@", "***@"),
-            ("redis://:secret#optional", "redis://:***#optional"),
-            ("https://api/x?token=secret#optional", "https://api/x?***#optional"),
-            ("tcp://[::1]:80", "tcp://[::1]:80"),
+            ("redis://:hunter2@cache:6379/1", Some("redis://cache:6379")),
+            ("redis://cache#optional", Some("redis://cache")),
+            ("tcp://[::1]:80/x", Some("tcp://[::1]:80")),
+            ("tcp://me@[::1]", Some("tcp://[::1]")),
+            ("http://api:80/h?token=hunter2#intervall=2s", Some("http://api:80")),
+            ("postgres://db/app?user=me&password=hunter2", Some("postgres://db")),
+            ("amqp://queue/?key=hunter2", Some("amqp://queue")),
+            ("jdbc:postgresql://db/app?password=hunter2", None),
+            ("redis://:hunter2:6379", None),
+            ("redis://:hunter2%40cache:6379", None),
+            ("redis://me:hunter2", None),
+            ("redis://:hunter2#optional", None),
+            ("redis://:123456", None),
+            ("redis:user:hunter2@cache", None),
+            ("postgres://me:hun/ter2@db/app", None),
+            ("postgres://me:hun@ter2/x@db/app", None),
+            ("redis://me:12#hunter2@cache", None),
+            ("mysql://me:hun@ter2@db", None),
+            ("host=db password=hunter2", None),
+            ("cache:6379", None),
+            ("@", None),
+            ("", None),
         ];
         for (text, expected) in table {
-            assert_eq!(hidden(text), expected);
+            assert_eq!(shown(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_hold_a_password_is_told_from_an_address() {
+        for text in ["redis://:hunter2@cache", "http://x", "me:hunter2@cache", "PASSWORD=hunter2", "?api_token=hunter2"]
+        {
+            assert!(may_hold_password(text), "{text}");
+        }
+        for text in ["nowhere", "0.0.0.0:8080", "info,torchpod::http=debug", "dependency-down=redis", "tokenizer"] {
+            assert!(!may_hold_password(text), "{text}");
         }
     }
 

@@ -14,7 +14,10 @@ const MYSQL_PARAMETERS: [&str; 4] = ["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key"
 
 pub(super) fn postgres(url: &Url, host: &Host) -> Result<PgConnectOptions, String> {
     only(&POSTGRES_PARAMETERS, url)?;
-    let options = PgConnectOptions::from_url(url).map_err(|error| explain(&error))?;
+    // The error itself would show the parameter's value.
+    let options = PgConnectOptions::from_url(url).map_err(
+        |_| "expected sslmode to be disable, allow, prefer, require, verify-ca or verify-full, and all of it in UTF-8",
+    )?;
     // Poolers refuse start-up parameters that they do not know.
     let options = options.host(&host.name).port(host.port).extra_float_digits(None).disable_statement_logging();
     let named = url.query_pairs().any(|(key, _)| key == "application_name");
@@ -23,7 +26,10 @@ pub(super) fn postgres(url: &Url, host: &Host) -> Result<PgConnectOptions, Strin
 
 pub(super) fn mysql(url: &Url, host: &Host) -> Result<MySqlConnectOptions, String> {
     only(&MYSQL_PARAMETERS, url)?;
-    let options = MySqlConnectOptions::from_url(url).map_err(|error| explain(&error))?;
+    // The error itself would show the parameter's value.
+    let options = MySqlConnectOptions::from_url(url).map_err(|_| {
+        "expected ssl-mode to be DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, and all of it in UTF-8"
+    })?;
     let options = options.host(&host.name).port(host.port).disable_statement_logging();
     // SELECT 1 means the same in every mode: nothing is to be set first.
     Ok(options.pipes_as_concat(false).no_engine_substitution(false).timezone(None).set_names(false))

@@ -177,14 +177,17 @@ fn wrong_usage_has_a_code_of_its_own_and_leaves_the_termination_log_to_the_serve
     for (arguments, says) in [
         (&["bogus"][..], "possible values: startup, health, ready"),
         (&["ready", "--url", "localhost"], "--url localhost: expected a URL such as http://"),
+        (&["ready", "--url", "http://127.0.0.1:1/?x=1"], "expected neither a query nor a fragment"),
         (&["ready", "--timeout", "soon"], "--timeout soon: expected a duration"),
         (&[&["ready"][..], &log].concat(), "--termination-log"),
-        (&[], "<QUESTION>"),
+        (&["ready", "http://:hunter2@host"], "unexpected argument 'http://***' found"),
+        (&[], "not provided: <QUESTION>; "),
     ] {
         let output = turn.run(&[&["probe"], arguments].concat());
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.contains(says) && stderr.contains("`torchpod probe --help`"), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("hunter2"), "{stderr}");
     }
     assert_eq!(std::fs::read_to_string(&termination_log).unwrap(), "");
 }

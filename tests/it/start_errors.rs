@@ -199,6 +199,35 @@ fn a_stderr_that_refuses_every_line_changes_neither_the_code_nor_the_termination
     assert!(fs::read_to_string(&termination_log).unwrap().contains("/nowhere"));
 }
 
+/// A name and a value.
+type Variable = (&'static str, &'static str);
+
+#[test]
+fn no_password_is_told_however_it_is_misplaced() {
+    let (_turn, scratch) = (Turn::shared(), TempDir::new().unwrap());
+    let file = scratch.path().join("torchpod.toml");
+    fs::write(&file, "max-queue = 'redis://:hunter2@cache'").unwrap();
+    let url = "redis://:hunter2@cache";
+    let table: [(&[&str], &[Variable], &str); 9] = [
+        (&["--dependency", "redis://cache", url], &[], "MODELS_DIR|FILE.pt is set to something else"),
+        (&["--config", url], &[], "--config: "),
+        (&["models", "--dependency", "redis://cache", url], &[], "unexpected argument 'redis://***' found"),
+        (&["models", "--dependency", "tcp://a:1", "host=db password=hunter2"], &[], "unexpected argument '***' found"),
+        (&["--max-queue", url], &[], "invalid value 'redis://***' for '--max-queue"),
+        (&["--config", text(&file)], &[], "invalid value 'redis://***' for '--max-queue"),
+        (&["--dependency", "mysql://db/app?password=hunter2"], &[], "--dependency #1: mysql://db: expected"),
+        (&[], &[("TORCHPOD_LISTEN", url)], "--listen is set to something else"),
+        (&[], &[("TORCHPOD_ON_FATAL", url)], "invalid value 'redis://***' for '--on-fatal"),
+    ];
+    for (arguments, variables, says) in table {
+        let mut command = Command::new(BINARY);
+        let output = command.arg("serve").args(arguments).env_clear().envs(variables.iter().copied()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(says) && !stderr.contains("hunter2"), "{arguments:?} {variables:?}: {stderr}");
+    }
+}
+
 #[test]
 fn the_server_does_not_link_libtorch() {
     let _turn = Turn::shared();
