@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use crate::client::SAMPLE;
 use crate::support::Turn;
 
+const GRPC: &str = "application/grpc";
+const CHECK: &str = "/grpc.health.v1.Health/Check";
 const SOON: Duration = Duration::from_secs(5);
 
 /// A connection, which knows how it was ended.
@@ -38,24 +40,18 @@ impl Client {
 
     /// The gRPC status of a health check of the whole server, on the wire as every gRPC client puts it.
     pub(crate) async fn check_health(&self) -> Option<Result<Option<String>, h2::Error>> {
-        let answer = self.begin_check(0).await?;
-        Some(async { whole(answer?.0).await.map(|(_, ends)| grpc_status(&ends)) }.await)
+        // A message is not compressed, and has no bytes: all its fields have their defaults.
+        const EMPTY_MESSAGE: [u8; 5] = [0; 5];
+        let request = http::Request::post(format!("http://torchpod{CHECK}"));
+        let request = request.header("content-type", GRPC).header("te", "trailers").body(()).unwrap();
+        let answer = self.ask(request, EMPTY_MESSAGE.to_vec().into()).await?;
+        Some(async { whole(answer?).await.map(|(_, ends)| grpc_status(&ends)) }.await)
     }
 
     /// The gRPC status of a health check that announces a message of 4 MiB and sends none of it.
     pub(crate) async fn check_health_at_length(&self) -> Option<String> {
-        let (answer, _stream) = self.begin_check(4 << 20).await?.unwrap();
+        let (answer, _stream) = self.begin(CHECK, GRPC, &[0, 0, 0x40, 0, 0]).await;
         grpc_status(answer.await.unwrap().headers())
-    }
-
-    /// A check whose message has, or should have, `length` bytes. Without any, all its fields have their defaults.
-    async fn begin_check(&self, length: u32) -> Option<Result<(ResponseFuture, SendStream<bytes::Bytes>), h2::Error>> {
-        let request = http::Request::post("http://torchpod/grpc.health.v1.Health/Check");
-        let request = request.header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap();
-        let message = [&[0][..], &length.to_be_bytes()].concat(); // The first byte: it is not compressed.
-        let mut sender = self.sender.clone().ready().await.ok()?;
-        let (answer, mut stream) = sender.send_request(request, false).ok()?;
-        Some(stream.send_data(message.into(), length == 0).map(|()| (answer, stream)))
     }
 
     /// Sends a raw body to `/predict`, or JSON.
