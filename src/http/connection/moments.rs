@@ -370,7 +370,9 @@ mod tests {
         let at = |second| born + Duration::from_secs(second);
         for (rule, events, expected) in table {
             let mut arrival = Arrival::default();
-            events.iter().for_each(|&(second, came)| arrival.note_asked(came, at(second)));
+            for &(second, came) in events {
+                arrival.note_asked(came, at(second));
+            }
             assert_eq!(arrival.due_to_leave(at(100)), expected.map(at), "{rule}");
         }
     }
