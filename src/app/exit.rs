@@ -135,7 +135,7 @@ fn asked_termination_log() -> PathBuf {
     let after = arguments.iter().skip_while(|argument| *argument != "--termination-log").nth(1).cloned();
     let joined =
         || arguments.iter().find_map(|argument| argument.strip_prefix("--termination-log=").map(str::to_owned));
-    let variable = || std::env::var("TORCHPOD_TERMINATION_LOG").ok();
+    let variable = || std::env::var("TORCHPOD_TERMINATION_LOG").ok().filter(|path| !path.is_empty());
     after.or_else(joined).or_else(variable).map_or_else(|| Exit::TERMINATION_LOG.into(), PathBuf::from)
 }
 
