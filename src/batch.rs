@@ -18,6 +18,14 @@ use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::Tensor;
 use queue::Queue;
 
+/// What a caller wants computed.
+pub struct Call {
+    /// One tensor per input of the spec, all of `rows` rows.
+    pub inputs: Vec<Tensor>,
+    pub rows: usize,
+    pub deadline: Instant,
+}
+
 /// One request on its way to a worker.
 pub struct Job {
     /// One tensor per input of the spec, all of `rows` rows.
@@ -51,17 +59,40 @@ pub enum Error {
     Lost,
 }
 
-/// A model that answers. Clones share one queue.
+/// A model that answers, for whoever brings it requests. Clones share one queue.
+///
+/// Its workers end when the last clone is dropped: not before the last request is done, since each holds one.
 #[derive(Clone)]
-pub struct Handle {
+pub struct Handle(Arc<Door>);
+
+/// What callers and workers share.
+#[derive(Clone)]
+pub struct Served {
     pub version: Arc<Version>,
     pub metrics: ModelMetrics,
     queue: Arc<Queue>,
 }
 
+/// Closed by the last caller to leave.
+struct Door(Served);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
+}
+
+impl std::ops::Deref for Handle {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.0.0
+    }
+}
+
 impl Handle {
     pub fn new(version: Arc<Version>, metrics: ModelMetrics, max_queue: usize) -> Self {
-        Self { version, metrics, queue: Arc::new(Queue::new(max_queue)) }
+        Self(Arc::new(Door(Served { version, metrics, queue: Arc::new(Queue::new(max_queue)) })))
     }
 
     /// Requests in the queue now.
@@ -72,7 +103,8 @@ impl Handle {
     /// Queues one request and waits for its outputs.
     ///
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
-    pub async fn infer(&self, inputs: Vec<Tensor>, rows: usize, deadline: Instant) -> Result<Outputs, Error> {
+    pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
+        let Call { inputs, rows, deadline } = call;
         let (reply, outputs) = oneshot::channel();
         self.queue.push(Job { inputs, rows, deadline, queued: Instant::now(), reply })?;
         match tokio::time::timeout_at(deadline.into(), outputs).await {

@@ -7,6 +7,7 @@ pub mod npy;
 
 use std::fmt;
 
+use bytes::Bytes;
 use torchpod_abi::dtype as code;
 
 /// An element type, by its name in the Open Inference Protocol.
@@ -83,12 +84,12 @@ impl fmt::Display for DType {
     }
 }
 
-/// A dense tensor. `bytes` is row-major and little-endian, exactly the product of `shape` times the element's size.
+/// A dense tensor. Clones and slices share its bytes. `bytes` is row-major and little-endian, exactly the product of `shape` times the element's size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     pub dtype: DType,
     pub shape: Vec<usize>,
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 impl Tensor {
@@ -104,16 +105,22 @@ impl Tensor {
 
     /// The bytes of a range of rows.
     pub fn row_bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
-        let row = self.row_shape().iter().product::<usize>() * self.dtype.size();
+        let row = self.row_size();
         &self.bytes[rows.start * row..rows.end * row]
     }
 
-    /// A copy of a range of rows.
+    /// Bytes in one row.
+    pub fn row_size(&self) -> usize {
+        self.row_shape().iter().product::<usize>() * self.dtype.size()
+    }
+
+    /// A range of rows; it shares the bytes.
     #[must_use]
     pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
-        Self { dtype: self.dtype, shape, bytes: self.row_bytes(rows).to_vec() }
+        let row = self.row_size();
+        Self { dtype: self.dtype, shape, bytes: self.bytes.slice(rows.start * row..rows.end * row) }
     }
 
     /// Adds the rows of a tensor that has the same type and row shape.
@@ -122,7 +129,7 @@ impl Tensor {
             return Err(format!("rows of shape {:?} do not continue {:?}", more.shape, self.shape));
         }
         self.shape[0] += more.shape[0];
-        self.bytes.extend_from_slice(&more.bytes);
+        self.bytes = [&self.bytes[..], &more.bytes].concat().into();
         Ok(())
     }
 
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_tensor_reads_back_as_numbers() {
-        let tensor = Tensor { dtype: DType::Int16, shape: vec![2], bytes: vec![1, 0, 0xff, 0xff] };
+        let tensor = Tensor { dtype: DType::Int16, shape: vec![2], bytes: vec![1, 0, 0xff, 0xff].into() };
         assert_eq!(tensor.to_f64(), [1.0, -1.0]);
     }
 }

@@ -162,7 +162,7 @@ impl Load {
     fn worker(&self, handle: &Handle, index: usize, options: worker::Options) -> Worker {
         let parts = &self.parts;
         Worker {
-            handle: handle.clone(),
+            served: (**handle).clone(),
             index,
             options,
             lifecycle: parts.lifecycle.clone(),

@@ -30,13 +30,13 @@ pub(super) fn batch(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>
 
 fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, trouble: Option<Trouble>) -> End {
     let started = Instant::now();
-    let model = || worker.handle.version.id();
+    let model = || worker.served.version.id();
     let rows = jobs.iter().map(|job| job.rows).sum();
     let result = catch_unwind(AssertUnwindSafe(|| {
         trouble.map_or(Ok(()), |trouble| suffer(instance, trouble))?;
         compute(worker, instance, &jobs, rows)
     }));
-    worker.handle.metrics.batch(rows, started.elapsed());
+    worker.served.metrics.batch(rows, started.elapsed());
     match result {
         Ok(Ok(outputs)) => {
             reply(jobs, &outputs);
@@ -107,7 +107,7 @@ fn reply(jobs: Vec<Job>, outputs: &Outputs) {
 
 /// One or, for a request of more rows than a batch takes, several forwards over the rows of `jobs`.
 fn compute(worker: &Worker, instance: &mut dyn Instance, jobs: &[Job], rows: usize) -> Result<Outputs, engine::Error> {
-    let version = &worker.handle.version;
+    let version = &worker.served.version;
     if rows <= version.spec.max_size {
         let parts: Vec<_> = jobs.iter().map(|job| (job.inputs.as_slice(), 0..job.rows)).collect();
         return version.forward(instance, &parts, rows);

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Handle;
+use super::Served;
 use super::run::{self, End};
 use crate::chaos::Rehearsal;
 use crate::engine::Instance;
@@ -45,7 +45,7 @@ pub struct Options {
 
 /// A worker, apart from the instance, which never leaves its thread.
 pub struct Worker {
-    pub handle: Handle,
+    pub served: Served,
     pub index: usize,
     pub options: Options,
     pub lifecycle: Tx,
@@ -77,12 +77,12 @@ pub fn spawn(worker: Worker) -> io::Result<mpsc::Receiver<Word>> {
 
 impl Worker {
     fn on_a_thread(self, live: impl FnOnce(Self) + Send + 'static) -> io::Result<()> {
-        let name = format!("{}-{}", self.handle.version.name, self.index);
+        let name = format!("{}-{}", self.served.version.name, self.index);
         thread::Builder::new().name(name).spawn(move || live(self)).map(drop)
     }
 
     fn prepare(&self, say: &mpsc::Sender<Word>) -> Result<Box<dyn Instance>, version::Error> {
-        let version = &self.handle.version;
+        let version = &self.served.version;
         let mut instance = version
             .model
             .instance(self.options.threads)
@@ -95,14 +95,14 @@ impl Worker {
 
     /// Takes batches until nobody brings any more, or until one of them ends this worker.
     fn serve(self, mut instance: Box<dyn Instance>) {
-        let spec = &self.handle.version.spec;
-        while let Some(jobs) = self.handle.queue.take(spec.max_size, spec.max_delay) {
+        let spec = &self.served.version.spec;
+        while let Some(jobs) = self.served.queue.take(spec.max_size, spec.max_delay) {
             for job in &jobs {
-                self.handle.metrics.queue_time(job.queued.elapsed());
+                self.served.metrics.queue_time(job.queued.elapsed());
             }
             match run::batch(&self, instance.as_mut(), jobs) {
                 End::Answered => {}
-                End::DeviceLost(reason) => return give_up(&self.handle, &self.lifecycle, Fault::DeviceLost, &reason),
+                End::DeviceLost(reason) => return give_up(&self.served, &self.lifecycle, Fault::DeviceLost, &reason),
                 End::Panicked => {
                     self.watched(|| drop(instance));
                     return self.hand_over();
@@ -113,16 +113,16 @@ impl Worker {
 
     /// Leaves the work to a successor, or to nobody where the budget is spent.
     fn hand_over(mut self) {
-        let (handle, lifecycle) = (self.handle.clone(), self.lifecycle.clone());
-        let give_up = move |reason: &str| give_up(&handle, &lifecycle, Fault::WorkerLost, reason);
+        let (served, lifecycle) = (self.served.clone(), self.lifecycle.clone());
+        let give_up = move |reason: &str| give_up(&served, &lifecycle, Fault::WorkerLost, reason);
         if !self.budget.spend(Instant::now()) {
             return give_up(&format!("a worker panicked more than {DEATHS} times within {WINDOW:?}"));
         }
-        self.handle.metrics.worker_restart();
-        tracing::warn!(model = self.handle.version.id(), worker = self.index, "restarting the worker");
+        self.served.metrics.worker_restart();
+        tracing::warn!(model = self.served.version.id(), worker = self.index, "restarting the worker");
         let if_not_started = give_up.clone();
         let started = self.on_a_thread(move |worker| {
-            match worker.watched(|| worker.handle.version.model.instance(worker.options.threads)) {
+            match worker.watched(|| worker.served.version.model.instance(worker.options.threads)) {
                 // It needs no warm-up: what libtorch has optimised belongs to the model.
                 Ok(instance) => worker.serve(instance),
                 Err(error) => give_up(&format!("a worker's successor has no instance: {error}")),
@@ -141,9 +141,9 @@ impl Worker {
 }
 
 /// The model cannot be served any more: says so, and answers everyone who waits for it.
-fn give_up(handle: &Handle, lifecycle: &Tx, fault: Fault, reason: &str) {
-    lifecycle.apply(Event::Raised(fault), &format!("{}: {reason}", handle.version.id()));
-    handle.queue.close();
+fn give_up(served: &Served, lifecycle: &Tx, fault: Fault, reason: &str) {
+    lifecycle.apply(Event::Raised(fault), &format!("{}: {reason}", served.version.id()));
+    served.queue.close();
 }
 
 /// How often a worker has died lately.

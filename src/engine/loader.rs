@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use torchpod_abi as abi;
 
@@ -385,9 +386,9 @@ unsafe fn copy(output: &abi::Output) -> Result<(String, Tensor), Error> {
         .collect();
     // SAFETY: the caller's; `data` has `bytes` bytes, and is only looked at where there are any.
     let bytes = if output.bytes == 0 {
-        Vec::new()
+        Bytes::new()
     } else {
-        unsafe { std::slice::from_raw_parts(output.data, output.bytes) }.to_vec()
+        Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(output.data, output.bytes) })
     };
     Ok((name, Tensor { dtype, shape, bytes }))
 }

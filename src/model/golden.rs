@@ -129,7 +129,7 @@ mod tests {
         let tensor = |values: [f32; 2]| Tensor {
             dtype: DType::Fp32,
             shape: vec![1, 2],
-            bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into(),
         };
         assert_eq!(compare("y", &tensor([1.0, 1e6]), &tensor([1.0, 1e6 + 1.0]), 1e-5), Ok(()));
         let error = compare("y", &tensor([1.0, 2.5]), &tensor([1.0, 2.0]), 1e-5).unwrap_err();

@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn a_port_counts_rows_and_says_what_does_not_fit() {
         let port = parse_input("image:FP32[-1,2,2]").unwrap();
-        let tensor = |shape: &[usize]| Tensor { dtype: DType::Fp32, shape: shape.to_vec(), bytes: Vec::new() };
+        let tensor = |shape: &[usize]| Tensor { dtype: DType::Fp32, shape: shape.to_vec(), bytes: bytes::Bytes::new() };
         assert_eq!(port.rows(&mut tensor(&[3, 2, 2])), Ok(3));
         let mut one = tensor(&[2, 2]);
         assert_eq!((port.rows(&mut one), one.shape), (Ok(1), vec![1, 2, 2]));

@@ -188,5 +188,5 @@ fn zeros(layout: Layout) -> Result<Tensor, String> {
     let refused = |_| format!("{} bytes for inputs of shape {:?} are not to be had", layout.bytes(), layout.shape);
     bytes.try_reserve_exact(layout.bytes()).map_err(refused)?;
     bytes.resize(layout.bytes(), 0);
-    Ok(Tensor { dtype: layout.dtype, bytes, shape: layout.shape })
+    Ok(Tensor { dtype: layout.dtype, bytes: bytes.into(), shape: layout.shape })
 }

@@ -32,7 +32,7 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
         };
         Element(&mut reader).deserialize(deserializer)?;
         let shape = reader.shape.iter().map(|length| length.unwrap_or(0)).collect();
-        Ok(Tensor { dtype: self.dtype, shape, bytes: reader.bytes })
+        Ok(Tensor { dtype: self.dtype, shape, bytes: reader.bytes.into() })
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_json_cannot_say_is_null() {
-        let bytes = [f32::NAN, f32::INFINITY, 1.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = [f32::NAN, f32::INFINITY, 1.5].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into();
         assert_eq!(written(&Tensor { dtype: DType::Fp32, shape: vec![3], bytes }), "[null,null,1.5]");
     }
 
@@ -321,7 +321,7 @@ mod tests {
         #[test]
         fn floats_survive_the_round_trip(rows in 1_usize..5, columns in 1_usize..4, seed in any::<[f32; 16]>()) {
             let finite = |x: f32| if x.is_finite() { x } else { 0.5 };
-            let bytes = seed.iter().take(rows * columns).flat_map(|x| finite(*x).to_le_bytes()).collect();
+            let bytes = seed.iter().take(rows * columns).flat_map(|x| finite(*x).to_le_bytes()).collect::<Vec<_>>().into();
             let tensor = Tensor { dtype: DType::Fp32, shape: vec![rows, columns], bytes };
             prop_assert_eq!(read(&written(&tensor), DType::Fp32).unwrap(), tensor);
         }

@@ -1,5 +1,7 @@
 //! NumPy's `.npy` format, versions 1 to 3 (source: numpy/lib/format.py): magic, header length, a Python literal, data.
 
+use bytes::Bytes;
+
 use super::{DType, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -43,7 +45,7 @@ pub fn read(file: &[u8]) -> Result<Tensor, Error> {
     if expected != Some(data.len()) {
         return Err(Error::Length { got: data.len(), expected: expected.unwrap_or(usize::MAX), shape });
     }
-    Ok(Tensor { dtype, shape, bytes: data.to_vec() })
+    Ok(Tensor { dtype, shape, bytes: Bytes::copy_from_slice(data) })
 }
 
 /// What stands behind `'key':` in the header's dict.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::batch::{Error, Handle};
+use crate::batch::{Call, Error, Handle};
 use crate::engine::{self, Device, Layout, Model, Slot};
 use crate::lifecycle;
 use crate::model::Version;
@@ -20,7 +20,7 @@ use crate::tensor::{DType, Tensor};
 /// returns its thread's niceness.
 #[derive(Clone, Default)]
 struct Echo(Arc<Door>);
-struct EchoSlot(Tensor);
+struct EchoSlot(Layout, Vec<u8>);
 
 /// What every new instance passes.
 #[derive(Default)]
@@ -60,7 +60,8 @@ impl Model for Echo {
 impl Instance for Echo {
     fn slot(&mut self, inputs: &[Layout]) -> Result<Box<dyn Slot + '_>, engine::Error> {
         let layout = inputs[0].clone();
-        Ok(Box::new(EchoSlot(Tensor { dtype: layout.dtype, bytes: vec![0; layout.bytes()], shape: layout.shape })))
+        let bytes = vec![0; layout.bytes()];
+        Ok(Box::new(EchoSlot(layout, bytes)))
     }
 
     fn rehearse(&mut self, _trouble: engine::Trouble) -> Result<(), engine::Error> {
@@ -70,11 +71,13 @@ impl Instance for Echo {
 
 impl Slot for EchoSlot {
     fn input(&mut self, _index: usize) -> &mut [u8] {
-        &mut self.0.bytes
+        &mut self.1
     }
 
-    fn run(mut self: Box<Self>) -> Result<Vec<(String, Tensor)>, engine::Error> {
-        let values = self.0.to_f64();
+    fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, engine::Error> {
+        let Self(Layout { dtype, shape }, bytes) = *self;
+        let mut tensor = Tensor { dtype, shape, bytes: bytes.into() };
+        let values = tensor.to_f64();
         assert!(!values.contains(&-1.0), "asked to panic");
         if values.contains(&-2.0) {
             return Err(engine::Error::Failed("asked to fail".to_owned()));
@@ -83,9 +86,9 @@ impl Slot for EchoSlot {
             return Err(engine::Error::DeviceLost("asked to lose it".to_owned()));
         }
         if values == [-4.0] {
-            self.0.bytes = niceness().to_le_bytes().to_vec();
+            tensor.bytes = niceness().to_le_bytes().to_vec().into();
         }
-        Ok(vec![("y".to_owned(), self.0)])
+        Ok(vec![("y".to_owned(), tensor)])
     }
 }
 
@@ -118,7 +121,7 @@ fn echo_with(engine: &Echo, pulse: &Pulse) -> (Handle, lifecycle::Rx) {
     let handle = handle(engine, 99);
     let (lifecycle, rx) = lifecycle::channel([]);
     let words = spawn(Worker {
-        handle: handle.clone(),
+        served: (*handle).clone(),
         index: 0,
         options: Options { threads: 1, batch_delay: Duration::ZERO },
         lifecycle,
@@ -131,10 +134,10 @@ fn echo_with(engine: &Echo, pulse: &Pulse) -> (Handle, lifecycle::Rx) {
 }
 
 async fn ask(handle: &Handle, values: &[i32]) -> Result<Vec<f64>, Error> {
-    let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into();
     let tensor = Tensor { dtype: DType::Int32, shape: vec![values.len()], bytes };
     let deadline = Instant::now() + Duration::from_secs(30);
-    handle.infer(vec![tensor], values.len(), deadline).await.map(|outputs| outputs[0].1.to_f64())
+    handle.infer(Call { inputs: vec![tensor], rows: values.len(), deadline }).await.map(|outputs| outputs[0].1.to_f64())
 }
 
 #[tokio::test]
@@ -213,14 +216,34 @@ async fn a_lost_device_is_a_fault_and_everyone_is_answered() {
 async fn whoever_leaves_the_queue_at_the_deadline_is_told_of_the_deadline() {
     let handle = handle(&Echo::default(), 1);
     let deadline = Instant::now() + Duration::from_millis(5);
-    let mut late = std::pin::pin!(handle.infer(Vec::new(), 1, deadline));
+    let mut late = std::pin::pin!(handle.infer(Call { inputs: Vec::new(), rows: 1, deadline }));
     assert!(late.as_mut().now_or_never().is_none());
     while Instant::now() <= deadline {
         thread::yield_now();
     }
     // The queue is full, so that this one takes the place of the other.
-    assert!(handle.infer(Vec::new(), 1, deadline + Duration::from_secs(30)).now_or_never().is_none());
+    assert!(
+        handle
+            .infer(Call { inputs: Vec::new(), rows: 1, deadline: deadline + Duration::from_secs(30) })
+            .now_or_never()
+            .is_none()
+    );
     assert_eq!(late.await, Err(Error::Deadline));
+}
+
+#[tokio::test]
+async fn a_model_that_nobody_holds_any_more_leaves_once_its_requests_are_done() {
+    let (handle, _rx) = echo();
+    let version = Arc::downgrade(&handle.version);
+    let last = tokio::spawn({
+        let handle = handle.clone();
+        async move { ask(&handle, &[7]).await }
+    });
+    drop(handle);
+    assert_eq!(last.await.unwrap(), Ok(vec![7.0]));
+    while version.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ fn parse_raw(port: &Port, body: &[u8]) -> Result<Tensor, Error> {
     }
     let mut shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
     shape[0] = body.len() / bytes;
-    Ok(Tensor { dtype: port.dtype, shape, bytes: body.to_vec() })
+    Ok(Tensor { dtype: port.dtype, shape, bytes: Bytes::copy_from_slice(body) })
 }
 
 fn parse_json(spec: &Spec, body: &[u8]) -> Result<Vec<Tensor>, Error> {
