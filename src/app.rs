@@ -27,6 +27,7 @@ use crate::lifecycle::drain::Ledger;
 use crate::lifecycle::pulse::{Pulse, Pulses};
 use crate::lifecycle::{self, Event};
 use crate::telemetry::Telemetry;
+use crate::tensor::pool::Pool;
 use listener::Servers;
 
 /// A server whose ports answer and whose models are being loaded.
@@ -61,6 +62,7 @@ impl App {
             oldest_batch: watchdog.spawn().map_err(Exit::configuration)?,
             label: config.label.clone(),
             request_timeout: config.request_timeout,
+            memory: Pool::new(config.request_memory),
         };
         let limits = Limits { max_connections: config.max_connections, idle_timeout: config.idle_timeout };
         let servers = Servers::start(listeners, &Arc::new(shared), limits).map_err(Exit::configuration)?;

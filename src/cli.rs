@@ -219,6 +219,17 @@ pub struct ServeArgs {
     )]
     pub max_queue: usize,
 
+    /// How much memory the bodies and tensors of all requests may hold, such as 512MiB; above it requests are refused with
+    /// 503 [default: a quarter of what the container may use, at most 1GiB]
+    #[arg(
+        help_heading = "Serving",
+        long,
+        value_name = "BYTES",
+        hide_env_values = true,
+        env = "TORCHPOD_REQUEST_MEMORY"
+    )]
+    pub request_memory: Option<String>,
+
     /// How many connections may be open on each port; above it, probes are still answered and the rest is refused with 503
     #[arg(
         help_heading = "Serving",

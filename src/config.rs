@@ -1,6 +1,7 @@
 //! The validated configuration. Nothing below this module sees a raw flag.
 
 pub mod file;
+mod memory;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -40,6 +41,8 @@ pub struct Config {
     pub ready_while_draining: bool,
     pub request_timeout: Duration,
     pub max_queue: usize,
+    /// Bytes.
+    pub request_memory: usize,
     pub max_connections: usize,
     pub idle_timeout: Duration,
     pub label: Option<String>,
@@ -113,6 +116,9 @@ impl Config {
             ready_while_draining: args.ready_while_draining,
             request_timeout: wrong.or("--request-timeout", &args.request_timeout, some_time, MAX_TIME),
             max_queue: at_least_one("--max-queue", args.max_queue, &mut wrong),
+            request_memory: args
+                .request_memory
+                .map_or_else(memory::share, |text| wrong.or("--request-memory", &text, memory::parse, 0)),
             max_connections: at_least_one("--max-connections", args.max_connections, &mut wrong),
             idle_timeout: wrong.or("--idle-timeout", &args.idle_timeout, some_time, MAX_TIME),
             label: args.label,

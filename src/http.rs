@@ -28,6 +28,7 @@ use crate::health::{Health, Probe, watchdog};
 use crate::lifecycle::drain::Ledger;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Scrape;
+use crate::tensor::pool::Pool;
 use error::{Error, Kind};
 
 /// The largest request body, in bytes.
@@ -45,6 +46,8 @@ pub struct Shared {
     pub oldest_batch: watchdog::Oldest,
     pub label: Option<String>,
     pub request_timeout: Duration,
+    /// What bodies and tensors may hold together.
+    pub memory: Pool,
 }
 
 pub type State = axum::extract::State<Arc<Shared>>;
@@ -103,6 +106,7 @@ async fn metrics(state: State) -> impl IntoResponse {
         snapshot: &snapshot,
         in_flight: state.ledger.in_flight(),
         oldest_batch: state.oldest_batch.age(),
+        request_memory: state.memory.used(),
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
@@ -113,10 +117,8 @@ async fn no_route(method: Method, uri: Uri) -> Error {
 }
 
 async fn no_place(request: Request) -> Error {
-    // With Expect, a client hears our word before it sends; without, only once it has sent all.
-    if !request.headers().contains_key(header::EXPECT) {
-        predict::discard(request.into_body()).await;
-    }
+    let (parts, body) = request.into_parts();
+    predict::body::refuse(&parts.headers, body).await;
     Error::new(Kind::Overloaded, "the server has as many connections as it takes")
         .hint("close connections that are not needed, or raise --max-connections")
 }

@@ -4,6 +4,7 @@
 
 pub mod json;
 pub mod npy;
+pub mod pool;
 
 use std::fmt;
 

@@ -1,18 +1,18 @@
 //! `POST /predict`: a body to tensors (`parse`), tensors to the batch queue, outputs to JSON (`answer`).
 
 mod answer;
+pub(super) mod body;
 mod parse;
+mod terms;
 
 use std::time::Instant;
 
-use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
+use super::State;
 use super::error::{Error, Kind};
-use super::{MAX_BODY, State};
 use crate::batch::{Call, Handle};
 use crate::telemetry::metrics::{ModelMetrics, Outcome};
 
@@ -21,7 +21,7 @@ pub(super) async fn predict(state: State, request: Request) -> Result<Response, 
     let phase = state.health.phase();
     let model = state.models.get().filter(|_| phase.takes_requests()).ok_or_else(|| Error::not_ready(phase))?.default();
     let mut count = Count { metrics: &model.metrics, started, outcome: Outcome::Left };
-    let result = infer(model, request, started + state.request_timeout).await;
+    let result = infer(&state, model, request, started).await;
     count.outcome = outcome(&result);
     result
 }
@@ -39,11 +39,12 @@ impl Drop for Count<'_> {
     }
 }
 
-async fn infer(model: &Handle, request: Request, deadline: Instant) -> Result<Response, Error> {
+async fn infer(state: &State, model: &Handle, request: Request, started: Instant) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
+    let deadline = started + terms::timeout(&parts.headers, state.request_timeout)?;
     let format = parse::Format::of(&parts.headers)?;
-    let body = read(&parts.headers, body, deadline).await?;
-    let (inputs, rows) = parse::tensors(&model.version, format, body).await?;
+    let body = body::read(&parts.headers, body, deadline, &state.memory).await?;
+    let (inputs, rows) = parse::tensors(&model.version, format, body, &state.memory).await?;
     let outputs = model.infer(Call { inputs, rows, deadline }).await?;
     let bytes: usize = outputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
     if bytes <= parse::INLINE {
@@ -62,40 +63,4 @@ fn outcome(result: &Result<Response, Error>) -> Outcome {
         Err(StatusCode::SERVICE_UNAVAILABLE) => Outcome::Refused,
         Err(_) => Outcome::ServerError,
     }
-}
-
-/// The whole body, within its limit and its time.
-async fn read(headers: &HeaderMap, mut body: Body, deadline: Instant) -> Result<Bytes, Error> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    // With Expect, a client waits for a word before it sends; without, it hears an answer only once it has sent all.
-    let waits = headers.contains_key(header::EXPECT);
-    let read = async {
-        if announced.is_some_and(|bytes| bytes > MAX_BODY as u64) {
-            if !waits {
-                discard(body).await;
-            }
-            return Err(too_large());
-        }
-        match Limited::new(&mut body, MAX_BODY).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                discard(body).await;
-                Err(too_large())
-            }
-            Err(error) => Err(Error::bad_input(format!("the body broke off: {error}"))),
-        }
-    };
-    tokio::time::timeout_at(deadline.into(), read)
-        .await
-        .unwrap_or_else(|_| Err(Error::new(Kind::BodyTimeout, "the body did not arrive before the request's deadline")))
-}
-
-fn too_large() -> Error {
-    Error::new(Kind::TooLarge, format!("the body is larger than {MAX_BODY} bytes")).hint("send fewer rows a request")
-}
-
-/// Reads on for a moment, so that the answer is not lost to a client that is still sending.
-pub(super) async fn discard(mut body: Body) {
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
-    let _ = tokio::time::timeout(PATIENCE, async { while let Some(Ok(_)) = body.frame().await {} }).await;
 }

@@ -8,6 +8,8 @@ use super::Spec;
 use super::named::Named;
 use super::spec::Port;
 use crate::tensor::Tensor;
+use crate::tensor::json::Room;
+use crate::tensor::pool::Pool;
 
 /// Parsed golden rows, one tensor per input and output of the spec.
 #[derive(Clone, Debug)]
@@ -20,7 +22,8 @@ pub struct Golden {
 /// Reads `{"inputs": {…}, "outputs": {…}}`; other keys, such as the true labels, are for people.
 pub fn parse(text: &str, spec: &Spec) -> Result<Golden, String> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let (mut inputs, mut outputs) = File { spec }
+    let pool = Pool::new(usize::MAX);
+    let (mut inputs, mut outputs) = File { spec, room: &Room::new(&pool, text.as_bytes()) }
         .deserialize(&mut json)
         .and_then(|file| json.end().map(|()| file))
         .map_err(|error| error.to_string())?;
@@ -54,6 +57,7 @@ pub fn compare(name: &str, got: &Tensor, expected: &Tensor, tolerance: f64) -> R
 
 struct File<'a> {
     spec: &'a Spec,
+    room: &'a Room<'a>,
 }
 
 impl<'de> DeserializeSeed<'de> for File<'_> {
@@ -77,8 +81,8 @@ impl<'de> Visitor<'de> for File<'_> {
         let (mut got_inputs, mut got_outputs) = (None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "inputs" => got_inputs = Some(map.next_value_seed(Named { ports: &inputs })?),
-                "outputs" => got_outputs = Some(map.next_value_seed(Named { ports: &outputs })?),
+                "inputs" => got_inputs = Some(map.next_value_seed(Named { ports: &inputs, room: self.room })?),
+                "outputs" => got_outputs = Some(map.next_value_seed(Named { ports: &outputs, room: self.room })?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }

@@ -6,11 +6,12 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
 use super::spec::{Port, names};
 use crate::tensor::Tensor;
-use crate::tensor::json::Nested;
+use crate::tensor::json::{Nested, Room};
 
 /// An object of named tensors: exactly one per port, in any order; returned in the ports' order.
 pub struct Named<'a> {
     pub ports: &'a [&'a Port],
+    pub room: &'a Room<'a>,
 }
 
 impl<'de> DeserializeSeed<'de> for Named<'_> {
@@ -41,7 +42,7 @@ impl<'de> Visitor<'de> for Named<'_> {
                 return Err(A::Error::custom(format_args!("{key:?} is given twice")));
             }
             let port = self.ports[index];
-            let seed = Nested { field: &port.name, dtype: port.dtype, capacity: port.row_elements().unwrap_or(0) };
+            let seed = Nested { field: &port.name, dtype: port.dtype, bytes: self.room.take(port.dtype)? };
             tensors[index] = Some(map.next_value_seed(seed)?);
         }
         let given = tensors.iter().zip(self.ports);

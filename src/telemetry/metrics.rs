@@ -22,6 +22,7 @@ const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
 const BATCH_ROWS: &str = "torchpod_batch_rows";
 const QUEUE_REQUESTS: &str = "torchpod_queue_requests";
 const IN_FLIGHT: &str = "torchpod_in_flight_requests";
+const REQUEST_MEMORY: &str = "torchpod_request_memory_bytes";
 const FAULT: &str = "torchpod_fault";
 const TRANSITIONS: &str = "torchpod_transitions_total";
 const OLDEST_BATCH: &str = "torchpod_oldest_batch_seconds";
@@ -55,6 +56,8 @@ pub struct Scrape<'a> {
     pub in_flight: u64,
     /// How long the oldest batch has been running.
     pub oldest_batch: Duration,
+    /// Bytes of bodies and tensors.
+    pub request_memory: usize,
 }
 
 type CountConnections = Box<dyn Fn() -> usize + Send>;
@@ -150,7 +153,7 @@ impl Telemetry {
 
     /// The text that Prometheus scrapes.
     pub fn render(&self, scrape: &Scrape<'_>) -> String {
-        let Scrape { snapshot, in_flight, oldest_batch } = scrape;
+        let Scrape { snapshot, in_flight, oldest_batch, request_memory } = scrape;
         for (gauge, open) in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             #[allow(clippy::cast_precision_loss)] // A process has fewer than 2⁵³ descriptors.
             gauge.set(open() as f64);
@@ -167,6 +170,8 @@ impl Telemetry {
             }
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
             gauge!(IN_FLIGHT).set(*in_flight as f64);
+            #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
+            gauge!(REQUEST_MEMORY).set(*request_memory as f64);
             counter!(DROPPED_LINES).absolute(super::dropped_lines());
             gauge!(OLDEST_BATCH).set(oldest_batch.as_secs_f64());
         });
@@ -207,6 +212,7 @@ fn describe() {
     describe_histogram!(BATCH_ROWS, "Rows per batch");
     describe_gauge!(QUEUE_REQUESTS, "Requests waiting for a batch");
     describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
+    describe_gauge!(REQUEST_MEMORY, "Bytes that bodies and tensors of requests hold, of --request-memory");
     describe_gauge!(FAULT, "1 for each fault that the server has now, 0 for the others");
     describe_counter!(TRANSITIONS, "Changes of the phase, of a fault or of a dependency, by what it changed to");
     describe_gauge!(OLDEST_BATCH, "How long the oldest batch has been running, in seconds");
@@ -273,7 +279,12 @@ mod tests {
             failed: 1,
         };
         telemetry.dependency(&report, true);
-        let scrape = Scrape { snapshot: &rx.snapshot(), in_flight: 4, oldest_batch: Duration::from_secs(3) };
+        let scrape = Scrape {
+            snapshot: &rx.snapshot(),
+            in_flight: 4,
+            oldest_batch: Duration::from_secs(3),
+            request_memory: 512,
+        };
         let text = telemetry.render(&scrape);
         for line in [
             "torchpod_build_info{version=\"0.1.0\",abi=\"2\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
@@ -292,6 +303,7 @@ mod tests {
             "torchpod_request_duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"0.005\"} 1",
             "torchpod_batch_rows_bucket{model=\"digits\",version=\"1\",le=\"8\"} 1",
             "torchpod_in_flight_requests 4",
+            "torchpod_request_memory_bytes 512",
             "torchpod_connections{listener=\"http\"} 3",
         ] {
             assert!(text.contains(line), "{line} in {text}");

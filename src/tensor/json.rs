@@ -1,10 +1,12 @@
 //! Nested JSON arrays of numbers ⇄ tensors, without an intermediate value.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::Write as _;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
+use super::pool::{Buffer, Full, Pool};
 use super::{DType, Tensor};
 
 /// Tensors of more dimensions are refused; libtorch itself stops at 64, and nobody gets near.
@@ -14,8 +16,36 @@ const MAX_RANK: usize = 16;
 pub struct Nested<'a> {
     pub field: &'a str,
     pub dtype: DType,
-    /// How many elements are expected, as far as is known; only for reserving memory.
-    pub capacity: usize,
+    /// Where the elements go, with room for all of them.
+    pub bytes: Buffer,
+}
+
+/// Memory for what a text holds. Its elements are counted before they are read, so that none of them moves.
+pub struct Room<'a> {
+    pool: &'a Pool,
+    elements: usize,
+    refused: Cell<Option<Full>>,
+}
+
+impl<'a> Room<'a> {
+    pub fn new(pool: &'a Pool, text: &[u8]) -> Self {
+        // Between two elements there is a comma.
+        let elements = 1 + memchr::memchr_iter(b',', text).count();
+        Self { pool, elements, refused: Cell::new(None) }
+    }
+
+    /// A buffer for all elements, should they be of one tensor.
+    pub fn take<E: Error>(&self, dtype: DType) -> Result<Buffer, E> {
+        self.pool.take(self.elements.saturating_mul(dtype.size())).map_err(|full| {
+            self.refused.set(Some(full));
+            E::custom(full)
+        })
+    }
+
+    /// Whether the pool, and not the text, is why reading failed.
+    pub fn refused(&self) -> Option<Full> {
+        self.refused.get()
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Nested<'_> {
@@ -25,7 +55,7 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
         let mut reader = Reader {
             field: self.field,
             dtype: self.dtype,
-            bytes: Vec::with_capacity(self.capacity * self.dtype.size()),
+            bytes: self.bytes,
             shape: Vec::new(),
             position: Vec::new(),
             leaf_depth: None,
@@ -39,7 +69,7 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
 struct Reader<'a> {
     field: &'a str,
     dtype: DType,
-    bytes: Vec<u8>,
+    bytes: Buffer,
     /// The length found at each depth, once the first array of that depth has ended.
     shape: Vec<Option<usize>>,
     /// The index at each depth of the element being read.
@@ -126,7 +156,7 @@ impl Reader<'_> {
         }
         self.leaf()?;
         match self.dtype {
-            DType::Bool if value == 0 || value == 1 => self.bytes.push(u8::from(value == 1)),
+            DType::Bool if value == 0 || value == 1 => self.bytes.extend_from_slice(&[u8::from(value == 1)]),
             DType::Bool => return Err(self.refuse(value)),
             DType::Uint8 => store!(u8),
             DType::Uint16 => store!(u16),
@@ -276,7 +306,9 @@ mod tests {
 
     fn read(text: &str, dtype: DType) -> Result<Tensor, String> {
         let mut json = serde_json::Deserializer::from_str(text);
-        Nested { field: "x", dtype, capacity: 0 }.deserialize(&mut json).map_err(|error| error.to_string())
+        let pool = Pool::new(usize::MAX);
+        let bytes = Room::new(&pool, text.as_bytes()).take::<serde_json::Error>(dtype).unwrap();
+        Nested { field: "x", dtype, bytes }.deserialize(&mut json).map_err(|error| error.to_string())
     }
 
     fn written(tensor: &Tensor) -> String {

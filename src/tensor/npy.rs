@@ -21,8 +21,8 @@ pub enum Error {
     Length { got: usize, expected: usize, shape: Vec<usize> },
 }
 
-/// Reads a whole `.npy` file.
-pub fn read(file: &[u8]) -> Result<Tensor, Error> {
+/// Reads a whole `.npy` file; the tensor shares its bytes.
+pub fn read(file: &Bytes) -> Result<Tensor, Error> {
     let rest = file.strip_prefix(MAGIC).ok_or(Error::Magic)?;
     let truncated = || Error::Header("fewer bytes than it announces".to_owned());
     let (length, start): (Option<usize>, usize) = match rest.first().ok_or_else(truncated)? {
@@ -45,7 +45,8 @@ pub fn read(file: &[u8]) -> Result<Tensor, Error> {
     if expected != Some(data.len()) {
         return Err(Error::Length { got: data.len(), expected: expected.unwrap_or(usize::MAX), shape });
     }
-    Ok(Tensor { dtype, shape, bytes: Bytes::copy_from_slice(data) })
+    let bytes = file.slice_ref(data);
+    Ok(Tensor { dtype, shape, bytes })
 }
 
 /// What stands behind `'key':` in the header's dict.
@@ -90,7 +91,7 @@ mod tests {
     fn a_float_matrix_is_read() {
         let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }          \n";
         let data: Vec<u8> = [1.0_f32, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
-        let tensor = read(&file(header, &data)).unwrap();
+        let tensor = read(&file(header, &data).into()).unwrap();
         assert_eq!((tensor.dtype, tensor.shape.as_slice()), (DType::Fp32, &[1, 2][..]));
         assert_eq!(tensor.to_f64(), [1.0, 2.0]);
     }
@@ -100,8 +101,8 @@ mod tests {
         let header = |descr: &str, order: &str, shape: &str| {
             format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}")
         };
-        let error = |header: &str| read(&file(header, &[0; 8])).unwrap_err();
-        assert_eq!(read(b"PK").unwrap_err(), Error::Magic);
+        let error = |header: &str| read(&file(header, &[0; 8]).into()).unwrap_err();
+        assert_eq!(read(&Bytes::from_static(b"PK")).unwrap_err(), Error::Magic);
         assert_eq!(error(&header("<f4", "True", "(2,)")), Error::FortranOrder);
         assert_eq!(error(&header(">f4", "False", "(2,)")), Error::DType(">f4".to_owned()));
         assert!(matches!(error(&header("<f4", "False", "(3,)")), Error::Length { got: 8, expected: 12, .. }));
@@ -116,7 +117,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut file = MAGIC.to_vec();
             file.extend(bytes);
-            let _ = read(&file);
+            let _ = read(&file.into());
         }
     }
 }

@@ -147,6 +147,13 @@ impl Server<'_> {
         std::fs::read_dir(folder).expect("the server runs, and is ours").count()
     }
 
+    /// Its resident memory, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has it");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of KiB") << 10
+    }
+
     /// Waits for the end, which must come within `limit`.
     pub(crate) fn end_within(mut self, limit: Duration) -> Ended {
         let Some(status) = wait(&mut self.child, limit) else {

@@ -11,7 +11,8 @@ use crate::http::error::{Error, Kind, shown};
 use crate::model::Version;
 use crate::model::named::Named;
 use crate::model::spec::{Port, Spec, names};
-use crate::tensor::json::Nested;
+use crate::tensor::json::{Nested, Room};
+use crate::tensor::pool::Pool;
 use crate::tensor::{DType, Tensor, npy};
 
 /// Bytes of a body, or of outputs, above which they are read or written away from the threads that answer probes: that
@@ -56,17 +57,18 @@ pub(super) async fn tensors(
     version: &Arc<Version>,
     format: Format,
     body: Bytes,
+    pool: &Pool,
 ) -> Result<(Vec<Tensor>, usize), Error> {
     if body.len() <= INLINE {
-        return parse_now(&version.spec, format, &body);
+        return parse_now(&version.spec, format, body, pool);
     }
-    let version = version.clone();
-    tokio::task::spawn_blocking(move || parse_now(&version.spec, format, &body))
+    let (version, pool) = (version.clone(), pool.clone());
+    tokio::task::spawn_blocking(move || parse_now(&version.spec, format, body, &pool))
         .await
         .unwrap_or_else(|_| Err(Error::new(Kind::ModelFailed, "the server failed to parse the body")))
 }
 
-fn parse_now(spec: &Spec, format: Format, body: &[u8]) -> Result<(Vec<Tensor>, usize), Error> {
+fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(Vec<Tensor>, usize), Error> {
     let only = || match spec.inputs.as_slice() {
         [port] => Ok(port),
         ports => {
@@ -75,10 +77,10 @@ fn parse_now(spec: &Spec, format: Format, body: &[u8]) -> Result<(Vec<Tensor>, u
         }
     };
     let mut inputs = match format {
-        Format::Json => parse_json(spec, body)?,
+        Format::Json => parse_json(spec, &body, pool)?,
         Format::Npy => {
             only()?;
-            vec![npy::read(body).map_err(|error| Error::bad_input(error.to_string()))?]
+            vec![npy::read(&body).map_err(|error| Error::bad_input(error.to_string()))?]
         }
         Format::Raw => vec![parse_raw(only()?, body)?],
     };
@@ -111,7 +113,7 @@ fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
 }
 
 /// Row-major little-endian elements of whole rows.
-fn parse_raw(port: &Port, body: &[u8]) -> Result<Tensor, Error> {
+fn parse_raw(port: &Port, body: Bytes) -> Result<Tensor, Error> {
     let row = port.row_elements().ok_or_else(|| {
         Error::bad_input(format!("{}: shape {} leaves the row's size open", port.name, port.shape_text()))
             .hint("send JSON or .npy, which carry a shape")
@@ -128,23 +130,25 @@ fn parse_raw(port: &Port, body: &[u8]) -> Result<Tensor, Error> {
     }
     let mut shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
     shape[0] = body.len() / bytes;
-    Ok(Tensor { dtype: port.dtype, shape, bytes: Bytes::copy_from_slice(body) })
+    Ok(Tensor { dtype: port.dtype, shape, bytes: body })
 }
 
-fn parse_json(spec: &Spec, body: &[u8]) -> Result<Vec<Tensor>, Error> {
+fn parse_json(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Vec<Tensor>, Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    // A number takes two bytes or more of the body.
-    let whole = Whole { ports: &spec.inputs, capacity: body.len() / 2 };
-    whole
-        .deserialize(&mut json)
-        .and_then(|tensors| json.end().map(|()| tensors))
-        .map_err(|error| Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"))
+    let room = Room::new(pool, body);
+    let whole = Whole { ports: &spec.inputs, room: &room };
+    whole.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors)).map_err(|error| {
+        match room.refused() {
+            Some(full) => full.into(),
+            None => Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"),
+        }
+    })
 }
 
 /// `{"inputs": …}`, and nothing else.
 struct Whole<'a> {
     ports: &'a [Port],
-    capacity: usize,
+    room: &'a Room<'a>,
 }
 
 impl<'de> DeserializeSeed<'de> for Whole<'_> {
@@ -172,7 +176,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
             if inputs.is_some() {
                 return Err(A::Error::custom("the field inputs is given twice"));
             }
-            inputs = Some(map.next_value_seed(Inputs { ports: self.ports, capacity: self.capacity })?);
+            inputs = Some(map.next_value_seed(Inputs { ports: self.ports, room: self.room })?);
         }
         inputs.ok_or_else(|| A::Error::custom("the field inputs is missing"))
     }
@@ -181,7 +185,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
 /// One nested array where the model has one input; an object of them by name in any case.
 struct Inputs<'a> {
     ports: &'a [Port],
-    capacity: usize,
+    room: &'a Room<'a>,
 }
 
 impl<'de> DeserializeSeed<'de> for Inputs<'_> {
@@ -206,12 +210,12 @@ impl<'de> Visitor<'de> for Inputs<'_> {
                 names(self.ports)
             )));
         };
-        let seed = Nested { field: "inputs", dtype: port.dtype, capacity: self.capacity };
+        let seed = Nested { field: "inputs", dtype: port.dtype, bytes: self.room.take(port.dtype)? };
         Ok(vec![seed.deserialize(serde::de::value::SeqAccessDeserializer::new(sequence))?])
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let ports: Vec<&Port> = self.ports.iter().collect();
-        Named { ports: &ports }.visit_map(map)
+        Named { ports: &ports, room: self.room }.visit_map(map)
     }
 }

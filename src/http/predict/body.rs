@@ -1,0 +1,115 @@
+//! A request's body, read within its limits: its own size, its time, and what all requests may hold together.
+
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+
+use crate::http::MAX_BODY;
+use crate::http::error::{Error, Kind};
+use crate::tensor::pool::{Full, Pool};
+
+/// The whole body. Its memory counts against `pool` for as long as it is used.
+pub(super) async fn read(headers: &HeaderMap, body: Body, deadline: Instant, pool: &Pool) -> Result<Bytes, Error> {
+    let late = || Err(Error::new(Kind::BodyTimeout, "the body did not arrive before the request's deadline"));
+    let read = read_in_time(headers, body, pool);
+    tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late())
+}
+
+async fn read_in_time(headers: &HeaderMap, mut body: Body, pool: &Pool) -> Result<Bytes, Error> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let limit = MAX_BODY.min(pool.limit());
+    if announced.is_some_and(|bytes| bytes > limit) {
+        refuse(headers, body).await;
+        return Err(too_large(limit));
+    }
+    let collected = collect(&mut body, announced, limit, pool).await;
+    if collected.is_err() {
+        discard(body).await;
+    }
+    collected
+}
+
+/// Frames into one piece of memory, which grows with what has arrived rather than with what was announced: a client that
+/// announces much and sends little holds little.
+async fn collect(body: &mut Body, announced: Option<usize>, limit: usize, pool: &Pool) -> Result<Bytes, Error> {
+    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
+    if announced == Some(first.len()) {
+        return Ok(pool.count(first)?);
+    }
+    let mut whole = pool.take(room(first.len(), announced))?;
+    whole.extend_from_slice(&first);
+    drop(first);
+    while let Some(data) = next(body).await? {
+        let length = whole.len() + data.len();
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        if length > whole.capacity() {
+            whole.reserve(room(length, announced))?;
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
+}
+
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Error> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::bad_input(format!("the body broke off: {error}")))?;
+        // What is no data is a trailer, which says nothing here.
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// How much to make room for when `length` bytes have arrived: all of it once that is a quarter.
+fn room(length: usize, announced: Option<usize>) -> usize {
+    announced
+        .filter(|announced| *announced <= length.saturating_mul(4))
+        .map_or(length.saturating_mul(2), |all| all.max(length))
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        Self::new(Kind::Overloaded, full.to_string()).hint("send fewer rows at a time, or raise --request-memory")
+    }
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(Kind::TooLarge, format!("the body is larger than {limit} bytes")).hint("send fewer rows a request")
+}
+
+/// Before an answer that does not wait for the body. With Expect, a client waits for a word before it sends; without, it
+/// hears an answer only once it has sent all.
+pub(in crate::http) async fn refuse(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(header::EXPECT) {
+        discard(body).await;
+    }
+}
+
+/// Reads on for a moment, so that the answer is not lost to a client that is still sending.
+async fn discard(mut body: Body) {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let _ = tokio::time::timeout(PATIENCE, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_grows_with_what_has_arrived_until_all_is_in_sight() {
+        for (length, announced, expected) in [
+            (100, None, 200),
+            (100, Some(10_000), 200),
+            (100, Some(400), 400),
+            (100, Some(50), 100),
+            (usize::MAX, Some(5), usize::MAX),
+        ] {
+            assert_eq!(room(length, announced), expected);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What a request's headers ask of its handling: how long it may take, and whether it can wait for others.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+
+use crate::http::error::{Error, shown};
+
+/// Both hold whole milliseconds; the second is what Envoy tells upstreams of its own timeout.
+const TIMEOUTS: [&str; 2] = ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"];
+
+/// The least of what the client has left for the answer, if it says so, and `longest`.
+pub(super) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Error> {
+    let asked = TIMEOUTS.iter().filter_map(|name| Some((name, headers.get(*name)?)));
+    asked
+        .map(|(name, value)| milliseconds(name, value.as_bytes()))
+        .try_fold(longest, |least, time| Ok(least.min(time?)))
+}
+
+fn milliseconds(name: &str, value: &[u8]) -> Result<Duration, Error> {
+    let text = String::from_utf8_lossy(value);
+    let number = text.trim().parse::<u64>().ok().filter(|number| *number > 0);
+    number.map(Duration::from_millis).ok_or_else(|| {
+        Error::bad_input(format!(
+            "{name}: got {:?}, expected whole milliseconds of at least 1, such as 250",
+            shown(&text)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_shortest_timeout_counts() {
+        let limit = Duration::from_secs(30);
+        for (lines, milliseconds) in [
+            (&[][..], 30_000),
+            (&[("x-request-timeout-ms", "250")], 250),
+            (&[("x-request-timeout-ms", " 250 ")], 250),
+            (&[("x-request-timeout-ms", "99999")], 30_000),
+            (&[("x-envoy-expected-rq-timeout-ms", "40")], 40),
+            (&[("x-request-timeout-ms", "250"), ("x-envoy-expected-rq-timeout-ms", "300")], 250),
+        ] {
+            assert_eq!(timeout(&headers(lines), limit).unwrap().as_millis(), milliseconds, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_that_is_no_number_is_refused_by_name() {
+        for value in ["soon", "0", "-1", "1.5", "", "99999999999999999999"] {
+            let error = timeout(&headers(&[("x-request-timeout-ms", value)]), Duration::from_secs(30)).unwrap_err();
+            let said = format!("{error:?}");
+            assert!(said.contains("x-request-timeout-ms: got") && said.contains("milliseconds"), "{said}");
+        }
+    }
+}
