@@ -13,7 +13,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "models"))
 import archive  # noqa: E402
 
 # Drawn once and repeated: a normal number for each of 11.7 million weights would take longer than the server's start.
-NOISE = [random.Random(18).gauss(0.0, 1.0) for _ in range(65521)]  # A prime, so that no two filters repeat in step.
+DRAW = random.Random(18)
+NOISE = [DRAW.gauss(0.0, 1.0) for _ in range(65521)]  # A prime, so that no two filters repeat in step.
 
 tensors = {}
 lines = []
