@@ -1,0 +1,177 @@
+"""Writes the odd models of the integration tests as a repository: `make.py DIR [NAME…]`, all of them without names.
+
+Each is as small as its oddity allows. What must be refused is written by `broken`, beside those that can be served.
+"""
+
+import pathlib
+import struct
+import sys
+
+import archive
+
+DTYPES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 BF16 FP32 FP64".split()
+
+
+def port(table, name, dtype="FP32", shape="[-1, 3]"):
+    return f'[[{table}]]\nname = "{name}"\ndtype = "{dtype}"\nshape = {shape}\n'
+
+
+X = port("inputs", "x")
+
+
+def floats(*values):
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def model(source, toml=X, tensors={}, extra={}):
+    """A writer of one model's folder. `toml` may be None."""
+
+    def write(folder):
+        (folder / "1").mkdir(parents=True, exist_ok=True)
+        if toml is not None:
+            (folder / "model.toml").write_text(toml)
+        archive.write(folder / "1" / "model.pt", source, tensors, extra)
+
+    return write
+
+
+def function(body, arguments="x: Tensor", result="Tensor"):
+    lines = "".join(f"  {line}\n" for line in body.split("\n"))
+    return f"def forward(self, {arguments}) -> {result}:\n{lines}"
+
+
+SERVED = {
+    # Outputs of every form.
+    "row_sum": model(function("return (x, torch.sum(x, [1]))", result="Tuple[Tensor, Tensor]")),
+    "list": model(function("return [x, torch.mul(x, 2)]", result="List[Tensor]")),
+    "dict": model(function('return {"twice": torch.mul(x, 2), "same": x}', result="Dict[str, Tensor]")),
+    "nested": model(
+        function(
+            'return (x, [torch.mul(x, 2), torch.mul(x, 3)], {"sum": torch.sum(x, [1])})',
+            result="Tuple[Tensor, List[Tensor], Dict[str, Tensor]]",
+        )
+    ),
+    "empty": model(function("return torch.slice(x, 1, 0, 0)")),
+    "wide": model(function("return torch.mul(torch.sum(x, [1], True), self.ones)"),
+                  tensors={"ones": ("FP32", [100000], floats(*[1.0] * 100000))}),
+    # Inputs of every kind.
+    "two_inputs": model(
+        function("return torch.add(torch.mul(a, 2), b)", "a: Tensor, b: Tensor"), port("inputs", "a") + port("inputs", "b")
+    ),
+    "optional": model(function("return torch.mul(x, scale)", "x: Tensor, scale: float=2.")),
+    "embedding": model(
+        function("return torch.embedding(self.weight, ids)", "ids: Tensor"),
+        port("inputs", "ids", "INT64", "[-1, -1]"),
+        {"weight": ("FP32", [4, 2], floats(0, 1, 2, 3, 4, 5, 6, 7))},
+    ),
+    "mask": model(
+        function("return torch.sum(torch.masked_fill(x, mask, 0.), [1])", "x: Tensor, mask: Tensor"),
+        X + port("inputs", "mask", "BOOL"),
+    ),
+    "image": model(
+        function("return torch.mean(torch.div(torch.to(image, 6), 255.), [1, 2])", "image: Tensor"),
+        port("inputs", "image", "UINT8", "[-1, 2, 2, 3]"),
+    ),
+    "half": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "FP16")),
+    "brain": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "BF16")),
+    "buffers": model(
+        function("return torch.div(torch.sub(x, self.mean), self.deviation)"),
+        tensors={"mean": ("FP32", [3], floats(1, 2, 3)), "deviation": ("FP32", [3], floats(2, 2, 2))},
+    ),
+    # Models whose rows know of each other, or that have none.
+    "control_flow": model(
+        function("if bool(torch.gt(torch.sum(x), 0)):\n  y = torch.mul(x, 2)\nelse:\n  y = torch.neg(x)\nreturn y")
+    ),
+    "softmax_of_batch": model(function("return torch.softmax(x, 0)")),
+    "mean": model(function("return torch.mean(x)")),
+    "declared": model(function("return x"), X + "[batching]\nrow_wise = false\n"),
+    "random": model(function("return torch.add(x, torch.rand_like(x))")),
+    # A model that raises, by itself and within an operator (embedding).
+    "raises": model(
+        function(
+            "if bool(torch.gt(torch.max(x), 9)):\n"
+            '  ops.prim.RaiseException("x is too large: expected at most 9", "builtins.ValueError")\n'
+            "else:\n"
+            "  pass\n"
+            "return x"
+        )
+    ),
+    # Models that describe themselves, or do not.
+    "described": model(
+        function("return torch.mul(x, 2)"),
+        None,
+        extra={
+            "model.toml": X + port("outputs", "y") + 'labels = "labels.txt"\n[golden]\nfile = "golden.json"\n',
+            "labels.txt": "one\ntwo\nthree\n",
+            "golden.json": '{"inputs": {"x": [[1, 2, 3]]}, "outputs": {"y": [[2, 4, 6]]}}',
+        },
+    ),
+    "plain": model(function("return (torch.mul(x, 2), torch.sum(x, [1]))", result="Tuple[Tensor, Tensor]"), None),
+    "plain_softmax": model(function("return torch.softmax(torch.to(x, 6), 0)"), None),
+    "plain_embedding": model(
+        function("return torch.embedding(self.weight, ids)", "ids: Tensor"),
+        None,
+        {"weight": ("FP32", [4, 2], floats(0, 1, 2, 3, 4, 5, 6, 7))},
+    ),
+    "plain_two": model(function("return torch.add(torch.mul(a, 2), b)", "a: Tensor, b: Tensor"), None),
+} | {f"same_{dtype.lower()}": model(function("return x"), port("inputs", "x", dtype)) for dtype in DTYPES}
+
+
+def raw(data, file="model.pt", toml=X):
+    """A writer of a file that is no TorchScript archive."""
+
+    def write(folder):
+        (folder / "1").mkdir(parents=True, exist_ok=True)
+        (folder / "model.toml").write_text(toml)
+        (folder / "1" / file).write_bytes(data)
+
+    return write
+
+
+def zipped(*entries):
+    def write(folder):
+        (folder / "1").mkdir(parents=True, exist_ok=True)
+        (folder / "model.toml").write_text(X)
+        with archive.zipfile.ZipFile(folder / "1" / "model.pt", "w") as file:
+            for name, data in entries:
+                file.writestr(name, data)
+
+    return write
+
+
+def truncated(folder):
+    model(function("return x"))(folder)
+    file = folder / "1" / "model.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+SAFETENSORS = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+
+REFUSED = {
+    "text": model(function('return "cat"', result="str")),
+    "too_few_inputs": model(function("return torch.add(a, b)", "a: Tensor, b: Tensor"), port("inputs", "a")),
+    "swapped_inputs": model(
+        function("return torch.sub(a, b)", "a: Tensor, b: Tensor"), port("inputs", "b") + port("inputs", "a")
+    ),
+    "other_outputs": model(function("return x"), X + port("outputs", "y") + port("outputs", "z")),
+    # What torch.save writes: of a state_dict, and of a module as a whole.
+    "state_dict": zipped(("archive/data.pkl", b"\x80\x02}X\x06\x00\x00\x00weightK\x01s."), ("archive/version", b"3\n")),
+    "whole_module": zipped(("archive/data.pkl", b"\x80\x02c__main__\nNet\n)\x81}b."), ("archive/version", b"3\n")),
+    "legacy": raw(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."),
+    "exported": zipped(("net/models/model.json", b"{}"), ("net/archive_format", b"pt2"), ("net/version", b"0")),
+    "safetensors": raw(struct.pack("<Q", len(SAFETENSORS)) + SAFETENSORS + floats(1)),
+    "onnx": raw(b"\x08\x08\x12\x07pytorch\x1a\x052.3.0:\x10"),
+    "pointer": raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
+    "nothing": raw(b""),
+    "truncated": truncated,
+}
+
+
+def main():
+    root, names = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    known = SERVED | REFUSED
+    for name in names or known:
+        known[name](root / name)
+
+
+main()
