@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process::Running;
 
-/// Posts the file that its first argument names, and says in one line what came of it.
+/// Posts the file that its first argument names, of the type that is its second, and says in one line what came of it.
 const SCRIPT: &str = r#"
 init = function(args)
   local file = assert(io.open(args[1], "rb"))
   wrk.method, wrk.body = "POST", file:read("*a")
-  wrk.headers["Content-Type"] = "application/json"
+  wrk.headers["Content-Type"] = args[2]
   file:close()
 end
 done = function(summary, latency)
@@ -22,6 +22,15 @@ done = function(summary, latency)
     latency:percentile(50), latency:percentile(99), failed))
 end
 "#;
+
+/// What wrk asks for, and for how long.
+pub(crate) struct Load<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) body: &'a Path,
+    pub(crate) content_type: &'a str,
+    pub(crate) connections: u32,
+    pub(crate) seconds: u32,
+}
 
 /// One server under one load for a few seconds.
 pub(crate) struct Sample {
@@ -44,18 +53,17 @@ impl Driver {
         Ok(Self { script })
     }
 
-    pub(crate) fn drive(
-        &self,
-        server: &Running,
-        path: &str,
-        body: &Path,
-        connections: u32,
-        seconds: u32,
-    ) -> Result<Sample> {
+    pub(crate) fn drive(&self, server: &Running, load: &Load) -> Result<Sample> {
+        let Load { path, body, content_type, connections, seconds } = load;
         let mut wrk = Command::new("wrk");
-        wrk.args(["--threads=1", "--latency"]);
+        wrk.args(["--threads=1", "--latency", "--timeout=30s"]);
         wrk.arg(format!("--connections={connections}")).arg(format!("--duration={seconds}s"));
-        wrk.arg("--script").arg(&self.script).arg(format!("http://{}{path}", server.address)).arg("--").arg(body);
+        wrk.arg("--script")
+            .arg(&self.script)
+            .arg(format!("http://{}{path}", server.address))
+            .arg("--")
+            .arg(body)
+            .arg(content_type);
         let before = server.cpu()?;
         let output = wrk.output().context("wrk cannot be started; `make bench` installs it")?;
         let cpu = server.cpu()? - before;

@@ -12,6 +12,7 @@ mod probes;
 mod process;
 mod report;
 mod request;
+mod resnet;
 mod startup;
 mod table;
 
@@ -25,11 +26,18 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(bare::ROLE) => bare::child(args),
-        Some(compute::ROLE) => compute::child(),
+        Some(compute::ROLE) => compute::child(args),
+        // For whoever works on batching: `cargo bench --bench compare -- batching`.
+        Some("batching") => batching(),
         // `cargo bench` says `--bench`; `cargo test --all-targets` does not, and wants no benchmark.
         Some("--bench") => compare(),
         _ => Ok(()),
     }
+}
+
+fn batching() -> Result<()> {
+    print!("{}", resnet::measure(tempfile::tempdir()?.path())?.table());
+    Ok(())
 }
 
 fn compare() -> Result<()> {
@@ -37,9 +45,10 @@ fn compare() -> Result<()> {
     eprintln!("starting and ending torchpod {} times", startup::STARTS);
     let startup = startup::measure(scratch.path())?;
     let measured = plan::run(scratch.path())?;
-    let report = report::text(&startup, &measured);
+    let resnet = resnet::measure(scratch.path())?;
+    let report = report::text(&startup, &measured, &resnet);
     println!("{report}");
-    let failed = measured.failed();
+    let failed = measured.failed() + resnet.failed();
     ensure!(failed == 0.0, "{failed} requests were not answered with 2xx: the figures above do not count");
     let results = Path::new(HERE).join("benches/RESULTS.md");
     std::fs::write(&results, report).context("benches/RESULTS.md cannot be written")

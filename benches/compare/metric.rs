@@ -15,6 +15,10 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
+    pub(crate) fn rows(self) -> f64 {
+        self.rows
+    }
+
     pub(crate) fn mean_rows(self) -> f64 {
         self.rows / self.count
     }

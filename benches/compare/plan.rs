@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::compute::{self, Loop};
-use crate::load::{Driver, Sample};
+use crate::compute::{self, Loop, Subject};
+use crate::load::{Driver, Load, Sample};
 use crate::metric::{self, Batches};
 use crate::probes::{self, Answers};
 use crate::process::{Memory, Running};
@@ -80,7 +80,7 @@ pub(crate) fn run(scratch: &Path) -> Result<Measured> {
     stage.warm_up()?;
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}: the libtorch loop");
-        loops.push(compute::run()?);
+        loops.push(compute::run(&digits())?);
         for pair in &mut pairs {
             let Cell { rows, connections } = pair.cell;
             eprintln!("round {round} of {ROUNDS}: {rows} row(s) a request on {connections} connection(s)");
@@ -98,7 +98,7 @@ pub(crate) fn run(scratch: &Path) -> Result<Measured> {
 impl Stage {
     /// Starts both servers; the bare one gives torchpod's own answers, byte for byte.
     fn set(scratch: &Path) -> Result<Self> {
-        let torchpod = Running::torchpod(scratch)?;
+        let torchpod = Running::torchpod(Path::new("models"), scratch)?;
         torchpod.wait_until_ready()?;
         for cell in CELLS {
             let body = body(cell.rows)?;
@@ -134,7 +134,19 @@ impl Stage {
 
     fn drive(&self, server: &Running, path: &str, cell: Cell, seconds: u32) -> Result<Sample> {
         let body = self.bodies.join(format!("request-{}", cell.rows));
-        self.driver.drive(server, path, &body, cell.connections, seconds)
+        let load = Load { path, body: &body, content_type: "application/json", connections: cell.connections, seconds };
+        self.driver.drive(server, &load)
+    }
+}
+
+fn digits() -> Subject {
+    Subject {
+        file: Path::new(HERE).join("models/digits/1/model.pt"),
+        row: vec![8, 8],
+        batches: vec![1, 8, 32],
+        threads: 1,
+        seconds: 0.7,
+        warm_up: 50,
     }
 }
 

@@ -29,12 +29,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// torchpod over the shipped models; its log goes to `scratch`. It has only just been started.
-    pub(crate) fn torchpod(scratch: &Path) -> Result<Self> {
+    /// torchpod over the folder `models`; its log goes to `scratch`. It has only just been started.
+    pub(crate) fn torchpod(models: &Path, scratch: &Path) -> Result<Self> {
         let [address, probe] = free_addresses()?;
         let log = File::create(scratch.join("torchpod.log"))?;
         let mut command = Command::new(executable());
-        command.args(["serve", "models", "--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
+        command.arg("serve").arg(models).args(["--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
         command.args(["--listen", &address.to_string(), "--probe-listen", &probe.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {

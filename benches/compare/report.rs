@@ -6,6 +6,7 @@ use crate::compute::{Batch, REST};
 use crate::load::Sample;
 use crate::plan::{Measured, Pair, ROUNDS, SECONDS};
 use crate::probes::{self, PROBES};
+use crate::resnet::{self, Resnet};
 use crate::startup::{Life, STARTS};
 use crate::table::{Table, median};
 
@@ -14,7 +15,7 @@ const READY_TARGET: f64 = 1500.0;
 const PROBE_P99_TARGET: f64 = 20.0;
 const PROBE_SLOWEST_TARGET: f64 = 250.0;
 
-pub(crate) fn text(lives: &[Life], measured: &Measured) -> String {
+pub(crate) fn text(lives: &[Life], measured: &Measured, resnet: &Resnet) -> String {
     let mut text = String::from("# Benchmark\n\nWritten by `make bench`; NOTES.md says how to read it.\n\n");
     let library = measured.loops.first().map_or("", |done| &done.library);
     // Writing to a String cannot fail.
@@ -25,6 +26,8 @@ pub(crate) fn text(lives: &[Life], measured: &Measured) -> String {
          a request in µs. `bare` is an axum handler that reads the same body and has torchpod's answer at hand.\n\n{}\n\
          ## Compute\n\nThe same model in a libtorch loop on one thread, without a server; medians of {ROUNDS} \
          rounds. Rested: each forward after a sleep of {} µs, as between two requests of one client.\n\n{}\n{}\n\
+         ## Batching\n\nA ResNet-18 of [3, 224, 224], {} connections with one raw row a request for {} s, beside the \
+         loop on as many threads; medians of {} rounds, CPU time in ms.\n\n{}\n\
          ## Start-up and end\n\nOf {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer.\n\n{}\n\
          ## Probes under saturation\n\nOf {PROBES} probes on each listener, in ms from connect to last byte, each on a new connection, while \
          {} connections ask for {} rows at a time. Targets: p99 ≤ {PROBE_P99_TARGET} ms, none above {PROBE_SLOWEST_TARGET} ms.\n\n{}\n\
@@ -34,6 +37,10 @@ pub(crate) fn text(lives: &[Life], measured: &Measured) -> String {
         REST.as_micros(),
         compute(measured),
         added(measured),
+        resnet::CONNECTIONS,
+        resnet::SECONDS,
+        resnet::ROUNDS,
+        resnet.table(),
         startup(lives),
         probes::CONNECTIONS,
         probes::ROWS,

@@ -28,7 +28,7 @@ pub(crate) fn measure(scratch: &Path) -> Result<Vec<Life>> {
 }
 
 fn live(scratch: &Path) -> Result<Life> {
-    let server = Running::torchpod(scratch)?;
+    let server = Running::torchpod(Path::new("models"), scratch)?;
     let (mut first_answer, mut slowest_probe) = (None, Duration::ZERO);
     let ready = loop {
         let asked = Instant::now();
