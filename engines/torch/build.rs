@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 fn main() {
-    println!("cargo::rerun-if-changed=src/shim.cpp");
+    for file in ["allocator.cpp", "allocator.h", "shim.cpp"] {
+        println!("cargo::rerun-if-changed=src/{file}");
+    }
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let libtorch = std::env::var("LIBTORCH").ok().map(PathBuf::from).and_then(|dir| dir.canonicalize().ok());
     let Some(libtorch) = libtorch.filter(|dir| dir.join("lib/libtorch_cpu.so").exists()) else {
@@ -17,7 +19,7 @@ fn main() {
         .flag(libtorch.join("include"))
         .flag("-isystem")
         .flag(libtorch.join("include/torch/csrc/api/include"))
-        .file("src/shim.cpp")
+        .files(["src/allocator.cpp", "src/shim.cpp"])
         .compile("torchpod_shim");
     println!("cargo::rustc-link-search=native={}", libtorch.join("lib").display());
     println!("cargo::rustc-link-lib=dylib=torch_cpu");

@@ -1,6 +1,8 @@
 // What tch does not reach: loading with progress, inference mode, outputs of any form, and opening libtorch_cuda.
 // Every function catches every exception at the border and hands back its text.
 
+#include "allocator.h"
+
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -119,7 +121,10 @@ void lose(at::Device device) {
 extern "C" {
 
 // Golden outputs must hold on a GPU as on a CPU: cuDNN's default of TF32 keeps only ten bits of the mantissa.
-void tp_configure() { at::globalContext().setAllowTF32CuDNN(false); }
+void tp_configure() {
+  install_allocator();
+  at::globalContext().setAllowTF32CuDNN(false);
+}
 
 const char* tp_torch_version() { return TORCH_VERSION; }
 
@@ -141,7 +146,10 @@ int tp_load(const char* path, int32_t cuda_index, Progress progress, void* progr
   });
 }
 
-void tp_unload(torch::jit::Module* module) { delete module; }
+void tp_unload(torch::jit::Module* module) {
+  delete module;
+  trim_allocator();
+}
 
 int tp_arguments(torch::jit::Module* module, Say name, void* names, Say say, void* context) {
   return guarded(say, context, [&] {
