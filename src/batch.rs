@@ -9,7 +9,7 @@ mod run;
 pub mod worker;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -24,6 +24,16 @@ pub struct Call {
     pub inputs: Vec<Tensor>,
     pub rows: usize,
     pub deadline: Instant,
+    pub priority: Priority,
+}
+
+/// Who goes first: a `Low` request is computed in what room `Normal` ones leave, and gives its place in a full queue to
+/// one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    #[default]
+    Normal,
+    Low,
 }
 
 /// One request on its way to a worker.
@@ -50,13 +60,33 @@ pub type Outputs = Vec<(String, Tensor)>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{waiting} requests are waiting, as many as the queue holds")]
-    Overloaded { waiting: usize },
+    Overloaded {
+        waiting: usize,
+        /// When the queue as it is now will be drained; zero where nothing was measured yet.
+        retry_after: Duration,
+    },
     #[error("the deadline passed before the answer was computed")]
     Deadline,
+    #[error(
+        "refused on arrival: it cannot be answered within its deadline, about {needs:.1?} are between it and its answer"
+    )]
+    Late { needs: Duration },
+    #[error("the device has no memory for this request")]
+    OutOfMemory,
     #[error("{0}")]
     Failed(String),
     #[error("the model can no longer be computed here")]
     Lost,
+}
+
+impl Error {
+    /// When it is worth to try again, where that was measured.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
 }
 
 /// A model that answers, for whoever brings it requests. Clones share one queue.
@@ -90,6 +120,14 @@ impl std::ops::Deref for Handle {
     }
 }
 
+impl Served {
+    /// Refuses what needs no body to be refused: where the queue is full, or the deadline cannot be met. `rows` is 1
+    /// where it is not known yet. Whoever is admitted may still be refused by [`Handle::infer`].
+    pub fn admit(&self, rows: usize, deadline: Instant, priority: Priority) -> Result<(), Error> {
+        self.queue.admit(rows, deadline, priority)
+    }
+}
+
 impl Handle {
     pub fn new(version: Arc<Version>, metrics: ModelMetrics, max_queue: usize) -> Self {
         Self(Arc::new(Door(Served { version, metrics, queue: Arc::new(Queue::new(max_queue)) })))
@@ -104,7 +142,7 @@ impl Handle {
     ///
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
     pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
-        let Call { inputs, rows, deadline } = call;
+        let Call { inputs, rows, deadline, priority: _ } = call;
         let (reply, outputs) = oneshot::channel();
         self.queue.push(Job { inputs, rows, deadline, queued: Instant::now(), reply })?;
         match tokio::time::timeout_at(deadline.into(), outputs).await {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::policy::{self, Candidate};
-use super::{Error, Job};
+use super::{Error, Job, Priority};
 
 pub struct Queue {
     /// `None` once the queue is closed.
@@ -29,11 +29,24 @@ impl Queue {
             waiting.retain(Job::is_awaited);
         }
         if waiting.len() >= self.limit {
-            return Err(Error::Overloaded { waiting: waiting.len() });
+            return Err(Error::Overloaded { waiting: waiting.len(), retry_after: Duration::ZERO });
         }
         waiting.push_back(job);
         drop(open);
         self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Refuses a newcomer that [`Self::push`] would refuse.
+    pub fn admit(&self, _rows: usize, _deadline: Instant, _priority: Priority) -> Result<(), Error> {
+        let mut open = self.lock();
+        let waiting = open.as_mut().ok_or(Error::Lost)?;
+        if waiting.len() >= self.limit {
+            waiting.retain(Job::is_awaited);
+        }
+        if waiting.len() >= self.limit {
+            return Err(Error::Overloaded { waiting: waiting.len(), retry_after: Duration::ZERO });
+        }
         Ok(())
     }
 
@@ -93,8 +106,6 @@ impl Candidate for Job {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use tokio::sync::oneshot;
 
     use super::*;
@@ -112,7 +123,7 @@ mod tests {
         let (first, _kept) = job(Duration::from_secs(9));
         let (second, _kept) = job(Duration::from_secs(9));
         queue.push(first).unwrap();
-        assert_eq!(queue.push(second), Err(Error::Overloaded { waiting: 1 }));
+        assert_eq!(queue.push(second), Err(Error::Overloaded { waiting: 1, retry_after: Duration::ZERO }));
     }
 
     #[test]

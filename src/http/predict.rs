@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::error::{Error, Kind};
 use super::{MAX_BODY, State};
-use crate::batch::{Call, Handle};
+use crate::batch::{Call, Handle, Priority};
 use crate::telemetry::metrics::{ModelMetrics, Outcome};
 
 pub(super) async fn predict(state: State, request: Request) -> Result<Response, Error> {
@@ -44,7 +44,7 @@ async fn infer(model: &Handle, request: Request, deadline: Instant) -> Result<Re
     let format = parse::Format::of(&parts.headers)?;
     let body = read(&parts.headers, body, deadline).await?;
     let (inputs, rows) = parse::tensors(&model.version, format, body).await?;
-    let outputs = model.infer(Call { inputs, rows, deadline }).await?;
+    let outputs = model.infer(Call { inputs, rows, deadline, priority: Priority::Normal }).await?;
     let bytes: usize = outputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
     if bytes <= parse::INLINE {
         return Ok(answer::json(&model.version, &outputs));

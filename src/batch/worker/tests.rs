@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::batch::{Call, Error, Handle};
+use crate::batch::{Call, Error, Handle, Priority};
 use crate::engine::{self, Device, Layout, Model, Slot};
 use crate::lifecycle;
 use crate::model::Version;
@@ -137,7 +137,10 @@ async fn ask(handle: &Handle, values: &[i32]) -> Result<Vec<f64>, Error> {
     let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into();
     let tensor = Tensor { dtype: DType::Int32, shape: vec![values.len()], bytes };
     let deadline = Instant::now() + Duration::from_secs(30);
-    handle.infer(Call { inputs: vec![tensor], rows: values.len(), deadline }).await.map(|outputs| outputs[0].1.to_f64())
+    handle
+        .infer(Call { inputs: vec![tensor], rows: values.len(), deadline, priority: Priority::Normal })
+        .await
+        .map(|outputs| outputs[0].1.to_f64())
 }
 
 #[tokio::test]
@@ -216,7 +219,8 @@ async fn a_lost_device_is_a_fault_and_everyone_is_answered() {
 async fn whoever_leaves_the_queue_at_the_deadline_is_told_of_the_deadline() {
     let handle = handle(&Echo::default(), 1);
     let deadline = Instant::now() + Duration::from_millis(5);
-    let mut late = std::pin::pin!(handle.infer(Call { inputs: Vec::new(), rows: 1, deadline }));
+    let mut late =
+        std::pin::pin!(handle.infer(Call { inputs: Vec::new(), rows: 1, deadline, priority: Priority::Normal }));
     assert!(late.as_mut().now_or_never().is_none());
     while Instant::now() <= deadline {
         thread::yield_now();
@@ -224,7 +228,12 @@ async fn whoever_leaves_the_queue_at_the_deadline_is_told_of_the_deadline() {
     // The queue is full, so that this one takes the place of the other.
     assert!(
         handle
-            .infer(Call { inputs: Vec::new(), rows: 1, deadline: deadline + Duration::from_secs(30) })
+            .infer(Call {
+                inputs: Vec::new(),
+                rows: 1,
+                deadline: deadline + Duration::from_secs(30),
+                priority: Priority::Normal
+            })
             .now_or_never()
             .is_none()
     );
