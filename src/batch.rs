@@ -16,7 +16,7 @@ pub mod worker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::Version;
+use crate::model::{Spec, Version};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::Tensor;
 use ceiling::Ceiling;
@@ -114,13 +114,13 @@ impl Served {
     /// Refuses what needs no body to be refused: where the queue is full, or the deadline cannot be met. `rows` is 1
     /// where it is not known yet. Whoever is admitted may still be refused by [`Handle::infer`].
     pub fn admit(&self, rows: usize, deadline: Instant, priority: Priority) -> Result<(), Error> {
-        self.queue.admit(rows, deadline, priority, self.limits())
+        self.queue.admit(rows, deadline, priority, self.limits(0))
     }
 
-    /// What a batch may be now.
-    fn limits(&self) -> Limits {
-        let spec = &self.version.spec;
-        Limits { max_size: self.ceiling.of(spec.max_size), max_delay: spec.max_delay, row_wise: true }
+    /// What a batch may be now, of rows of so many bytes.
+    fn limits(&self, row_bytes: usize) -> Limits {
+        let Spec { max_size, max_delay, .. } = self.version.spec;
+        Limits { max_size: self.ceiling.of(max_size, row_bytes), max_delay, row_wise: true }
     }
 }
 
@@ -147,13 +147,33 @@ impl Handle {
     pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
         let deadline = call.deadline;
         let (job, outputs) = Job::new(call);
-        self.queue.push(job, self.limits())?;
+        let limits = self.limits(job.row_bytes);
+        self.queue.push(job, limits)?;
+        // Dropped after the channel, so that the queue finds it closed.
+        let mut patience = Patience { queue: &self.queue, is_over: true };
         match tokio::time::timeout_at(deadline.into(), outputs).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => {
+                patience.is_over = false;
+                result
+            }
             // The queue's clock may be a moment ahead of the timer's.
             Ok(Err(_)) if deadline <= Instant::now() => Err(Error::Deadline),
             Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),
             Err(_) => Err(Error::Deadline),
+        }
+    }
+}
+
+/// That of a caller, who may leave before it has its answer.
+struct Patience<'a> {
+    queue: &'a Queue,
+    is_over: bool,
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            self.queue.leave();
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Job {
     pub(super) rows: usize,
     pub(super) deadline: Instant,
     pub(super) queued: Instant,
+    /// Of all inputs together.
+    pub(super) row_bytes: usize,
     priority: Priority,
     /// Of the inputs' types and row shapes.
     kind: u64,
@@ -73,7 +75,8 @@ impl Job {
         }
         let (sender, outputs) = oneshot::channel();
         let (kind, reply) = (kind.finish(), Reply::Whole(sender));
-        (Self { inputs, rows, deadline, queued: Instant::now(), priority, kind, reply }, outputs)
+        let row_bytes = inputs.iter().map(|input| input.bytes.len()).sum::<usize>() / rows.max(1);
+        (Self { inputs, rows, deadline, queued: Instant::now(), row_bytes, priority, kind, reply }, outputs)
     }
 
     /// Whether somebody still waits for the answer, and it can still come in time.
@@ -136,7 +139,7 @@ impl Item for Job {
     }
 
     fn split(self, rows: usize) -> (Self, Self) {
-        let Self { inputs, rows: all, deadline, queued, priority, kind, reply } = self;
+        let Self { inputs, rows: all, deadline, queued, row_bytes, priority, kind, reply } = self;
         let (of, start) = match reply {
             Reply::Whole(sender) => (Arc::new(Split::new(all, sender)), 0),
             Reply::Part { of, start } => (of, start),
@@ -144,7 +147,7 @@ impl Item for Job {
         let part = |rows: std::ops::Range<usize>| {
             let inputs = inputs.iter().map(|tensor| tensor.slice(rows.clone())).collect();
             let reply = Reply::Part { of: of.clone(), start: start + rows.start };
-            Self { inputs, rows: rows.len(), deadline, queued, priority, kind, reply }
+            Self { inputs, rows: rows.len(), deadline, queued, row_bytes, priority, kind, reply }
         };
         (part(0..rows), part(rows..all))
     }

@@ -2,6 +2,7 @@
 //!
 //! What is decided under the lock is decided by the pure parts: `waiting` keeps the order, `policy` cuts, `pace` measures.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,12 @@ use super::policy::{self, Decision, Limits, Reason};
 use super::waiting::{Item as _, Waiting};
 use super::{Error, Priority};
 
-/// A full queue looks no more often for those whom nobody awaits: it would do little else.
-const SWEEP: Duration = Duration::from_millis(10);
-
 pub(super) struct Queue {
     /// `None` once the queue is closed.
     open: Mutex<Option<Open>>,
     arrived: Condvar,
+    /// Requests that somebody has ceased to await since the last sweep, at most.
+    left: AtomicUsize,
     /// In requests.
     limit: usize,
     workers: usize,
@@ -29,8 +29,8 @@ struct Open {
     pace: Pace,
     /// Workers with nothing to compute.
     idle: usize,
-    /// When the last sweep was.
-    swept: Option<Instant>,
+    /// No deadline in the queue is earlier; `None` where it was empty at the last sweep, and nobody has come since.
+    earliest: Option<Instant>,
 }
 
 /// Who comes, as far as refusing it needs to know.
@@ -52,16 +52,18 @@ pub(super) struct Batch {
 impl Queue {
     /// A queue of at most `limit` requests, for so many workers.
     pub(super) fn new(limit: usize, workers: usize) -> Self {
-        Self { open: Mutex::new(Some(Open::default())), arrived: Condvar::new(), limit, workers }
+        Self {
+            open: Mutex::new(Some(Open::default())),
+            arrived: Condvar::new(),
+            left: AtomicUsize::new(0),
+            limit,
+            workers,
+        }
     }
 
     /// Takes a request in, or refuses it where the queue is full or closed, or its deadline cannot be met. In a full queue
     /// a `Normal` one takes the place of the youngest `Low` one.
     pub(super) fn push(&self, job: Job, limits: Limits) -> Result<(), Error> {
-        // Declared before the lock is taken: freed after it is released.
-        let mut gone = Vec::new();
-        let mut open = self.lock();
-        let state = open.as_mut().ok_or(Error::Lost)?;
         let newcomer = Newcomer {
             rows: job.rows,
             deadline: job.deadline,
@@ -69,9 +71,14 @@ impl Queue {
             now: job.queued,
             job: Some(&job),
         };
-        state.refuse(&newcomer, self.limit, &self.crew(limits), &mut gone)?;
+        // Declared before the lock is taken: freed after it is released.
+        let mut gone = Vec::new();
+        let mut open = self.lock();
+        let state = open.as_mut().ok_or(Error::Lost)?;
+        self.refuse(state, &newcomer, &self.crew(limits), &mut gone)?;
         let is_full = state.waiting.load().requests >= self.limit;
         let displaced = if is_full { state.waiting.give_way() } else { None };
+        state.earliest = Some(state.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
         state.waiting.push(job);
         let displaced = displaced.map(|job| (job, state.overloaded(&self.crew(limits))));
         let is_somebody_idle = state.idle > 0;
@@ -97,7 +104,12 @@ impl Queue {
         let mut gone = Vec::new();
         let mut open = self.lock();
         let state = open.as_mut().ok_or(Error::Lost)?;
-        state.refuse(&newcomer, self.limit, &self.crew(limits), &mut gone)
+        self.refuse(state, &newcomer, &self.crew(limits), &mut gone)
+    }
+
+    /// Notes that somebody has ceased to await a request, which may be waiting still.
+    pub(super) fn leave(&self) {
+        self.left.fetch_add(1, Ordering::Release);
     }
 
     /// How much waits.
@@ -122,10 +134,11 @@ impl Queue {
         }
     }
 
-    /// Blocks until there is a batch to compute. `None` once the queue is closed.
+    /// Blocks until there is a batch to compute, within the `limits` that hold for a request and those of its group.
+    /// `None` once the queue is closed.
     ///
     /// Requests whose client has left or whose deadline has passed are dropped when their turn comes.
-    pub(super) fn take(&self, limits: impl Fn() -> Limits) -> Option<Batch> {
+    pub(super) fn take(&self, limits: impl Fn(&Job) -> Limits) -> Option<Batch> {
         let mut open = self.lock();
         loop {
             let state = open.as_mut()?;
@@ -133,7 +146,7 @@ impl Queue {
                 open = self.rest(open, None);
                 continue;
             };
-            let (limits, now) = (limits(), Instant::now());
+            let (limits, now) = (limits(state.waiting.example(head)?), Instant::now());
             let about = state.waiting.about(head, &limits)?;
             let needs = state.pace.expected(about.rows.min(limits.max_size));
             let reason = match policy::decide(&about, &limits, needs, now) {
@@ -150,8 +163,11 @@ impl Queue {
                 self.arrived.notify_one();
             }
             drop(cut.gone);
-            if !cut.batch.is_empty() {
-                return Some(Batch { jobs: cut.batch, reason });
+            let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
+            if rows > 0 {
+                // Some that would have filled it were not awaited any more.
+                let is_short = reason == Reason::Full && limits.row_wise && rows < limits.max_size;
+                return Some(Batch { jobs: cut.batch, reason: if is_short { Reason::Idle } else { reason } });
             }
             open = self.lock();
         }
@@ -173,6 +189,38 @@ impl Queue {
         open
     }
 
+    /// Refuses `newcomer` if it must be. Before that, it looks for those whom nobody awaits, where there may be some: they
+    /// must not keep the living out.
+    fn refuse(&self, state: &mut Open, newcomer: &Newcomer, crew: &Crew, gone: &mut Vec<Job>) -> Result<(), Error> {
+        let now = newcomer.now;
+        if newcomer.deadline <= now {
+            return Err(Error::Deadline);
+        }
+        if state.waiting.load().requests >= self.limit {
+            self.sweep(state, now, gone);
+            let is_full = state.waiting.load().requests >= self.limit;
+            if is_full && (newcomer.priority == Priority::Low || !state.waiting.has_low()) {
+                return Err(state.overloaded(crew));
+            }
+        }
+        if now + state.needs(newcomer, crew) > newcomer.deadline {
+            self.sweep(state, now, gone);
+            let needs = state.needs(newcomer, crew);
+            if now + needs > newcomer.deadline {
+                return Err(Error::Late { needs });
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, state: &mut Open, now: Instant, gone: &mut Vec<Job>) {
+        let is_somebody_late = state.earliest.is_some_and(|earliest| earliest <= now);
+        if self.left.swap(0, Ordering::Acquire) > 0 || is_somebody_late {
+            gone.extend(state.waiting.sweep(|job| job.is_awaited(now)));
+            state.earliest = state.waiting.iter().map(|job| job.deadline).min();
+        }
+    }
+
     fn crew(&self, limits: Limits) -> Crew {
         Crew { workers: self.workers, limits }
     }
@@ -186,29 +234,6 @@ impl Queue {
 type Guard<'a> = MutexGuard<'a, Option<Open>>;
 
 impl Open {
-    /// Why `newcomer` cannot be taken into a queue of `limit` requests, if so. Before it refuses, it looks for those whom
-    /// nobody awaits: they must not keep the living out.
-    fn refuse(&mut self, newcomer: &Newcomer, limit: usize, crew: &Crew, gone: &mut Vec<Job>) -> Result<(), Error> {
-        if newcomer.deadline <= newcomer.now {
-            return Err(Error::Deadline);
-        }
-        let is_full = |state: &Self| state.waiting.load().requests >= limit;
-        if is_full(self) {
-            self.sweep(newcomer.now, gone);
-        }
-        if is_full(self) && (newcomer.priority == Priority::Low || !self.waiting.has_low()) {
-            return Err(self.overloaded(crew));
-        }
-        if newcomer.now + self.needs(newcomer, crew) > newcomer.deadline {
-            self.sweep(newcomer.now, gone);
-            let needs = self.needs(newcomer, crew);
-            if newcomer.now + needs > newcomer.deadline {
-                return Err(Error::Late { needs });
-            }
-        }
-        Ok(())
-    }
-
     /// The least that the newcomer must wait for its answer, as far as that was measured.
     fn needs(&self, newcomer: &Newcomer, crew: &Crew) -> Duration {
         if self.idle > 0 && self.pace.is_stale(newcomer.now) {
@@ -222,14 +247,6 @@ impl Open {
     fn overloaded(&self, crew: &Crew) -> Error {
         let load = self.waiting.load();
         Error::Overloaded { waiting: load.requests, retry_after: self.pace.drain(load, crew) }
-    }
-
-    fn sweep(&mut self, now: Instant, gone: &mut Vec<Job>) {
-        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP) {
-            return;
-        }
-        self.swept = Some(now);
-        gone.extend(self.waiting.sweep(|job| job.is_awaited(now)));
     }
 }
 

@@ -55,8 +55,10 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
     match result {
         Ok(Ok(outputs)) => {
             served.queue.record(rows, attempt.since.elapsed());
+            if let Some(fits) = attempt.fits {
+                remember(worker, fits, jobs[0].row_bytes);
+            }
             reply(jobs, outputs);
-            remember(worker, attempt.fits);
             End::Answered
         }
         Ok(Err(error @ engine::Error::DeviceLost(_))) => {
@@ -64,7 +66,7 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
             refuse(jobs, &failed());
             End::DeviceLost(error.gist())
         }
-        Ok(Err(engine::Error::OutOfMemory(_))) if rows > 1 && served.limits().row_wise => {
+        Ok(Err(engine::Error::OutOfMemory(_))) if rows > 1 && served.limits(0).row_wise => {
             in_parts(worker, instance, jobs, rows.div_ceil(2))
         }
         // One request's values may be what the model cannot bear: the others must not suffer for it.
@@ -103,7 +105,7 @@ fn one_by_one(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>) -> E
 fn in_parts(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, half: usize) -> End {
     let mut jobs = VecDeque::from(jobs);
     while !jobs.is_empty() {
-        let rows = worker.served.limits().max_size.min(half);
+        let rows = worker.served.limits(jobs[0].row_bytes).max_size.min(half);
         let end = again(worker, instance, first_rows(&mut jobs, rows), Some(rows));
         if !matches!(end, End::Answered) {
             refuse(jobs, &failed());
@@ -141,19 +143,20 @@ fn again(worker: &Worker, instance: &mut dyn Instance, mut jobs: Vec<Job>, fits:
 }
 
 /// The device has memory for so many rows, and none for more: from now on, batches are no larger.
-fn remember(worker: &Worker, fits: Option<usize>) {
+fn remember(worker: &Worker, rows: usize, row_bytes: usize) {
     let served = &worker.served;
-    let before = served.limits().max_size;
-    let Some(rows) = fits.filter(|rows| served.ceiling.lower(*rows)) else { return };
-    if rows < before {
-        served.metrics.batch_max_rows(rows);
-        tracing::warn!(
-            model = served.version.id(),
-            from = before,
-            to = rows,
-            "the device has no memory for larger batches: from now on, max_size is lower"
-        );
+    let before = served.limits(row_bytes).max_size;
+    if rows >= before || !served.ceiling.lower(rows, row_bytes) {
+        return;
     }
+    served.metrics.batch_max_rows(rows);
+    tracing::warn!(
+        model = served.version.id(),
+        from = before,
+        to = rows,
+        row_bytes,
+        "the device has no memory for larger batches: from now on, they are smaller"
+    );
 }
 
 fn suffer(instance: &mut dyn Instance, trouble: Trouble) -> Result<(), engine::Error> {

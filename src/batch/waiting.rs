@@ -89,6 +89,11 @@ impl<T: Item> Waiting<T> {
         oldest(Priority::Normal).or_else(|| oldest(Priority::Low)).map(|(_, index)| index)
     }
 
+    /// Some request of the group `index`.
+    pub(super) fn example(&self, index: usize) -> Option<&T> {
+        self.groups[index].items().next()
+    }
+
     /// What is to know about the group `index` for deciding.
     pub(super) fn about(&self, index: usize, limits: &Limits) -> Option<Head> {
         let group = &self.groups[index];
@@ -156,6 +161,10 @@ impl<T: Item> Waiting<T> {
         }
         self.groups.retain(|group| group.requests() > 0);
         gone
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.groups.iter().flat_map(Group::items)
     }
 
     pub(super) fn has_low(&self) -> bool {
