@@ -1,21 +1,27 @@
 //! From requests to batches and back: a bounded queue per model, and one worker thread per instance.
 //!
-//! `policy` decides what goes together, `queue` holds what waits, `worker` takes it, `run` computes it. A request enters
-//! through [`Handle::infer`] and leaves through its oneshot, in order of completion.
+//! `queue` holds what waits, in the groups and the order of `waiting`; `policy` says when a batch is cut, by the `pace`
+//! measured; `worker` takes it, `run` computes it, within the `ceiling` that the device's memory has shown. A request
+//! enters through [`Handle::infer`] as a `job` and leaves through its oneshot, in order of completion.
 
-pub mod policy;
-pub mod queue;
+mod ceiling;
+mod job;
+mod pace;
+mod policy;
+mod queue;
 mod run;
+mod waiting;
 pub mod worker;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use crate::model::Version;
+use crate::model::{Spec, Version};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::Tensor;
+use ceiling::Ceiling;
+use job::Job;
+use policy::Limits;
 use queue::Queue;
 
 /// What a caller wants computed.
@@ -24,39 +30,52 @@ pub struct Call {
     pub inputs: Vec<Tensor>,
     pub rows: usize,
     pub deadline: Instant,
+    pub priority: Priority,
 }
 
-/// One request on its way to a worker.
-pub struct Job {
-    /// One tensor per input of the spec, all of `rows` rows.
-    pub inputs: Vec<Tensor>,
-    pub rows: usize,
-    pub deadline: Instant,
-    pub queued: Instant,
-    pub reply: oneshot::Sender<Result<Outputs, Error>>,
-}
-
-impl Job {
-    /// Whether somebody still waits for the answer, and it can still come in time.
-    fn is_awaited(&self) -> bool {
-        !self.reply.is_closed() && self.deadline > Instant::now()
-    }
+/// Who goes first: a `Low` request is computed in what room `Normal` ones leave, and gives its place in a full queue to
+/// one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    #[default]
+    Normal,
+    Low,
 }
 
 /// Named outputs, all of as many rows as the request had.
-pub type Outputs = Vec<(String, Tensor)>;
+pub type Outputs = Vec<(Arc<str>, Tensor)>;
 
 /// Why a request got no outputs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{waiting} requests are waiting, as many as the queue holds")]
-    Overloaded { waiting: usize },
+    Overloaded {
+        waiting: usize,
+        /// When the queue as it is now will be drained; zero where nothing was measured yet.
+        retry_after: Duration,
+    },
     #[error("the deadline passed before the answer was computed")]
     Deadline,
+    #[error(
+        "refused on arrival: it cannot be answered within its deadline, about {needs:.1?} are between it and its answer"
+    )]
+    Late { needs: Duration },
+    #[error("the device has no memory for this request")]
+    OutOfMemory,
     #[error("{0}")]
     Failed(String),
     #[error("the model can no longer be computed here")]
     Lost,
+}
+
+impl Error {
+    /// When it is worth to try again, where that was measured.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
 }
 
 /// A model that answers, for whoever brings it requests. Clones share one queue.
@@ -71,6 +90,7 @@ pub struct Served {
     pub version: Arc<Version>,
     pub metrics: ModelMetrics,
     queue: Arc<Queue>,
+    ceiling: Arc<Ceiling>,
 }
 
 /// Closed by the last caller to leave.
@@ -90,29 +110,70 @@ impl std::ops::Deref for Handle {
     }
 }
 
+impl Served {
+    /// Refuses what needs no body to be refused: where the queue is full, or the deadline cannot be met. `rows` is 1
+    /// where it is not known yet. Whoever is admitted may still be refused by [`Handle::infer`].
+    pub fn admit(&self, rows: usize, deadline: Instant, priority: Priority) -> Result<(), Error> {
+        self.queue.admit(rows, deadline, priority, self.limits(0))
+    }
+
+    /// What a batch may be now, of rows of so many bytes.
+    fn limits(&self, row_bytes: usize) -> Limits {
+        let Spec { max_size, max_delay, .. } = self.version.spec;
+        Limits { max_size: self.ceiling.of(max_size, row_bytes), max_delay, row_wise: true }
+    }
+}
+
 impl Handle {
     pub fn new(version: Arc<Version>, metrics: ModelMetrics, max_queue: usize) -> Self {
-        Self(Arc::new(Door(Served { version, metrics, queue: Arc::new(Queue::new(max_queue)) })))
+        let queue = Arc::new(Queue::new(max_queue, version.spec.instances));
+        metrics.batch_max_rows(version.spec.max_size);
+        Self(Arc::new(Door(Served { version, metrics, queue, ceiling: Arc::default() })))
     }
 
     /// Requests in the queue now.
     pub fn waiting(&self) -> usize {
-        self.queue.waiting()
+        self.queue.load().requests
+    }
+
+    /// Their rows.
+    pub fn waiting_rows(&self) -> usize {
+        self.queue.load().rows
     }
 
     /// Queues one request and waits for its outputs.
     ///
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
     pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
-        let Call { inputs, rows, deadline } = call;
-        let (reply, outputs) = oneshot::channel();
-        self.queue.push(Job { inputs, rows, deadline, queued: Instant::now(), reply })?;
+        let deadline = call.deadline;
+        let (job, outputs) = Job::new(call);
+        let limits = self.limits(job.row_bytes);
+        self.queue.push(job, limits)?;
+        // Dropped after the channel, so that the queue finds it closed.
+        let mut patience = Patience { queue: &self.queue, is_over: true };
         match tokio::time::timeout_at(deadline.into(), outputs).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => {
+                patience.is_over = false;
+                result
+            }
             // The queue's clock may be a moment ahead of the timer's.
             Ok(Err(_)) if deadline <= Instant::now() => Err(Error::Deadline),
             Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),
             Err(_) => Err(Error::Deadline),
+        }
+    }
+}
+
+/// That of a caller, who may leave before it has its answer.
+struct Patience<'a> {
+    queue: &'a Queue,
+    is_over: bool,
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            self.queue.leave();
         }
     }
 }

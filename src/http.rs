@@ -97,6 +97,7 @@ fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
 async fn metrics(state: State) -> impl IntoResponse {
     for handle in state.models.get().map(Models::all).unwrap_or_default() {
         handle.metrics.waiting(handle.waiting());
+        handle.metrics.waiting_rows(handle.waiting_rows());
     }
     let snapshot = state.health.snapshot();
     for dependency in state.health.dependencies(&snapshot) {

@@ -124,16 +124,6 @@ impl Tensor {
         Self { dtype: self.dtype, shape, bytes: self.bytes.slice(rows.start * row..rows.end * row) }
     }
 
-    /// Adds the rows of a tensor that has the same type and row shape.
-    pub fn append_rows(&mut self, more: &Self) -> Result<(), String> {
-        if self.dtype != more.dtype || self.row_shape() != more.row_shape() || self.shape.is_empty() {
-            return Err(format!("rows of shape {:?} do not continue {:?}", more.shape, self.shape));
-        }
-        self.shape[0] += more.shape[0];
-        self.bytes = [&self.bytes[..], &more.bytes].concat().into();
-        Ok(())
-    }
-
     /// The elements as `f64`, for comparing and scoring. Shape: flat, in row-major order.
     pub fn to_f64(&self) -> Vec<f64> {
         self.bytes.chunks_exact(self.dtype.size()).map(|bytes| element_to_f64(self.dtype, bytes)).collect()

@@ -1,54 +1,146 @@
-//! Which waiting requests make the next batch. Pure.
+//! When a batch is cut, and why. Pure: it sees what waits as numbers.
 
-/// What the policy sees of a waiting request: its rows and, per input, the shape of one row.
-pub trait Candidate {
-    fn rows(&self) -> usize;
-    fn fits_with(&self, other: &Self) -> bool;
+use std::time::{Duration, Instant};
+
+/// What a batch of a model may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Rows of the largest batch; at least one.
+    pub(super) max_size: usize,
+    /// How long the oldest request of a batch may wait for more.
+    pub(super) max_delay: Duration,
+    /// Whether each row's answer depends on that row alone. Where it does not, a request is computed alone and whole,
+    /// whatever its rows.
+    pub(super) row_wise: bool,
 }
 
-/// How many of `waiting`, from the front, go into one batch of at most `max_size` rows.
-///
-/// Greedy and in order of arrival: it takes the first request whatever its size, then more as long as they have the
-/// same row shapes and still fit. A request of more than `max_size` rows goes alone.
-pub fn cut<'a, C: Candidate + 'a>(waiting: impl IntoIterator<Item = &'a C>, max_size: usize) -> usize {
-    let mut waiting = waiting.into_iter();
-    let Some(first) = waiting.next() else { return 0 };
-    let mut rows = first.rows();
-    let more = waiting.take_while(|next| {
-        rows = rows.saturating_add(next.rows());
-        rows <= max_size && next.fits_with(first)
-    });
-    1 + more.count()
+/// What waits in the group whose turn it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) rows: usize,
+    /// When the oldest came.
+    pub(super) since: Instant,
+    /// The earliest of its deadlines.
+    pub(super) deadline: Instant,
+    /// Whether requests wait that cannot share its batch.
+    pub(super) others: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// For so long, unless more comes.
+    Wait(Duration),
+    /// What there is, up to the limits.
+    Cut(Reason),
+}
+
+/// Why a batch did not wait for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// It takes no more.
+    Full,
+    /// A worker had nothing to do, and took all there was.
+    Idle,
+    /// It has waited for `max_delay`.
+    Delay,
+    /// Waiting on would miss a deadline.
+    Deadline,
+    /// Others wait that cannot share it.
+    Shape,
+}
+
+impl Reason {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Idle => "idle",
+            Self::Delay => "delay",
+            Self::Deadline => "deadline",
+            Self::Shape => "shape",
+        }
+    }
+}
+
+/// How much later than asked a waiting worker may wake, on a machine that is not overloaded.
+const LATENESS: Duration = Duration::from_millis(1);
+
+/// Whether a worker cuts the next batch `now`. `needs` is what computing it takes, as far as that was measured; a quarter
+/// is added, since half of all batches take longer than the mean.
+pub(super) fn decide(head: &Head, limits: &Limits, needs: Duration, now: Instant) -> Decision {
+    if !limits.row_wise || head.rows >= limits.max_size {
+        return Decision::Cut(Reason::Full);
+    }
+    if limits.max_delay.is_zero() {
+        return Decision::Cut(if head.others { Reason::Shape } else { Reason::Idle });
+    }
+    let delay = (head.since + limits.max_delay).saturating_duration_since(now);
+    let spare = head.deadline.saturating_duration_since(now).saturating_sub(needs + needs / 4 + LATENESS);
+    if delay.is_zero() {
+        Decision::Cut(Reason::Delay)
+    } else if spare.is_zero() {
+        Decision::Cut(Reason::Deadline)
+    } else if head.others {
+        Decision::Cut(Reason::Shape)
+    } else {
+        Decision::Wait(delay.min(spare))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    struct Request(usize, char);
+    const LIMITS: Limits = Limits { max_size: 4, max_delay: Duration::from_millis(10), row_wise: true };
 
-    impl Candidate for Request {
-        fn rows(&self) -> usize {
-            self.0
-        }
-
-        fn fits_with(&self, other: &Self) -> bool {
-            self.1 == other.1
-        }
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
     }
 
     #[test]
-    fn a_batch_is_cut_by_size_and_by_shape() {
-        let table: [(&[Request], usize); 6] = [
-            (&[], 0),
-            (&[Request(1, 'a'), Request(1, 'a')], 2),
-            (&[Request(3, 'a'), Request(1, 'a'), Request(1, 'a')], 2),
-            (&[Request(9, 'a'), Request(1, 'a')], 1),
-            (&[Request(1, 'a'), Request(1, 'b'), Request(1, 'a')], 1),
-            (&[Request(usize::MAX, 'a'), Request(1, 'a')], 1),
+    fn a_batch_is_cut_when_nothing_is_gained_by_waiting() {
+        let (greedy, whole) = (Limits { max_delay: ms(0), ..LIMITS }, Limits { row_wise: false, ..LIMITS });
+        let (cut, wait) = (Decision::Cut, |millis| Decision::Wait(ms(millis)));
+        // Limits, rows, how long the oldest has waited, time to the earliest deadline, whether others wait.
+        let table = [
+            (LIMITS, 4, 0, 1000, false, cut(Reason::Full)),
+            (LIMITS, 9, 0, 1000, true, cut(Reason::Full)),
+            (LIMITS, 9, 20, 0, true, cut(Reason::Full)),
+            (greedy, 3, 0, 1000, false, cut(Reason::Idle)),
+            (greedy, 3, 0, 1000, true, cut(Reason::Shape)),
+            (LIMITS, 3, 0, 1000, false, wait(10)),
+            (LIMITS, 3, 4, 1000, false, wait(6)),
+            (LIMITS, 3, 10, 1000, true, cut(Reason::Delay)),
+            (LIMITS, 3, 4, 1000, true, cut(Reason::Shape)),
+            // A batch takes 8 ms: 10 with what is added, and one for waking late.
+            (LIMITS, 3, 4, 11, false, cut(Reason::Deadline)),
+            (LIMITS, 3, 4, 12, false, wait(1)),
+            (LIMITS, 3, 4, 0, false, cut(Reason::Deadline)),
+            (whole, 1, 0, 1000, false, cut(Reason::Full)),
         ];
-        for (waiting, expected) in table {
-            assert_eq!(cut(waiting, 4), expected);
+        for (limits, rows, waited, left, others, expected) in table {
+            let since = Instant::now();
+            let now = since + ms(waited);
+            let head = Head { rows, since, deadline: now + ms(left), others };
+            assert_eq!(decide(&head, &limits, ms(8), now), expected, "{head:?} waited {waited} ms");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_waits_past_the_delay_nor_past_a_deadline_that_could_be_met(
+            rows in 1_usize..9, waited in 0_u64..30, left in 0_u64..30, needs in 0_u64..30, others: bool, delay in 0_u64..20,
+        ) {
+            let since = Instant::now();
+            let now = since + ms(waited);
+            let head = Head { rows, since, deadline: now + ms(left), others };
+            let limits = Limits { max_delay: ms(delay), ..LIMITS };
+            if let Decision::Wait(time) = decide(&head, &limits, ms(needs), now) {
+                prop_assert!(!time.is_zero() && rows < limits.max_size && !others);
+                prop_assert!(now + time <= since + limits.max_delay);
+                prop_assert!(now + time + ms(needs) < head.deadline);
+            }
         }
     }
 }

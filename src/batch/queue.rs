@@ -1,170 +1,254 @@
 //! The bounded queue in front of a model's workers: async callers push, OS threads take whole batches.
+//!
+//! What is decided under the lock is decided by the pure parts: `waiting` keeps the order, `policy` cuts, `pace` measures.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::policy::{self, Candidate};
-use super::{Error, Job};
+use super::job::Job;
+use super::pace::{Crew, Load, Pace};
+use super::policy::{self, Decision, Limits, Reason};
+use super::waiting::{Item as _, Waiting};
+use super::{Error, Priority};
 
-pub struct Queue {
+pub(super) struct Queue {
     /// `None` once the queue is closed.
-    waiting: Mutex<Option<VecDeque<Job>>>,
+    open: Mutex<Option<Open>>,
     arrived: Condvar,
+    /// Requests that somebody has ceased to await since the last sweep, at most.
+    left: AtomicUsize,
+    /// In requests.
     limit: usize,
+    workers: usize,
+}
+
+#[derive(Default)]
+struct Open {
+    waiting: Waiting<Job>,
+    pace: Pace,
+    /// Workers with nothing to compute.
+    idle: usize,
+    /// No deadline in the queue is earlier; `None` where it was empty at the last sweep, and nobody has come since.
+    earliest: Option<Instant>,
+}
+
+/// Who comes, as far as refusing it needs to know.
+struct Newcomer<'a> {
+    rows: usize,
+    deadline: Instant,
+    priority: Priority,
+    now: Instant,
+    /// `None` where only its head has come.
+    job: Option<&'a Job>,
+}
+
+/// One batch for one worker; never empty.
+pub(super) struct Batch {
+    pub(super) jobs: Vec<Job>,
+    pub(super) reason: Reason,
 }
 
 impl Queue {
-    /// A queue that holds at most `limit` requests.
-    pub fn new(limit: usize) -> Self {
-        Self { waiting: Mutex::new(Some(VecDeque::new())), arrived: Condvar::new(), limit }
+    /// A queue of at most `limit` requests, for so many workers.
+    pub(super) fn new(limit: usize, workers: usize) -> Self {
+        Self {
+            open: Mutex::new(Some(Open::default())),
+            arrived: Condvar::new(),
+            left: AtomicUsize::new(0),
+            limit,
+            workers,
+        }
     }
 
-    /// Appends a request, or refuses it when the queue is full or closed.
-    pub fn push(&self, job: Job) -> Result<(), Error> {
+    /// Takes a request in, or refuses it where the queue is full or closed, or its deadline cannot be met. In a full queue
+    /// a `Normal` one takes the place of the youngest `Low` one.
+    pub(super) fn push(&self, job: Job, limits: Limits) -> Result<(), Error> {
+        let newcomer = Newcomer {
+            rows: job.rows,
+            deadline: job.deadline,
+            priority: job.priority(),
+            now: job.queued,
+            job: Some(&job),
+        };
+        // Declared before the lock is taken: freed after it is released.
+        let mut gone = Vec::new();
         let mut open = self.lock();
-        let waiting = open.as_mut().ok_or(Error::Lost)?;
-        if waiting.len() >= self.limit {
-            // Those whom nobody waits for must not keep the living out.
-            waiting.retain(Job::is_awaited);
-        }
-        if waiting.len() >= self.limit {
-            return Err(Error::Overloaded { waiting: waiting.len() });
-        }
-        waiting.push_back(job);
+        let state = open.as_mut().ok_or(Error::Lost)?;
+        self.refuse(state, &newcomer, &self.crew(limits), &mut gone)?;
+        let is_full = state.waiting.load().requests >= self.limit;
+        let displaced = if is_full { state.waiting.give_way() } else { None };
+        state.earliest = Some(state.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
+        state.waiting.push(job);
+        let displaced = displaced.map(|job| (job, state.overloaded(&self.crew(limits))));
+        let is_somebody_idle = state.idle > 0;
         drop(open);
-        self.arrived.notify_one();
+        if is_somebody_idle {
+            self.arrived.notify_one();
+        }
+        if let Some((job, refusal)) = displaced {
+            job.fail(refusal);
+        }
         Ok(())
     }
 
-    pub fn waiting(&self) -> usize {
-        self.lock().as_ref().map_or(0, VecDeque::len)
+    /// Refuses a newcomer whose body has not come yet, where [`Self::push`] would certainly refuse it now.
+    pub(super) fn admit(
+        &self,
+        rows: usize,
+        deadline: Instant,
+        priority: Priority,
+        limits: Limits,
+    ) -> Result<(), Error> {
+        let newcomer = Newcomer { rows, deadline, priority, now: Instant::now(), job: None };
+        let mut gone = Vec::new();
+        let mut open = self.lock();
+        let state = open.as_mut().ok_or(Error::Lost)?;
+        self.refuse(state, &newcomer, &self.crew(limits), &mut gone)
+    }
+
+    /// Notes that somebody has ceased to await a request, which may be waiting still.
+    pub(super) fn leave(&self) {
+        self.left.fetch_add(1, Ordering::Release);
+    }
+
+    /// How much waits.
+    pub(super) fn load(&self) -> Load {
+        self.lock().as_ref().map_or_else(Load::default, |state| state.waiting.load())
+    }
+
+    /// A batch of `rows` was computed.
+    pub(super) fn record(&self, rows: usize, took: Duration) {
+        let now = Instant::now();
+        if let Some(state) = self.lock().as_mut() {
+            state.pace.record(rows, took, now);
+        }
     }
 
     /// Refuses everyone who waits, and everyone who comes: there is no worker any more.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         let refused = self.lock().take();
         self.arrived.notify_all();
-        for job in refused.into_iter().flatten() {
-            // A closed channel is a client that has left.
-            let _ = job.reply.send(Err(Error::Lost));
+        for job in refused.into_iter().flat_map(|state| state.waiting) {
+            job.fail(Error::Lost);
         }
     }
 
-    /// Blocks until there is something to compute, then takes the next batch of at most `max_size` rows; waits up to
-    /// `max_delay` from the first request's arrival for more to fill it. `None` once the queue is closed.
+    /// Blocks until there is a batch to compute, within the `limits` that hold for a request and those of its group.
+    /// `None` once the queue is closed.
     ///
-    /// Requests whose client has left or whose deadline has passed are dropped on the way.
-    pub fn take(&self, max_size: usize, max_delay: Duration) -> Option<Vec<Job>> {
+    /// Requests whose client has left or whose deadline has passed are dropped when their turn comes.
+    pub(super) fn take(&self, limits: impl Fn(&Job) -> Limits) -> Option<Batch> {
         let mut open = self.lock();
         loop {
-            let waiting = open.as_mut()?;
-            waiting.retain(Job::is_awaited);
-            let count = policy::cut(waiting.iter(), max_size);
-            let Some(first) = waiting.front() else {
-                open = self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner);
+            let state = open.as_mut()?;
+            let Some(head) = state.waiting.head() else {
+                open = self.rest(open, None);
                 continue;
             };
-            let patience = max_delay.saturating_sub(first.queued.elapsed());
-            // A cut that leaves somebody waiting cannot grow.
-            let full = count < waiting.len() || waiting.iter().map(|job| job.rows).sum::<usize>() >= max_size;
-            if full || patience.is_zero() {
-                return Some(waiting.drain(..count).collect());
+            let (limits, now) = (limits(state.waiting.example(head)?), Instant::now());
+            let about = state.waiting.about(head, &limits)?;
+            let needs = state.pace.expected(about.rows.min(limits.max_size));
+            let reason = match policy::decide(&about, &limits, needs, now) {
+                Decision::Cut(reason) => reason,
+                Decision::Wait(time) => {
+                    open = self.rest(open, Some(time));
+                    continue;
+                }
+            };
+            let cut = state.waiting.cut(head, &limits, |job| job.is_awaited(now));
+            let is_more_for_others = state.waiting.load().requests > 0 && state.idle > 0;
+            drop(open);
+            if is_more_for_others {
+                self.arrived.notify_one();
             }
-            open = self.arrived.wait_timeout(open, patience).unwrap_or_else(PoisonError::into_inner).0;
+            drop(cut.gone);
+            let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
+            if rows > 0 {
+                // Some that would have filled it were not awaited any more.
+                let is_short = reason == Reason::Full && limits.row_wise && rows < limits.max_size;
+                return Some(Batch { jobs: cut.batch, reason: if is_short { Reason::Idle } else { reason } });
+            }
+            open = self.lock();
         }
+    }
+
+    /// Waits for an arrival, for at most so long.
+    fn rest<'a>(&self, mut open: Guard<'a>, time: Option<Duration>) -> Guard<'a> {
+        let count = |open: &mut Guard<'_>, change: isize| {
+            if let Some(state) = open.as_mut() {
+                state.idle = state.idle.saturating_add_signed(change);
+            }
+        };
+        count(&mut open, 1);
+        open = match time {
+            None => self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner),
+            Some(time) => self.arrived.wait_timeout(open, time).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        count(&mut open, -1);
+        open
+    }
+
+    /// Refuses `newcomer` if it must be. Before that, it looks for those whom nobody awaits, where there may be some: they
+    /// must not keep the living out.
+    fn refuse(&self, state: &mut Open, newcomer: &Newcomer, crew: &Crew, gone: &mut Vec<Job>) -> Result<(), Error> {
+        let now = newcomer.now;
+        if newcomer.deadline <= now {
+            return Err(Error::Deadline);
+        }
+        if state.waiting.load().requests >= self.limit {
+            self.sweep(state, now, gone);
+            let is_full = state.waiting.load().requests >= self.limit;
+            if is_full && (newcomer.priority == Priority::Low || !state.waiting.has_low()) {
+                return Err(state.overloaded(crew));
+            }
+        }
+        if now + state.needs(newcomer, crew) > newcomer.deadline {
+            self.sweep(state, now, gone);
+            let needs = state.needs(newcomer, crew);
+            if now + needs > newcomer.deadline {
+                return Err(Error::Late { needs });
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, state: &mut Open, now: Instant, gone: &mut Vec<Job>) {
+        let is_somebody_late = state.earliest.is_some_and(|earliest| earliest <= now);
+        if self.left.swap(0, Ordering::Acquire) > 0 || is_somebody_late {
+            gone.extend(state.waiting.sweep(|job| job.is_awaited(now)));
+            state.earliest = state.waiting.iter().map(|job| job.deadline).min();
+        }
+    }
+
+    fn crew(&self, limits: Limits) -> Crew {
+        Crew { workers: self.workers, limits }
     }
 
     /// A panic elsewhere leaves the queue as it was between two operations: still good.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<VecDeque<Job>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Candidate for Job {
-    fn rows(&self) -> usize {
-        self.rows
+type Guard<'a> = MutexGuard<'a, Option<Open>>;
+
+impl Open {
+    /// The least that the newcomer must wait for its answer, as far as that was measured.
+    fn needs(&self, newcomer: &Newcomer, crew: &Crew) -> Duration {
+        if self.idle > 0 && self.pace.is_stale(newcomer.now) {
+            return Duration::ZERO;
+        }
+        let ahead =
+            newcomer.job.map_or_else(|| self.waiting.ahead_of_any(newcomer.priority), |job| self.waiting.ahead_of(job));
+        self.pace.at_least(ahead, newcomer.rows, crew)
     }
 
-    fn fits_with(&self, other: &Self) -> bool {
-        self.inputs.iter().zip(&other.inputs).all(|(ours, theirs)| ours.row_shape() == theirs.row_shape())
+    fn overloaded(&self, crew: &Crew) -> Error {
+        let load = self.waiting.load();
+        Error::Overloaded { waiting: load.requests, retry_after: self.pace.drain(load, crew) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::batch::Outputs;
-
-    fn job(deadline: Duration) -> (Job, oneshot::Receiver<Result<Outputs, Error>>) {
-        let (reply, outputs) = oneshot::channel();
-        let now = Instant::now();
-        (Job { inputs: Vec::new(), rows: 1, deadline: now + deadline, queued: now, reply }, outputs)
-    }
-
-    #[test]
-    fn a_full_queue_refuses() {
-        let queue = Queue::new(1);
-        let (first, _kept) = job(Duration::from_secs(9));
-        let (second, _kept) = job(Duration::from_secs(9));
-        queue.push(first).unwrap();
-        assert_eq!(queue.push(second), Err(Error::Overloaded { waiting: 1 }));
-    }
-
-    #[test]
-    fn requests_that_nobody_waits_for_make_room_in_a_full_queue() {
-        let queue = Queue::new(1);
-        let (left, gone) = job(Duration::from_secs(9));
-        queue.push(left).unwrap();
-        drop(gone);
-        let (next, _kept) = job(Duration::from_secs(9));
-        assert_eq!(queue.push(next), Ok(()));
-    }
-
-    #[test]
-    fn a_closed_queue_refuses_those_who_wait_and_those_who_come() {
-        let queue = Queue::new(9);
-        let (waiting, mut answer) = job(Duration::from_secs(9));
-        queue.push(waiting).unwrap();
-        queue.close();
-        assert_eq!(answer.try_recv(), Ok(Err(Error::Lost)));
-        assert_eq!(queue.push(job(Duration::from_secs(9)).0), Err(Error::Lost));
-        assert!(queue.take(8, Duration::ZERO).is_none());
-    }
-
-    #[test]
-    fn a_delay_is_waited_out_unless_the_batch_is_full() {
-        let queue = Queue::new(9);
-        let delay = Duration::from_millis(50);
-        let (alone, _kept) = job(Duration::from_secs(9));
-        let queued = alone.queued;
-        queue.push(alone).unwrap();
-        assert_eq!(queue.take(2, delay).unwrap().len(), 1);
-        assert!(queued.elapsed() >= delay);
-        let pair = [job(Duration::from_secs(9)), job(Duration::from_secs(9))];
-        let (jobs, _kept): (Vec<_>, Vec<_>) = pair.into_iter().unzip();
-        for job in jobs {
-            queue.push(job).unwrap();
-        }
-        let started = Instant::now();
-        assert_eq!(queue.take(2, Duration::from_secs(9)).unwrap().len(), 2);
-        assert!(started.elapsed() < Duration::from_secs(1));
-    }
-
-    #[test]
-    fn requests_that_nobody_waits_for_are_not_computed() {
-        let queue = Queue::new(9);
-        let (left, gone) = job(Duration::from_secs(9));
-        drop(gone);
-        let (late, _kept) = job(Duration::ZERO);
-        let (good, _also_kept) = job(Duration::from_secs(9));
-        for job in [left, late, good] {
-            queue.push(job).unwrap();
-        }
-        assert_eq!((queue.take(8, Duration::ZERO).unwrap().len(), queue.waiting()), (1, 0));
-    }
-}
+mod tests;

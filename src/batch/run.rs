@@ -1,13 +1,17 @@
 //! One batch: computed on the worker's thread, and everyone in it answered, whatever happens.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
 
+use super::job::Job;
+use super::waiting::Item as _;
 use super::worker::Worker;
-use super::{Error, Job, Outputs};
+use super::{Error, Outputs};
 use crate::chaos::Trouble;
 use crate::engine::{self, Instance};
+use crate::tensor::Tensor;
 
 /// How a batch has left its worker.
 pub(super) enum End {
@@ -19,33 +23,51 @@ pub(super) enum End {
     DeviceLost(String),
 }
 
+/// One go at computing some jobs.
+#[derive(Clone, Copy)]
+struct Attempt {
+    since: Instant,
+    trouble: Option<Trouble>,
+    /// Rows for which there is memory, if this succeeds: the device had none for more.
+    fits: Option<usize>,
+}
+
 /// Computes one batch and answers everyone in it.
 pub(super) fn batch(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>) -> End {
     let _work = worker.pulse.work();
+    let attempt = Attempt { since: Instant::now(), trouble: worker.rehearsal.next(), fits: None };
     if !worker.options.batch_delay.is_zero() {
         thread::sleep(worker.options.batch_delay);
     }
-    compute_and_reply(worker, instance, jobs, worker.rehearsal.next())
+    compute_and_reply(worker, instance, jobs, attempt)
 }
 
-fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, trouble: Option<Trouble>) -> End {
-    let started = Instant::now();
-    let model = || worker.served.version.id();
+fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, attempt: Attempt) -> End {
+    let (served, started) = (&worker.served, Instant::now());
+    let model = || served.version.id();
     let rows = jobs.iter().map(|job| job.rows).sum();
     let result = catch_unwind(AssertUnwindSafe(|| {
-        trouble.map_or(Ok(()), |trouble| suffer(instance, trouble))?;
-        compute(worker, instance, &jobs, rows)
+        attempt.trouble.map_or(Ok(()), |trouble| suffer(instance, trouble))?;
+        let parts: Vec<_> = jobs.iter().map(|job| (job.inputs.as_slice(), 0..job.rows)).collect();
+        served.version.forward(instance, &parts, rows)
     }));
-    worker.served.metrics.batch(rows, started.elapsed());
+    served.metrics.batch(rows, started.elapsed());
     match result {
         Ok(Ok(outputs)) => {
-            reply(jobs, &outputs);
+            served.queue.record(rows, attempt.since.elapsed());
+            if let Some(fits) = attempt.fits {
+                remember(worker, fits, jobs[0].row_bytes);
+            }
+            reply(jobs, outputs);
             End::Answered
         }
         Ok(Err(error @ engine::Error::DeviceLost(_))) => {
             tracing::error!(model = model(), rows, %error, "batch failed");
-            refuse(jobs);
+            refuse(jobs, &failed());
             End::DeviceLost(error.gist())
+        }
+        Ok(Err(engine::Error::OutOfMemory(_))) if rows > 1 && served.limits(0).row_wise => {
+            in_parts(worker, instance, jobs, rows.div_ceil(2))
         }
         // One request's values may be what the model cannot bear: the others must not suffer for it.
         Ok(Err(error)) if jobs.len() > 1 => {
@@ -54,12 +76,14 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
         }
         Ok(Err(error)) => {
             tracing::error!(model = model(), rows, %error, "batch failed");
-            refuse(jobs);
+            let is_memory = matches!(error, engine::Error::OutOfMemory(_));
+            let answer = if is_memory { Error::OutOfMemory } else { failed() };
+            refuse(jobs, &answer);
             End::Answered
         }
         Err(_) => {
             tracing::error!(model = model(), rows, "the worker panicked in this batch");
-            refuse(jobs);
+            refuse(jobs, &failed());
             End::Panicked
         }
     }
@@ -68,14 +92,71 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
 fn one_by_one(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>) -> End {
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
-        worker.pulse.beat();
-        let end = compute_and_reply(worker, instance, vec![job], None);
+        let end = again(worker, instance, vec![job], None);
         if !matches!(end, End::Answered) {
-            refuse(jobs.collect());
+            refuse(jobs, &failed());
             return end;
         }
     }
     End::Answered
+}
+
+/// Computes a batch for which there was no memory `half` of its rows at a time, or fewer where that was too much, too.
+fn in_parts(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, half: usize) -> End {
+    let mut jobs = VecDeque::from(jobs);
+    while !jobs.is_empty() {
+        let rows = worker.served.limits(jobs[0].row_bytes).max_size.min(half);
+        let end = again(worker, instance, first_rows(&mut jobs, rows), Some(rows));
+        if !matches!(end, End::Answered) {
+            refuse(jobs, &failed());
+            return end;
+        }
+    }
+    End::Answered
+}
+
+/// Takes up to so many rows from the front.
+fn first_rows(jobs: &mut VecDeque<Job>, mut room: usize) -> Vec<Job> {
+    let mut taken = Vec::new();
+    while let Some(job) = jobs.pop_front_if(|_| room > 0) {
+        if job.rows > room {
+            let (first, rest) = job.split(room);
+            taken.push(first);
+            jobs.push_front(rest);
+            break;
+        }
+        room -= job.rows;
+        taken.push(job);
+    }
+    taken
+}
+
+/// Tries a part of a batch that failed, without those whom nobody awaits any more.
+fn again(worker: &Worker, instance: &mut dyn Instance, mut jobs: Vec<Job>, fits: Option<usize>) -> End {
+    let attempt = Attempt { since: Instant::now(), trouble: None, fits };
+    jobs.retain(|job| job.is_awaited(attempt.since));
+    if jobs.is_empty() {
+        return End::Answered;
+    }
+    worker.pulse.beat();
+    compute_and_reply(worker, instance, jobs, attempt)
+}
+
+/// The device has memory for so many rows, and none for more: from now on, batches are no larger.
+fn remember(worker: &Worker, rows: usize, row_bytes: usize) {
+    let served = &worker.served;
+    let before = served.limits(row_bytes).max_size;
+    if rows >= before || !served.ceiling.lower(rows, row_bytes) {
+        return;
+    }
+    served.metrics.batch_max_rows(rows);
+    tracing::warn!(
+        model = served.version.id(),
+        from = before,
+        to = rows,
+        row_bytes,
+        "the device has no memory for larger batches: from now on, they are smaller"
+    );
 }
 
 fn suffer(instance: &mut dyn Instance, trouble: Trouble) -> Result<(), engine::Error> {
@@ -87,49 +168,28 @@ fn suffer(instance: &mut dyn Instance, trouble: Trouble) -> Result<(), engine::E
     }
 }
 
-/// A closed channel is a client that has left.
-fn refuse(jobs: Vec<Job>) {
+/// What clients are told; the log has the reason.
+fn failed() -> Error {
+    Error::Failed("the model failed on this batch".to_owned())
+}
+
+fn refuse(jobs: impl IntoIterator<Item = Job>, error: &Error) {
     for job in jobs {
-        let _ = job.reply.send(Err(Error::Failed("the model failed on this batch".to_owned())));
+        job.fail(error.clone());
     }
 }
 
-/// Gives each job its rows of the outputs.
-fn reply(jobs: Vec<Job>, outputs: &Outputs) {
+/// Gives each job its rows of the outputs, which share the batch's bytes.
+fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>) {
+    let outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
+    if jobs.len() == 1 {
+        return jobs.remove(0).answer(outputs);
+    }
     let mut start = 0;
     for job in jobs {
         let rows = start..start + job.rows;
         start = rows.end;
-        let outputs = outputs.iter().map(|(name, tensor)| (name.clone(), tensor.slice(rows.clone()))).collect();
-        let _ = job.reply.send(Ok(outputs));
+        let ours = outputs.iter().map(|(name, tensor)| (name.clone(), tensor.slice(rows.clone()))).collect();
+        job.answer(ours);
     }
-}
-
-/// One or, for a request of more rows than a batch takes, several forwards over the rows of `jobs`.
-fn compute(worker: &Worker, instance: &mut dyn Instance, jobs: &[Job], rows: usize) -> Result<Outputs, engine::Error> {
-    let version = &worker.served.version;
-    if rows <= version.spec.max_size {
-        let parts: Vec<_> = jobs.iter().map(|job| (job.inputs.as_slice(), 0..job.rows)).collect();
-        return version.forward(instance, &parts, rows);
-    }
-    // The policy lets a request above the limit through only when it is alone.
-    let job = &jobs[0];
-    let mut whole = Outputs::new();
-    for start in (0..rows).step_by(version.spec.max_size) {
-        if !job.is_awaited() {
-            return Err(engine::Error::Failed("nobody waits for the rest of this request".to_owned()));
-        }
-        worker.pulse.beat();
-        let range = start..rows.min(start + version.spec.max_size);
-        let count = range.len();
-        let outputs = version.forward(instance, &[(&job.inputs, range)], count)?;
-        if whole.is_empty() {
-            whole = outputs;
-        } else {
-            for ((_, whole), (_, part)) in whole.iter_mut().zip(outputs) {
-                whole.append_rows(&part).map_err(engine::Error::Failed)?;
-            }
-        }
-    }
-    Ok(whole)
 }

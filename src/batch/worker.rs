@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Served;
+use super::queue::Batch;
 use super::run::{self, End};
 use crate::chaos::Rehearsal;
 use crate::engine::Instance;
@@ -95,10 +96,11 @@ impl Worker {
 
     /// Takes batches until nobody brings any more, or until one of them ends this worker.
     fn serve(self, mut instance: Box<dyn Instance>) {
-        let spec = &self.served.version.spec;
-        while let Some(jobs) = self.served.queue.take(spec.max_size, spec.max_delay) {
-            for job in &jobs {
-                self.served.metrics.queue_time(job.queued.elapsed());
+        while let Some(Batch { jobs, reason }) = self.served.queue.take(|job| self.served.limits(job.row_bytes)) {
+            self.served.metrics.cut(reason.name());
+            let now = Instant::now();
+            for job in jobs.iter().filter(|job| job.is_first()) {
+                self.served.metrics.queue_time(now.saturating_duration_since(job.queued));
             }
             match run::batch(&self, instance.as_mut(), jobs) {
                 End::Answered => {}

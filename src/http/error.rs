@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ pub struct Error {
     kind: Kind,
     message: String,
     hint: Option<Cow<'static, str>>,
+    retry_after: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub enum Kind {
     HeadTooLarge,
     ModelFailed,
     Overloaded,
+    OutOfMemory,
     NotReady,
     Deadline,
 }
@@ -38,7 +41,7 @@ pub enum Kind {
 const LONGEST_MESSAGE: usize = 400;
 
 /// The table: kind, status, code.
-const TABLE: [(Kind, StatusCode, &str); 11] = [
+const TABLE: [(Kind, StatusCode, &str); 12] = [
     (Kind::BadInput, StatusCode::BAD_REQUEST, "bad_input"),
     (Kind::NotFound, StatusCode::NOT_FOUND, "not_found"),
     (Kind::MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -48,6 +51,7 @@ const TABLE: [(Kind, StatusCode, &str); 11] = [
     (Kind::HeadTooLarge, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
     (Kind::ModelFailed, StatusCode::INTERNAL_SERVER_ERROR, "model_failed"),
     (Kind::Overloaded, StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+    (Kind::OutOfMemory, StatusCode::SERVICE_UNAVAILABLE, "out_of_memory"),
     (Kind::NotReady, StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     (Kind::Deadline, StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"),
 ];
@@ -55,7 +59,7 @@ const TABLE: [(Kind, StatusCode, &str); 11] = [
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         // serde's messages quote what they could not read, whole.
-        Self { kind, message: cut(message.into(), LONGEST_MESSAGE), hint: None }
+        Self { kind, message: cut(message.into(), LONGEST_MESSAGE), hint: None, retry_after: Duration::ZERO }
     }
 
     pub fn bad_input(message: impl Into<String>) -> Self {
@@ -80,6 +84,13 @@ impl Error {
         self
     }
 
+    /// What `Retry-After` says, in whole seconds, where the status is 503.
+    fn retry_after(&self) -> u64 {
+        const LONGEST: u64 = 60;
+        let whole = self.retry_after.as_secs() + u64::from(self.retry_after.subsec_nanos() > 0);
+        whole.clamp(1, LONGEST)
+    }
+
     pub fn status(&self) -> StatusCode {
         TABLE[self.kind as usize].1
     }
@@ -89,11 +100,13 @@ impl From<batch::Error> for Error {
     fn from(error: batch::Error) -> Self {
         let kind = match error {
             batch::Error::Overloaded { .. } => Kind::Overloaded,
-            batch::Error::Deadline => Kind::Deadline,
+            batch::Error::OutOfMemory => Kind::OutOfMemory,
+            batch::Error::Deadline | batch::Error::Late { .. } => Kind::Deadline,
             batch::Error::Failed(_) => Kind::ModelFailed,
             batch::Error::Lost => Kind::NotReady,
         };
-        Self::new(kind, error.to_string())
+        let retry_after = error.retry_after().unwrap_or_default();
+        Self { retry_after, ..Self::new(kind, error.to_string()) }
     }
 }
 
@@ -116,7 +129,7 @@ impl IntoResponse for Error {
         let body = Envelope { error: Detail { code, message: &self.message, hint: self.hint.as_deref() } };
         let mut response = json(status, &body);
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, self.retry_after().into());
         }
         response
     }
@@ -159,5 +172,17 @@ mod tests {
         for (index, (kind, ..)) in TABLE.iter().enumerate() {
             assert_eq!(*kind as usize, index);
         }
+    }
+
+    #[test]
+    fn whoever_meets_a_full_queue_is_told_when_to_come_back_in_whole_seconds() {
+        let table = [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (59_001, "60"), (3_600_000, "60")];
+        for (millis, told) in table {
+            let error = batch::Error::Overloaded { waiting: 9, retry_after: Duration::from_millis(millis) };
+            let response = Error::from(error).into_response();
+            assert_eq!(response.headers()[header::RETRY_AFTER], told, "after {millis} ms");
+        }
+        let late = Error::from(batch::Error::Late { needs: Duration::from_secs(3) });
+        assert_eq!((late.status(), late.kind), (StatusCode::GATEWAY_TIMEOUT, Kind::Deadline));
     }
 }

@@ -42,10 +42,16 @@ impl Drop for Count<'_> {
 async fn infer(state: &State, model: &Handle, request: Request, started: Instant) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let deadline = started + terms::timeout(&parts.headers, state.request_timeout)?;
+    let priority = terms::priority(&parts.headers)?;
     let format = parse::Format::of(&parts.headers)?;
+    // Whoever has no chance hears so before anything is spent on the body.
+    if let Err(error) = model.admit(1, deadline, priority) {
+        body::refuse(&parts.headers, body).await;
+        return Err(error.into());
+    }
     let body = body::read(&parts.headers, body, deadline, &state.memory).await?;
     let (inputs, rows) = parse::tensors(&model.version, format, body, &state.memory).await?;
-    let outputs = model.infer(Call { inputs, rows, deadline }).await?;
+    let outputs = model.infer(Call { inputs, rows, deadline, priority }).await?;
     let bytes: usize = outputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
     if bytes <= parse::INLINE {
         return Ok(answer::json(&model.version, &outputs));

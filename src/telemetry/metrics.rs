@@ -20,6 +20,9 @@ const REQUEST_SECONDS: &str = "torchpod_request_duration_seconds";
 const QUEUE_SECONDS: &str = "torchpod_queue_duration_seconds";
 const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
 const BATCH_ROWS: &str = "torchpod_batch_rows";
+const BATCH_MAX_ROWS: &str = "torchpod_batch_max_rows";
+const BATCH_CUTS: &str = "torchpod_batch_cuts_total";
+const QUEUE_ROWS: &str = "torchpod_queue_rows";
 const QUEUE_REQUESTS: &str = "torchpod_queue_requests";
 const IN_FLIGHT: &str = "torchpod_in_flight_requests";
 const REQUEST_MEMORY: &str = "torchpod_request_memory_bytes";
@@ -70,7 +73,10 @@ pub struct ModelMetrics {
     queue_seconds: Histogram,
     compute_seconds: Histogram,
     batch_rows: Histogram,
+    batch_max_rows: Gauge,
+    cuts: [(&'static str, Counter); 5],
     queue_requests: Gauge,
+    queue_rows: Gauge,
     worker_restarts: Counter,
 }
 
@@ -86,6 +92,9 @@ pub enum Outcome {
 }
 
 const OUTCOMES: [&str; 5] = ["ok", "client_error", "refused", "server_error", "left"];
+
+/// Why batches did not wait for more.
+const CUTS: [&str; 5] = ["full", "idle", "delay", "deadline", "shape"];
 
 impl Telemetry {
     /// # Panics
@@ -129,6 +138,12 @@ impl Telemetry {
             queue_seconds: histogram!(QUEUE_SECONDS, &labels),
             compute_seconds: histogram!(COMPUTE_SECONDS, &labels),
             batch_rows: histogram!(BATCH_ROWS, &labels),
+            batch_max_rows: gauge!(BATCH_MAX_ROWS, &labels),
+            cuts: CUTS.map(|reason| {
+                let [model, version] = labels.clone();
+                (reason, counter!(BATCH_CUTS, &[model, version, ("reason", reason.to_owned())]))
+            }),
+            queue_rows: gauge!(QUEUE_ROWS, &labels),
             queue_requests: gauge!(QUEUE_REQUESTS, &labels),
             worker_restarts: counter!(WORKER_RESTARTS, &labels),
         })
@@ -210,6 +225,12 @@ fn describe() {
     describe_histogram!(QUEUE_SECONDS, "Waiting for a batch, in seconds");
     describe_histogram!(COMPUTE_SECONDS, "Gathering and computing one batch, in seconds");
     describe_histogram!(BATCH_ROWS, "Rows per batch");
+    describe_gauge!(
+        BATCH_MAX_ROWS,
+        "The largest batch that is computed, in rows: lower once the device had no memory for more"
+    );
+    describe_counter!(BATCH_CUTS, "Batches, by why they did not wait for more");
+    describe_gauge!(QUEUE_ROWS, "Rows of the requests waiting for a batch");
     describe_gauge!(QUEUE_REQUESTS, "Requests waiting for a batch");
     describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
     describe_gauge!(REQUEST_MEMORY, "Bytes that bodies and tensors of requests hold, of --request-memory");
@@ -241,6 +262,18 @@ impl ModelMetrics {
         self.compute_seconds.record(took);
     }
 
+    /// A batch was cut for `reason`, one of `full`, `idle`, `delay`, `deadline` and `shape`.
+    pub fn cut(&self, reason: &str) {
+        if let Some((_, count)) = self.cuts.iter().find(|(name, _)| *name == reason) {
+            count.increment(1);
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)] // A batch has fewer than 2⁵³ rows.
+    pub fn batch_max_rows(&self, rows: usize) {
+        self.batch_max_rows.set(rows as f64);
+    }
+
     pub fn worker_restart(&self) {
         self.worker_restarts.increment(1);
     }
@@ -249,6 +282,12 @@ impl ModelMetrics {
     #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ requests.
     pub fn waiting(&self, requests: usize) {
         self.queue_requests.set(requests as f64);
+    }
+
+    /// As [`Self::waiting`].
+    #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ rows.
+    pub fn waiting_rows(&self, rows: usize) {
+        self.queue_rows.set(rows as f64);
     }
 }
 

@@ -49,12 +49,14 @@ const IMPORTS: [(&str, &[&str]); 17] = [
 ];
 
 /// No runtime, no sockets: tested as tables.
-const PURE: [&str; 7] = [
+const PURE: [&str; 9] = [
     "src/lifecycle/phase",
     "src/lifecycle/fault",
     "src/lifecycle/state",
     "src/dependency/hysteresis",
+    "src/batch/pace",
     "src/batch/policy",
+    "src/batch/waiting",
     "src/tensor",
     "src/model/spec",
 ];

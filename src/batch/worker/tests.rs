@@ -1,96 +1,16 @@
 //! Workers over an engine that echoes, and suffers what it is asked to.
 
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod batching;
+mod echo;
+
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::batch::{Call, Error, Handle};
-use crate::engine::{self, Device, Layout, Model, Slot};
+use crate::batch::{Call, Error, Handle, Priority};
 use crate::lifecycle;
-use crate::model::Version;
-use crate::model::repository::Found;
-use crate::model::spec;
-use crate::telemetry::Telemetry;
-use crate::tensor::{DType, Tensor};
-
-/// An engine whose model returns its input. On request, by a row of -1 to -4, it panics, fails, loses its device, or
-/// returns its thread's niceness.
-#[derive(Clone, Default)]
-struct Echo(Arc<Door>);
-struct EchoSlot(Layout, Vec<u8>);
-
-/// What every new instance passes.
-#[derive(Default)]
-struct Door {
-    shut: Mutex<()>,
-    came: AtomicUsize,
-}
-
-impl engine::Engine for Echo {
-    fn about(&self) -> &engine::About {
-        panic!("not asked in these tests")
-    }
-
-    fn load(
-        &self,
-        _path: &Path,
-        _device: Device,
-        _progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Box<dyn Model>, engine::Error> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Model for Echo {
-    fn arguments(&self) -> &[String] {
-        static NAMES: std::sync::LazyLock<[String; 1]> = std::sync::LazyLock::new(|| ["x".to_owned()]);
-        &*NAMES
-    }
-
-    fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, engine::Error> {
-        self.0.came.fetch_add(1, Ordering::Relaxed);
-        drop(self.0.shut.lock());
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Instance for Echo {
-    fn slot(&mut self, inputs: &[Layout]) -> Result<Box<dyn Slot + '_>, engine::Error> {
-        let layout = inputs[0].clone();
-        let bytes = vec![0; layout.bytes()];
-        Ok(Box::new(EchoSlot(layout, bytes)))
-    }
-
-    fn rehearse(&mut self, _trouble: engine::Trouble) -> Result<(), engine::Error> {
-        Ok(())
-    }
-}
-
-impl Slot for EchoSlot {
-    fn input(&mut self, _index: usize) -> &mut [u8] {
-        &mut self.1
-    }
-
-    fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, engine::Error> {
-        let Self(Layout { dtype, shape }, bytes) = *self;
-        let mut tensor = Tensor { dtype, shape, bytes: bytes.into() };
-        let values = tensor.to_f64();
-        assert!(!values.contains(&-1.0), "asked to panic");
-        if values.contains(&-2.0) {
-            return Err(engine::Error::Failed("asked to fail".to_owned()));
-        }
-        if values.contains(&-3.0) {
-            return Err(engine::Error::DeviceLost("asked to lose it".to_owned()));
-        }
-        if values == [-4.0] {
-            tensor.bytes = niceness().to_le_bytes().to_vec().into();
-        }
-        Ok(vec![("y".to_owned(), tensor)])
-    }
-}
+use echo::Echo;
 
 /// Of the thread that asks.
 fn niceness() -> i32 {
@@ -101,43 +21,41 @@ fn echo() -> (Handle, lifecycle::Rx) {
     echo_with(&Echo::default(), &Pulse::default())
 }
 
-/// A model with a queue of `max_queue` requests, and nobody to compute them.
-fn handle(engine: &Echo, max_queue: usize) -> Handle {
-    let mut spec = spec::from_inputs(vec![spec::parse_input("x:INT32[-1]").unwrap()]);
-    spec.max_size = 4;
-    let found = Found {
-        name: "echo".to_owned(),
-        version: "1".to_owned(),
-        file: "echo.pt".into(),
-        spec,
-        labels: Vec::new(),
-        golden: None,
-    };
-    let version = Version::load(engine, found, Device::Cpu, &mut |_, _| {}).unwrap();
-    Handle::new(version, Telemetry::new().model("echo", "1"), max_queue)
+/// One worker of the model, and its queue.
+fn echo_with(engine: &Echo, pulse: &Pulse) -> (Handle, lifecycle::Rx) {
+    let handle = engine.handle(99);
+    let (lifecycle, rx) = lifecycle::channel([]);
+    serve(&handle, &lifecycle, pulse);
+    (handle, rx)
 }
 
-fn echo_with(engine: &Echo, pulse: &Pulse) -> (Handle, lifecycle::Rx) {
-    let handle = handle(engine, 99);
-    let (lifecycle, rx) = lifecycle::channel([]);
+/// Starts a worker of the model.
+fn serve(handle: &Handle, lifecycle: &Tx, pulse: &Pulse) {
     let words = spawn(Worker {
-        served: (*handle).clone(),
+        served: (**handle).clone(),
         index: 0,
         options: Options { threads: 1, batch_delay: Duration::ZERO },
-        lifecycle,
+        lifecycle: lifecycle.clone(),
         pulse: pulse.clone(),
         rehearsal: Arc::default(),
         budget: Budget::default(),
     });
     assert!(words.unwrap().iter().any(|word| matches!(word, Word::Ready)));
-    (handle, rx)
+}
+
+/// A request of rows that are one number each.
+fn call(values: &[i32]) -> Call {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    Call { inputs: vec![echo::rows(values, 1)], rows: values.len(), deadline, priority: Priority::Normal }
+}
+
+/// A request of rows of two numbers.
+fn wide(values: &[i32]) -> Call {
+    Call { inputs: vec![echo::rows(values, 2)], rows: values.len() / 2, ..call(&[]) }
 }
 
 async fn ask(handle: &Handle, values: &[i32]) -> Result<Vec<f64>, Error> {
-    let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into();
-    let tensor = Tensor { dtype: DType::Int32, shape: vec![values.len()], bytes };
-    let deadline = Instant::now() + Duration::from_secs(30);
-    handle.infer(Call { inputs: vec![tensor], rows: values.len(), deadline }).await.map(|outputs| outputs[0].1.to_f64())
+    handle.infer(call(values)).await.map(|outputs| outputs[0].1.to_f64())
 }
 
 #[tokio::test]
@@ -189,7 +107,8 @@ async fn a_worker_that_dies_too_often_is_lost_and_nobody_waits_for_it() {
     assert_eq!(rx.state().faults.worst(), None);
     let (last, next) = tokio::join!(ask(&handle, &[-1]), async {
         tokio::task::yield_now().await;
-        ask(&handle, &[5, 6, 7, 8]).await
+        // Of another shape, so that it never shares the batch.
+        handle.infer(wide(&[5, 6])).await
     });
     assert!(matches!(last, Err(Error::Failed(_))));
     assert_eq!(next, Err(Error::Lost));
@@ -214,20 +133,15 @@ async fn a_lost_device_is_a_fault_and_everyone_is_answered() {
 
 #[tokio::test]
 async fn whoever_leaves_the_queue_at_the_deadline_is_told_of_the_deadline() {
-    let handle = handle(&Echo::default(), 1);
+    let handle = Echo::default().handle(1);
     let deadline = Instant::now() + Duration::from_millis(5);
-    let mut late = std::pin::pin!(handle.infer(Call { inputs: Vec::new(), rows: 1, deadline }));
+    let mut late = std::pin::pin!(handle.infer(Call { deadline, ..call(&[1]) }));
     assert!(late.as_mut().now_or_never().is_none());
     while Instant::now() <= deadline {
         thread::yield_now();
     }
     // The queue is full, so that this one takes the place of the other.
-    assert!(
-        handle
-            .infer(Call { inputs: Vec::new(), rows: 1, deadline: deadline + Duration::from_secs(30) })
-            .now_or_never()
-            .is_none()
-    );
+    assert!(handle.infer(Call { deadline: deadline + Duration::from_secs(30), ..call(&[1]) }).now_or_never().is_none());
     assert_eq!(late.await, Err(Error::Deadline));
 }
 
@@ -260,9 +174,9 @@ fn a_successor_that_hangs_before_it_works_shows_as_a_hang() {
     let (engine, pulse) = (Echo::default(), Pulse::default());
     let (handle, _rx) = echo_with(&engine, &pulse);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let shut = engine.0.shut.lock().unwrap();
+    let shut = engine.0.instances.shut.lock().unwrap();
     assert!(runtime.block_on(ask(&handle, &[-1])).is_err());
-    while engine.0.came.load(Ordering::Relaxed) < 2 {
+    while engine.0.instances.came.load(Ordering::Relaxed) < 2 {
         thread::yield_now();
     }
     assert!(Pulse::is_work(pulse.count()));

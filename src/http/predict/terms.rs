@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 
+use crate::batch::Priority;
 use crate::http::error::{Error, shown};
 
 /// Both hold whole milliseconds; the second is what Envoy tells upstreams of its own timeout.
 const TIMEOUTS: [&str; 2] = ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"];
+const PRIORITY: &str = "torchpod-priority";
 
 /// The least of what the client has left for the answer, if it says so, and `longest`.
 pub(super) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Error> {
@@ -15,6 +17,18 @@ pub(super) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration
     asked
         .map(|(name, value)| milliseconds(name, value.as_bytes()))
         .try_fold(longest, |least, time| Ok(least.min(time?)))
+}
+
+/// Whether the request can wait for others: `normal`, which is also meant by silence, or `low`.
+pub(super) fn priority(headers: &HeaderMap) -> Result<Priority, Error> {
+    match headers.get(PRIORITY).map(HeaderValue::as_bytes) {
+        None | Some(b"normal") => Ok(Priority::Normal),
+        Some(b"low") => Ok(Priority::Low),
+        Some(other) => {
+            let got = shown(&String::from_utf8_lossy(other));
+            Err(Error::bad_input(format!("{PRIORITY}: got {got:?}, expected normal or low")))
+        }
+    }
 }
 
 fn milliseconds(name: &str, value: &[u8]) -> Result<Duration, Error> {
@@ -30,8 +44,6 @@ fn milliseconds(name: &str, value: &[u8]) -> Result<Duration, Error> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -51,6 +63,14 @@ mod tests {
         ] {
             assert_eq!(timeout(&headers(lines), limit).unwrap().as_millis(), milliseconds, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn a_priority_is_normal_low_or_refused() {
+        assert_eq!(priority(&headers(&[])).unwrap(), Priority::Normal);
+        assert_eq!(priority(&headers(&[("torchpod-priority", "low")])).unwrap(), Priority::Low);
+        let said = format!("{:?}", priority(&headers(&[("torchpod-priority", "urgent")])).unwrap_err());
+        assert!(said.contains("torchpod-priority: got") && said.contains("normal or low"), "{said}");
     }
 
     #[test]

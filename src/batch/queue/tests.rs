@@ -1,0 +1,212 @@
+//! The queue as callers and workers meet it; its order and its rules have their own tables.
+
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::batch::{Call, Outputs};
+use crate::tensor::{DType, Tensor};
+
+const LONG: Duration = Duration::from_secs(30);
+const LIMITS: Limits = Limits { max_size: 4, max_delay: Duration::ZERO, row_wise: true };
+
+type Answer = oneshot::Receiver<Result<Outputs, Error>>;
+
+fn job_of(rows: usize, deadline: Instant, priority: Priority) -> (Job, Answer) {
+    let inputs = vec![Tensor { dtype: DType::Uint8, shape: vec![rows], bytes: vec![0; rows].into() }];
+    Job::new(Call { inputs, rows, deadline, priority })
+}
+
+fn job() -> (Job, Answer) {
+    job_of(1, Instant::now() + LONG, Priority::Normal)
+}
+
+/// A queue of `limit` requests, full of `Normal` ones of one row.
+fn full(limit: usize) -> (Queue, Vec<Answer>) {
+    let queue = Queue::new(limit, 1);
+    let answers = (0..limit).map(|_| push(&queue, job()).unwrap()).collect();
+    (queue, answers)
+}
+
+fn push(queue: &Queue, (job, answer): (Job, Answer)) -> Result<Answer, Error> {
+    queue.push(job, LIMITS).map(|()| answer)
+}
+
+fn admit(queue: &Queue, within: Duration) -> Result<(), Error> {
+    queue.admit(1, Instant::now() + within, Priority::Normal, LIMITS)
+}
+
+/// What `Handle::infer` does for callers that leave.
+fn leave(queue: &Queue, answers: Vec<Answer>) {
+    for answer in answers {
+        drop(answer);
+        queue.leave();
+    }
+}
+
+fn take(queue: &Queue) -> usize {
+    queue.take(|_| LIMITS).unwrap().jobs.len()
+}
+
+fn overloaded(waiting: usize, millis: u64) -> Error {
+    Error::Overloaded { waiting, retry_after: Duration::from_millis(millis) }
+}
+
+#[test]
+fn a_full_queue_refuses_before_and_after_the_body() {
+    let (queue, _answers) = full(2);
+    assert_eq!(push(&queue, job()).err(), Some(overloaded(2, 0)));
+    assert_eq!(admit(&queue, LONG), Err(overloaded(2, 0)));
+    take(&queue);
+    assert_eq!(admit(&queue, LONG), Ok(()));
+}
+
+#[test]
+fn requests_that_nobody_waits_for_make_room_in_a_full_queue() {
+    let (queue, answers) = full(1);
+    leave(&queue, answers);
+    assert_eq!(admit(&queue, LONG), Ok(()));
+    assert_eq!(queue.load(), Load::default());
+}
+
+#[test]
+fn in_a_full_queue_the_youngest_of_low_priority_gives_way_to_a_normal_one() {
+    let queue = Queue::new(3, 1);
+    let low = || job_of(1, Instant::now() + LONG, Priority::Low);
+    let mut older = push(&queue, low()).unwrap();
+    let _normal = push(&queue, job()).unwrap();
+    let mut younger = push(&queue, low()).unwrap();
+    assert_eq!(push(&queue, low()).err(), Some(overloaded(3, 0)));
+    assert_eq!(queue.admit(1, Instant::now() + LONG, Priority::Low, LIMITS), Err(overloaded(3, 0)));
+    assert_eq!(admit(&queue, LONG), Ok(()));
+    let _next = push(&queue, job()).unwrap();
+    assert_eq!(younger.try_recv(), Ok(Err(overloaded(3, 0))));
+    let _last = push(&queue, job()).unwrap();
+    assert_eq!(older.try_recv(), Ok(Err(overloaded(3, 0))));
+    assert_eq!(push(&queue, job()).err(), Some(overloaded(3, 0)));
+}
+
+#[test]
+fn a_closed_queue_refuses_those_who_wait_and_those_who_come() {
+    let (queue, mut answers) = full(2);
+    queue.close();
+    for answer in &mut answers {
+        assert_eq!(answer.try_recv(), Ok(Err(Error::Lost)));
+    }
+    assert_eq!((push(&queue, job()).err(), admit(&queue, LONG)), (Some(Error::Lost), Err(Error::Lost)));
+    assert!(queue.take(|_| LIMITS).is_none());
+}
+
+#[test]
+fn a_delay_is_waited_out_unless_the_batch_is_full_or_a_deadline_comes_first() {
+    let queue = Queue::new(9, 1);
+    let (short, long) = (Duration::from_millis(50), LONG);
+    let limits = |max_delay| move |_: &Job| Limits { max_size: 2, max_delay, row_wise: true };
+    let started = Instant::now();
+    let _alone = push(&queue, job()).unwrap();
+    let batch = queue.take(limits(short)).unwrap();
+    assert_eq!((batch.jobs.len(), batch.reason), (1, Reason::Delay));
+    assert!(started.elapsed() >= short);
+    let _pair = [push(&queue, job()).unwrap(), push(&queue, job()).unwrap()];
+    let batch = queue.take(limits(long)).unwrap();
+    assert_eq!((batch.jobs.len(), batch.reason), (2, Reason::Full));
+    let deadline = Instant::now() + Duration::from_secs(1);
+    queue.record(2, Duration::from_millis(600));
+    let _pressed = push(&queue, job_of(1, deadline, Priority::Normal)).unwrap();
+    let batch = queue.take(limits(long)).unwrap();
+    assert_eq!((batch.jobs.len(), batch.reason), (1, Reason::Deadline));
+    assert!(Instant::now() < deadline, "too late to be computed");
+}
+
+#[test]
+fn requests_that_nobody_waits_for_are_not_computed() {
+    let queue = Queue::new(9, 1);
+    drop(push(&queue, job()).unwrap());
+    let soon = Instant::now() + Duration::from_millis(20);
+    let _late = push(&queue, job_of(1, soon, Priority::Normal)).unwrap();
+    let _good = push(&queue, job()).unwrap();
+    while Instant::now() <= soon {
+        thread::yield_now();
+    }
+    assert_eq!((take(&queue), queue.load().requests), (1, 0));
+}
+
+#[test]
+fn what_would_be_too_late_is_refused_on_arrival_but_only_where_that_was_measured() {
+    let (queue, _answers) = full(8);
+    assert_eq!(admit(&queue, Duration::from_millis(100)), Err(overloaded(8, 0)));
+    take(&queue);
+    let soon = Duration::from_millis(500);
+    assert_eq!(admit(&queue, soon), Ok(()), "nothing is measured");
+    queue.record(4, Duration::from_millis(400));
+    // Four rows wait: a batch of them, and then its own.
+    let late = Error::Late { needs: Duration::from_millis(800) };
+    assert_eq!(admit(&queue, soon), Err(late.clone()));
+    assert_eq!(push(&queue, job_of(1, Instant::now() + soon, Priority::Normal)).err(), Some(late));
+    assert_eq!(admit(&queue, 2 * soon), Ok(()));
+    take(&queue);
+    assert_eq!(admit(&queue, soon), Ok(()));
+}
+
+#[test]
+fn those_whom_nobody_awaits_make_nobody_late() {
+    let (queue, answers) = full(8);
+    take(&queue);
+    queue.record(4, Duration::from_millis(400));
+    leave(&queue, answers);
+    assert_eq!(admit(&queue, Duration::from_millis(500)), Ok(()));
+}
+
+#[test]
+fn whoever_is_refused_hears_when_the_queue_will_be_drained() {
+    let (queue, _answers) = full(16);
+    queue.record(4, Duration::from_millis(400));
+    assert_eq!(admit(&queue, LONG), Err(overloaded(16, 1600)));
+    take(&queue);
+    let four = job_of(4, Instant::now() + LONG, Priority::Normal);
+    let _answer = push(&queue, four).unwrap();
+    assert_eq!(queue.load(), Load { requests: 13, rows: 16 });
+}
+
+#[test]
+fn a_request_that_is_too_large_for_one_batch_is_taken_by_several_workers_at_once() {
+    let queue = Queue::new(9, 3);
+    let sizes = thread::scope(|scope| {
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let batch = || queue.take(|_| LIMITS).unwrap().jobs;
+                thread::Builder::new()
+                    .spawn_scoped(scope, move || batch().iter().map(|job| job.rows).sum::<usize>())
+                    .unwrap()
+            })
+            .collect();
+        while queue.lock().as_ref().unwrap().idle < 3 {
+            thread::yield_now();
+        }
+        // One arrival, three batches: who takes a part wakes the next.
+        let _answer = push(&queue, job_of(10, Instant::now() + LONG, Priority::Normal)).unwrap();
+        let mut sizes: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+        sizes.sort_unstable();
+        sizes
+    });
+    assert_eq!(sizes, [2, 4, 4]);
+}
+
+#[test]
+fn an_idle_worker_rather_tries_than_believes_what_was_measured_long_ago() {
+    let queue = Queue::new(9, 1);
+    let now = Instant::now();
+    let mut open = queue.lock();
+    let state = open.as_mut().unwrap();
+    state.pace.record(1, LONG, now);
+    let crew = queue.crew(LIMITS);
+    let newcomer = |after| {
+        let now = now + Duration::from_millis(after);
+        Newcomer { rows: 1, deadline: now + LONG / 2, priority: Priority::Normal, now, job: None }
+    };
+    assert_eq!(state.needs(&newcomer(2000), &crew), LONG, "all workers are busy");
+    state.idle = 1;
+    assert_eq!(state.needs(&newcomer(500), &crew), LONG);
+    assert_eq!(state.needs(&newcomer(2000), &crew), Duration::ZERO);
+}
