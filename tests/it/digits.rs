@@ -10,13 +10,13 @@ use crate::support::{ROOT, Server, Turn};
 const ROWS: usize = 200;
 
 /// The golden file: what goes in, what must come out, and what the digits really are.
-struct Golden {
+pub(crate) struct Golden {
     images: Vec<Value>,
     logits: Vec<Vec<f64>>,
     labels: Vec<String>,
 }
 
-fn golden() -> Golden {
+pub(crate) fn golden() -> Golden {
     let text = std::fs::read_to_string(format!("{ROOT}/models/digits/golden.json")).unwrap();
     let file: Value = serde_json::from_str(&text).unwrap();
     let labels = file["labels"].as_array().unwrap().iter().map(Value::to_string).collect();
@@ -26,17 +26,17 @@ fn golden() -> Golden {
     golden
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
-fn rows(value: &Value) -> Vec<Vec<f64>> {
+pub(crate) fn rows(value: &Value) -> Vec<Vec<f64>> {
     value.as_array().unwrap().iter().map(numbers).collect()
 }
 
 impl Golden {
     /// Row-major little-endian FP32.
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let pixels = self.images.iter().flat_map(|image| rows(image).concat());
         #[allow(clippy::cast_possible_truncation)] // 0 to 16
         pixels.flat_map(|pixel| (pixel as f32).to_le_bytes()).collect()

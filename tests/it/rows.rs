@@ -1,0 +1,111 @@
+//! Whatever shares a batch, is split or is rejoined: every caller gets the rows that it sent.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::client::{self, Connection, RAW};
+use crate::digits::{self, numbers, rows};
+use crate::support::{ROOT, Random, Server, Turn};
+
+const CALLERS: u64 = 64;
+const REQUESTS: usize = 12;
+const MOST_ROWS: usize = 100;
+
+/// Three inputs a row, returned beside their sum, by three instances in batches of at most 32.
+const ROW_SUM: &str = r#"
+[[inputs]]
+name = "x"
+dtype = "FP32"
+shape = [-1, 3]
+[[outputs]]
+name = "rows"
+dtype = "FP32"
+shape = [-1, 3]
+[[outputs]]
+name = "sums"
+dtype = "FP32"
+shape = [-1]
+[batching]
+max_size = 32
+[instances]
+count = 3
+threads = 1
+"#;
+
+fn row_sum() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let script = Path::new(ROOT).join("tests/models/make.py");
+    let made = Command::new("python3").arg(script).arg(folder.path()).arg("row_sum").status();
+    assert!(made.is_ok_and(|status| status.success()), "make.py writes row_sum");
+    std::fs::write(folder.path().join("row_sum/model.toml"), ROW_SUM).unwrap();
+    folder
+}
+
+/// `CALLERS` at once, each asking again and again by `ask`, with random numbers of its own.
+fn callers(server: &Server, ask: impl Fn(&mut Connection, &mut Random) + Sync) {
+    thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let (ask, address): (_, SocketAddr) = (&ask, server.address);
+            scope.spawn(move || {
+                let (mut connection, mut random) = (Connection::open(address).unwrap(), Random(caller));
+                for _ in 0..REQUESTS {
+                    ask(&mut connection, &mut random);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn sixty_four_callers_of_one_to_a_hundred_rows_get_their_own_rows_bit_for_bit() {
+    let models = row_sum();
+    let turn = Turn::shared();
+    let server = turn.serve(&[models.path().to_str().unwrap()]);
+    callers(&server, |connection, random| {
+        let row_count = 1 + random.below(MOST_ROWS);
+        // Whole numbers, whose sums are exact.
+        let sent: Vec<f32> = (0..3 * row_count).map(|_| f32::from(random.byte()) * 257.0).collect();
+        let body: Vec<u8> = sent.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let answer = connection.ask(&client::predict_request(RAW, &body)).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let outputs = &answer.json()["outputs"];
+        let sent: Vec<[f64; 3]> = sent.chunks_exact(3).map(|row| [0, 1, 2].map(|place| row[place].into())).collect();
+        assert_eq!(rows(&outputs["rows"]), sent);
+        assert_eq!(numbers(&outputs["sums"]), sent.iter().map(|row| row.iter().sum()).collect::<Vec<f64>>());
+    });
+    let metrics = client::get(server.address, "/metrics").text();
+    let cuts = |reason: &str| {
+        let line = format!("torchpod_batch_cuts_total{{model=\"row_sum\",version=\"1\",reason=\"{reason}\"}} ");
+        metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or_default()
+    };
+    assert!(cuts("full") > 100, "requests were split and shared batches:\n{metrics}");
+}
+
+#[test]
+fn digits_are_those_of_a_row_alone_whatever_the_batch() {
+    let turn = Turn::shared();
+    let server = turn.serve(&[]);
+    let pixels = digits::golden().bytes();
+    let images: Vec<&[u8]> = pixels.chunks_exact(8 * 8 * 4).collect();
+    let ask = |connection: &mut Connection, rows_of: &[u8]| {
+        let answer = connection.ask(&client::predict_request(RAW, rows_of)).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        rows(&answer.json()["outputs"]["logits"])
+    };
+    let mut alone = Connection::open(server.address).unwrap();
+    let expected: Vec<Vec<f64>> = images.iter().map(|image| ask(&mut alone, image).remove(0)).collect();
+    callers(&server, |connection, random| {
+        let picked: Vec<usize> = (0..=random.below(MOST_ROWS)).map(|_| random.below(images.len())).collect();
+        let body = picked.iter().map(|row| images[*row]).collect::<Vec<_>>().concat();
+        for (got, row) in ask(connection, &body).iter().zip(&picked) {
+            for (got, expected) in got.iter().zip(&expected[*row]) {
+                let distance = (got - expected).abs() / expected.abs().max(1.0);
+                assert!(distance <= 1e-5, "row {row}: {got} in a batch, {expected} alone");
+            }
+        }
+    });
+}
