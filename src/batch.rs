@@ -1,14 +1,18 @@
 //! From requests to batches and back: a bounded queue per model, and one worker thread per instance.
 //!
 //! `policy` decides what goes together, `queue` holds what waits, `worker` takes it, `run` computes it. A request enters
-//! through [`Handle::infer`] and leaves through its oneshot, in order of completion.
+//! through [`Handle::infer`] and leaves through its oneshot, in order of completion. `models` is where handles are found,
+//! `control` how what is found there changes.
 
+pub mod control;
+pub mod identity;
+pub mod models;
 pub mod policy;
 pub mod queue;
 mod run;
 pub mod worker;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -16,6 +20,8 @@ use tokio::sync::oneshot;
 use crate::model::Version;
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::Tensor;
+use identity::Identity;
+pub use models::Models;
 use queue::Queue;
 
 /// What a caller wants computed.
@@ -74,11 +80,15 @@ pub struct Served {
 }
 
 /// Closed by the last caller to leave.
-struct Door(Served);
+struct Door {
+    served: Served,
+    identity: OnceLock<Identity>,
+}
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.0.queue.close();
+        self.served.queue.close();
+        self.served.metrics.waiting(0);
     }
 }
 
@@ -86,13 +96,19 @@ impl std::ops::Deref for Handle {
     type Target = Served;
 
     fn deref(&self) -> &Served {
-        &self.0.0
+        &self.0.served
     }
 }
 
 impl Handle {
     pub fn new(version: Arc<Version>, metrics: ModelMetrics, max_queue: usize) -> Self {
-        Self(Arc::new(Door(Served { version, metrics, queue: Arc::new(Queue::new(max_queue)) })))
+        let served = Served { version, metrics, queue: Arc::new(Queue::new(max_queue)) };
+        Self(Arc::new(Door { served, identity: OnceLock::new() }))
+    }
+
+    /// How clients are told which version answers. First asked once the version has its digest.
+    pub fn identity(&self) -> &Identity {
+        self.0.identity.get_or_init(|| Identity::of(&self.version))
     }
 
     /// Requests in the queue now.
@@ -114,27 +130,5 @@ impl Handle {
             Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),
             Err(_) => Err(Error::Deadline),
         }
-    }
-}
-
-/// The models that are served; at least one.
-pub struct Models {
-    handles: Vec<Handle>,
-    default: usize,
-}
-
-impl Models {
-    /// `None` where `default` is no index into `handles`.
-    pub fn new(handles: Vec<Handle>, default: usize) -> Option<Self> {
-        (default < handles.len()).then_some(Self { handles, default })
-    }
-
-    pub fn all(&self) -> &[Handle] {
-        &self.handles
-    }
-
-    /// The model that `/predict` means.
-    pub fn default(&self) -> &Handle {
-        &self.handles[self.default]
     }
 }

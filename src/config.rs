@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 
 use crate::chaos::Chaos;
-use crate::cli::{Cli, EngineArgs, OnFatal, ServeArgs};
+use crate::cli::{Cli, EngineArgs, ModelControl, OnFatal, ServeArgs};
 use crate::dependency::{Dependency, may_hold_password};
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
@@ -34,6 +35,10 @@ pub struct Config {
     pub device: DeviceChoice,
     pub engine: loader::Options,
     pub default_model: Option<String>,
+    pub model_control: ModelControl,
+    /// Never shown: its type sees to that.
+    pub control_token: Option<SecretString>,
+    pub load_timeout: Duration,
     pub inputs: Vec<Port>,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
@@ -107,6 +112,9 @@ impl Config {
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
+            model_control: args.model_control,
+            control_token: args.control_token.as_ref().and_then(|given| token(given, &mut wrong)),
+            load_timeout: wrong.or("--load-timeout", &args.load_timeout, some_time, MAX_TIME),
             inputs: inputs(&args.inputs, &mut wrong),
             drain_delay,
             drain_timeout,
@@ -160,6 +168,16 @@ fn at_least_one(flag: &str, number: usize, wrong: &mut Error) -> usize {
         wrong.note(flag, "0: expected at least 1");
     }
     number.max(1)
+}
+
+/// The token, unless no client could send it. It is not shown even where it is wrong.
+fn token(given: &SecretString, wrong: &mut Error) -> Option<SecretString> {
+    let text = given.expose_secret().trim();
+    let can_be_sent = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !can_be_sent {
+        wrong.note("--control-token", "is not shown: expected visible ASCII characters, and no blanks between them");
+    }
+    can_be_sent.then(|| text.into())
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {
@@ -346,6 +364,16 @@ mod tests {
         let said = ["--dependency #1: expected", "--dependency #2: expected", "--dependency #3: redis://cache: x: "];
         for (error, said) in error.0.iter().zip(said) {
             assert!(error.starts_with(said) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_shown_nowhere() {
+        let config = |token: &str| config(&["--model-control", "explicit", "--control-token", token]);
+        assert!(!format!("{:?}", config("hunter2").unwrap()).contains("hunter2"));
+        for odd in ["hunter2 hunter2", "hunter2\u{7f}", "hünter2", " "] {
+            let error = config(odd).unwrap_err().to_string();
+            assert!(error.starts_with("--control-token ") && !error.contains("nter2"), "{error}");
         }
     }
 

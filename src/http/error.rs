@@ -80,6 +80,10 @@ impl Error {
         self
     }
 
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     pub fn status(&self) -> StatusCode {
         TABLE[self.kind as usize].1
     }
