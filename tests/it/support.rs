@@ -147,6 +147,14 @@ impl Server<'_> {
         std::fs::read_dir(folder).expect("the server runs, and is ours").count()
     }
 
+    /// How much memory it has, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        kilobytes << 10
+    }
+
     /// Waits for the end, which must come within `limit`.
     pub(crate) fn end_within(mut self, limit: Duration) -> Ended {
         let Some(status) = wait(&mut self.child, limit) else {
