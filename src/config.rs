@@ -101,7 +101,7 @@ impl Config {
         let drain_delay = wrong.or("--drain-delay", &args.drain_delay, duration, MAX_TIME);
         let drain_timeout = wrong.or("--drain-timeout", &args.drain_timeout, duration, MAX_TIME);
         let grpc_listen = Some(args.grpc_listen.as_str()).filter(|text| !["", "off"].contains(text));
-        let config = Self {
+        let mut config = Self {
             models: args.models,
             listen: wrong.or("--listen", &args.listen, resolve, NOWHERE),
             grpc_listen: grpc_listen.map(|text| wrong.or("--grpc-listen", text, resolve, NOWHERE)),
@@ -132,6 +132,7 @@ impl Config {
                 .into_iter()
                 .collect(),
         };
+        config.warnings.extend(nobody_orders(&config));
         if wrong.0.is_empty() { Ok(config) } else { Err(wrong) }
     }
 }
@@ -228,6 +229,14 @@ fn dependencies(urls: &[String], chaos: &Chaos, wrong: &mut Error) -> Vec<Depend
         meant.for_each(Dependency::rehearse_down);
     }
     known
+}
+
+/// A warning where models could be loaded and unloaded, and nobody is let do it.
+fn nobody_orders(config: &Config) -> Option<String> {
+    let nobody = config.probe_listen.is_none() && config.control_token.is_none();
+    (config.model_control == ModelControl::Explicit && nobody).then(|| {
+        "--model-control explicit: nobody can load a model without --probe-listen or --control-token".to_owned()
+    })
 }
 
 /// A warning where the kubelet would kill a drain that is within its own limits, or where `grace` does not tell.
@@ -365,6 +374,16 @@ mod tests {
         for (error, said) in error.0.iter().zip(said) {
             assert!(error.starts_with(said) && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_server_that_nobody_can_order_is_warned_of() {
+        let warnings = |more: &[&str]| config(&[&["--model-control", "explicit"], more].concat()).unwrap().warnings;
+        assert!(warnings(&[])[0].contains("--probe-listen or --control-token"));
+        assert!(
+            warnings(&["--control-token", "x"]).is_empty() && warnings(&["--probe-listen", "0.0.0.0:1"]).is_empty()
+        );
+        assert!(config(&[]).unwrap().warnings.is_empty());
     }
 
     #[test]

@@ -304,3 +304,119 @@ impl Control {
 fn closed(phase: Phase) -> Option<Phase> {
     matches!(phase, Phase::Draining { .. } | Phase::Stopped | Phase::Failed).then_some(phase)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::batch::models::tests::handle;
+
+    struct Server {
+        control: Control,
+        orders: mpsc::Receiver<Order>,
+        lifecycle: lifecycle::Tx,
+        rx: lifecycle::Rx,
+        models: Arc<Models>,
+    }
+
+    /// One that serves `a@1`.
+    fn server() -> Server {
+        let (lifecycle, rx) = lifecycle::channel([]);
+        let models = Arc::new(Models::new(None));
+        let (control, orders) = Control::new(models.clone(), (lifecycle.clone(), rx.clone()), "models".into(), true);
+        models.publish("a", vec![handle("a", "1")]);
+        for event in [Event::LoadStarted, Event::Loaded, Event::Warmed] {
+            lifecycle.apply(event, "a test");
+        }
+        Server { control, orders, lifecycle, rx, models }
+    }
+
+    #[tokio::test]
+    async fn an_order_is_answered_once_it_is_carried_out_and_an_unload_overtakes_it() {
+        let Server { control, orders, models, .. } = server();
+        let mut load = std::pin::pin!(control.load("a"));
+        assert!(load.as_mut().now_or_never().is_none());
+        let order = orders.recv().unwrap();
+        let published = control.publish(&order, vec![handle("a", "2")]);
+        control.answer(order, published);
+        assert_eq!((load.await, models.now().ids().as_str()), (Ok(()), "a@2"));
+
+        let mut load = std::pin::pin!(control.load("a"));
+        assert!(load.as_mut().now_or_never().is_none());
+        assert_eq!(control.unload("a"), Ok(()));
+        let order = orders.recv().unwrap();
+        let published = control.publish(&order, vec![handle("a", "3")]);
+        control.answer(order, published);
+        assert_eq!((load.await, models.now().is_empty()), (Err(Refused::Overtaken("a".to_owned())), true));
+    }
+
+    #[tokio::test]
+    async fn a_model_that_comes_for_the_first_time_can_be_called_off() {
+        let Server { control, orders, models, rx, .. } = server();
+        assert_eq!(control.unload("b"), Err(Refused::Unknown("b".to_owned())));
+        let mut load = std::pin::pin!(control.load("b"));
+        assert!(load.as_mut().now_or_never().is_none());
+        let order = orders.recv().unwrap();
+        control.loading("b", ["1"]);
+        assert_eq!(control.unload("b"), Ok(()));
+        assert!(!rx.state().vacant, "the other is still there");
+        assert!(control.publish(&order, vec![handle("b", "1")]).is_err());
+        assert_eq!(models.now().ids(), "a@1");
+    }
+
+    #[tokio::test]
+    async fn a_drain_answers_those_who_wait_and_changes_nothing_any_more() {
+        let Server { control, orders, models, lifecycle, .. } = server();
+        let mut load = std::pin::pin!(control.load("a"));
+        assert!(load.as_mut().now_or_never().is_none());
+        lifecycle.apply(Event::Terminate, "a test");
+        assert!(matches!(load.await, Err(Refused::Closed(Phase::Draining { .. }))));
+        assert!(matches!(control.load("a").await, Err(Refused::Closed(_))));
+        assert!(matches!(control.unload("a"), Err(Refused::Closed(_))));
+        assert!(control.publish(&orders.recv().unwrap(), vec![handle("a", "2")]).is_err());
+        assert_eq!(models.now().ids(), "a@1");
+    }
+
+    #[tokio::test]
+    async fn more_orders_than_may_wait_are_refused() {
+        let Server { control, orders, .. } = server();
+        for _ in 0..WAITING {
+            assert!(control.load("a").now_or_never().is_none(), "it waits for its turn");
+        }
+        assert_eq!(control.load("a").await, Err(Refused::Busy));
+        drop(orders);
+        assert!(matches!(control.load("a").await, Err(Refused::Failed(_))));
+    }
+
+    #[test]
+    fn what_failed_is_noted_until_the_next_order() {
+        let Server { control, .. } = server();
+        let order = || {
+            let (reply, _) = oneshot::channel();
+            Order { name: "a".to_owned(), unloads: 0, reply }
+        };
+        let states = || control.states().into_iter().map(|entry| (entry.version, entry.state)).collect::<Vec<_>>();
+        let ready = || ("1".to_owned(), State::Ready);
+        control.loading("a", ["2"]);
+        assert_eq!(states(), [ready(), ("2".to_owned(), State::Loading)]);
+        control.answer(order(), Err(Refused::Failed("a@2 is not fit".to_owned())));
+        assert_eq!(states(), [ready(), ("2".to_owned(), State::Unavailable)]);
+        assert_eq!(control.states()[1].reason, "a@2 is not fit");
+        control.loading("a", []);
+        assert_eq!(states(), [ready()]);
+        control.answer(order(), Err(Refused::Folder("no version".to_owned())));
+        assert_eq!(states(), [(String::new(), State::Unavailable), ready()]);
+    }
+
+    #[test]
+    fn the_last_model_is_said_to_be_gone_and_a_new_one_to_be_there() {
+        let Server { control, rx, .. } = server();
+        assert_eq!(control.unload("a"), Ok(()));
+        assert!(rx.state().vacant);
+        let (reply, _) = oneshot::channel();
+        let order = Order { name: "b".to_owned(), unloads: 0, reply };
+        control.publish(&order, vec![handle("b", "1")]).unwrap();
+        assert!(!rx.state().vacant);
+    }
+}

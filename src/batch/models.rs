@@ -137,3 +137,116 @@ impl Table {
         self.all().map(|handle| handle.version.id()).collect::<Vec<_>>().join(", ")
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::{self, About, Device, Engine, Instance, Model};
+    use crate::model::repository::Found;
+    use crate::model::spec;
+    use crate::telemetry::Telemetry;
+
+    /// An engine whose models are there and compute nothing.
+    struct Idle;
+
+    impl Engine for Idle {
+        fn about(&self) -> &About {
+            panic!("not asked in these tests")
+        }
+
+        fn load(
+            &self,
+            _path: &Path,
+            _device: Device,
+            _progress: &mut dyn FnMut(u64, u64),
+        ) -> Result<Box<dyn Model>, engine::Error> {
+            Ok(Box::new(Self))
+        }
+    }
+
+    impl Model for Idle {
+        fn arguments(&self) -> &[String] {
+            &[]
+        }
+
+        fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, engine::Error> {
+            panic!("not asked in these tests")
+        }
+    }
+
+    pub(in super::super) fn handle(name: &str, version: &str) -> Handle {
+        let found = Found {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            file: "model.pt".into(),
+            spec: spec::from_inputs(Vec::new()),
+            labels: Vec::new(),
+            golden: None,
+        };
+        let version = Version::load(&Idle, found, Device::Cpu, &mut |_, _| {}).unwrap();
+        let metrics = Telemetry::new().model(name, &version.version);
+        Handle::new(version, metrics, 9)
+    }
+
+    fn id(found: Option<Handle>) -> Option<String> {
+        found.map(|handle| handle.version.id())
+    }
+
+    #[test]
+    fn a_model_is_found_in_its_highest_version_or_in_the_one_that_is_named() {
+        let models = Models::new(None);
+        models.publish("a", ["10", "9", "final"].map(|version| handle("a", version)).into());
+        assert_eq!(id(models.get("a", None)).as_deref(), Some("a@10"));
+        assert_eq!(id(models.get("a", Some("9"))).as_deref(), Some("a@9"));
+        assert_eq!(id(models.get("a", Some("09"))), None);
+        assert_eq!(id(models.get("b", None)), None);
+        assert_eq!(models.now().ids(), "a@final, a@9, a@10");
+    }
+
+    #[test]
+    fn the_default_is_the_one_that_was_named_or_the_only_one() {
+        let (unnamed, named) = (Models::new(None), Models::new(Some("b".to_owned())));
+        assert_eq!((id(unnamed.default()), id(named.default())), (None, None));
+        for models in [&unnamed, &named] {
+            models.publish("a", vec![handle("a", "1")]);
+        }
+        assert_eq!((id(unnamed.default()).as_deref(), id(named.default())), (Some("a@1"), None));
+        for models in [&unnamed, &named] {
+            models.publish("b", vec![handle("b", "1")]);
+        }
+        assert_eq!((id(unnamed.default()), id(named.default()).as_deref()), (None, Some("b@1")));
+    }
+
+    #[test]
+    fn what_left_is_known_for_as_long_as_somebody_holds_it() {
+        let models = Models::new(None);
+        models.publish("a", vec![handle("a", "1"), handle("a", "2")]);
+        let (first, second) = (models.get("a", Some("1")).unwrap(), models.get("a", None).unwrap());
+        models.publish("a", vec![second, handle("a", "3")]);
+        assert_eq!(models.leaving(), [("a".to_owned(), "1".to_owned())], "the second stays");
+        drop(first);
+        assert!(models.leaving().is_empty());
+        models.remove("a");
+        assert!(models.leaving().is_empty() && models.now().is_empty());
+    }
+
+    #[test]
+    fn nobody_who_reads_sees_a_table_between_two() {
+        let models = Models::new(None);
+        let generations: Vec<Vec<Handle>> = (0..50u32)
+            .map(|generation| (0..3).map(|part| handle("a", &(generation * 3 + part).to_string())).collect())
+            .collect();
+        models.publish("a", generations[0].clone());
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| generations.into_iter().for_each(|versions| models.publish("a", versions)));
+            while !writer.is_finished() {
+                let table = models.now();
+                let numbers: Vec<u32> =
+                    table.versions("a").iter().map(|handle| handle.version.version.parse().unwrap()).collect();
+                assert_eq!(numbers, [numbers[0] / 3 * 3, numbers[0] / 3 * 3 + 1, numbers[0] / 3 * 3 + 2]);
+            }
+        });
+    }
+}

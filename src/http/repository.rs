@@ -1,6 +1,7 @@
 //! `/v2/repository`: Triton's model repository extension. The index may be read by anyone; whoever loads or unloads must
 //! come by the probe listener, or bring the token.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,7 +20,6 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Shared, State, error, layer};
 use crate::batch::control::{Entry, Refused};
-use std::sync::Arc;
 
 /// The largest body, in bytes, and how long it may take to come.
 const BODY: (usize, Duration) = (64 << 10, Duration::from_secs(10));
@@ -148,7 +148,9 @@ async fn read(body: Body) -> Result<Asked, Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Asked::default());
     }
-    serde_json::from_slice(&bytes).map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+    // By way of an object: serde would take an array for a struct, too.
+    let asked = serde_json::from_slice(&bytes).and_then(|object| serde_json::from_value(Value::Object(object)));
+    asked.map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("the body: {error}")))
 }
 
 /// The table from what was refused to its status.

@@ -79,7 +79,9 @@ fn twenty_swaps_under_load_lose_no_request_and_leave_no_version_behind() {
                 }
             }
             done.store(true, Ordering::Relaxed);
-            clients.into_iter().for_each(|client| client.join().unwrap());
+            for client in clients {
+                client.join().unwrap();
+            }
         });
     });
     let seen = seen.into_inner().unwrap();

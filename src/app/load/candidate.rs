@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::Exit;
 use super::{Parts, Plan};
+use crate::app::Exit;
 use crate::batch::Handle;
 use crate::batch::worker::{self, Budget, Word, Worker};
 use crate::chaos::Rehearsal;
