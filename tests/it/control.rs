@@ -253,6 +253,23 @@ fn a_signal_during_a_load_ends_the_server_soon_and_cleanly() {
 }
 
 #[test]
+fn a_signal_during_the_first_load_ends_the_server_soon_and_cleanly() {
+    let (turn, repository) = (Turn::shared(), Repository::empty());
+    let server = turn.start(&explicit(&repository, &["--chaos", "load-delay=1h"]));
+    poll("it waits", || client::get(server.address, "/ready").json()["stage"] == "waiting for a model");
+    repository.describe("digits", &without_golden());
+    repository.add("digits", 1);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| order(server.probe, "load", "digits"));
+        poll("it is being read", || client::get(server.address, "/ready").json()["stage"] == "reading digits@1");
+        server.signal(Signal::TERM);
+        assert_eq!(load.join().unwrap().status, 503);
+    });
+    let ended = server.end_within(Duration::from_secs(2));
+    assert_eq!(ended.code, Some(0), "{}", ended.log.text());
+}
+
+#[test]
 fn a_draining_server_keeps_its_models_as_they_are() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
     let server = turn.serve(&explicit(&repository, &["--drain-delay", "20s"]));

@@ -190,6 +190,31 @@ fn only_what_has_changed_is_loaded_again() {
 }
 
 #[test]
+fn a_version_whose_folder_is_gone_gives_its_place_back() {
+    let (turn, repository) = (Turn::shared(), Repository::of("digits"));
+    let server = serve(&turn, &repository, &[]);
+    repository.add("digits", 2);
+    assert_eq!(order(server.probe, "load", "digits").status, 200);
+    fs::remove_dir_all(repository.folder("digits").join("2")).unwrap();
+    assert_eq!(computed_by(&ask(server.address, "/predict")), 2, "what is in memory serves on");
+    assert_eq!(order(server.probe, "load", "digits").status, 200);
+    assert_eq!(computed_by(&ask(server.address, "/predict")), 1);
+    fs::remove_dir_all(repository.folder("digits")).unwrap();
+    assert_eq!(order(server.probe, "load", "digits").status, 404);
+    assert_eq!(computed_by(&ask(server.address, "/predict")), 1);
+}
+
+#[test]
+fn a_single_file_is_loaded_again_by_the_name_that_it_has() {
+    let (turn, repository) = (Turn::shared(), Repository::of("digits"));
+    let file = repository.folder("digits").join("1/model.pt");
+    let server = turn.serve(&[&[file.to_str().unwrap()], &EXPLICIT[..]].concat());
+    repository.put("digits", 1, &weights(7));
+    assert_eq!(order(server.probe, "load", "digits").status, 200);
+    assert_eq!(computed_by(&ask(server.address, "/predict")), 7);
+}
+
+#[test]
 fn a_request_that_is_being_computed_ends_on_the_version_that_it_began_with() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
     let server = serve(&turn, &repository, &["--chaos", "batch-delay=3s"]);

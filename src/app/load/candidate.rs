@@ -1,7 +1,8 @@
 //! From a folder to a handle: a version is read and proved, and nobody sees it before that is done.
 
+use std::io;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{Parts, Plan};
@@ -11,7 +12,7 @@ use crate::batch::worker::{self, Budget, Word, Worker};
 use crate::chaos::Rehearsal;
 use crate::engine::{About, Device, DeviceChoice, Engine, loader};
 use crate::lifecycle::pulse::{Pulse, Pulses};
-use crate::model::digest;
+use crate::model::digest::{self, Digest};
 use crate::model::repository::Found;
 use crate::model::{Spec, Version};
 
@@ -26,6 +27,8 @@ pub(super) struct Candidate {
 pub(super) struct Read {
     pub(super) version: Arc<Version>,
     took: Duration,
+    /// Computed beside everything else, so that a start takes no longer for it.
+    digest: JoinHandle<io::Result<Digest>>,
 }
 
 impl Candidate {
@@ -65,8 +68,8 @@ impl Workshop {
         self.parts.lifecycle.progress(&stage, 0.0);
         let file = found.file.clone();
         let mut seen = 0;
-        // Beside the load, so that a start takes no longer for it.
-        let hashing = thread::Builder::new().name("digest".to_owned()).spawn(move || digest::of(&file));
+        let digest = thread::Builder::new().name("digest".to_owned()).spawn(move || digest::of(&file));
+        let digest = digest.map_err(|error| format!("no thread for a digest: {error}"))?;
         let version = Version::load(self.engine.as_ref(), found, device, &mut |read, total| {
             let mut publish = |bytes| self.parts.lifecycle.progress(&stage, share(bytes, total));
             self.plan.chaos.throttle(seen, read, total, &mut publish);
@@ -74,19 +77,16 @@ impl Workshop {
             seen = read;
         });
         let version = version.map_err(|error| error.to_string())?;
-        let digest = hashing.and_then(|thread| thread.join().unwrap_or_else(|_| Err(std::io::Error::other("a panic"))));
-        let digest = digest.map_err(|error| format!("{} has no digest: {error}", version.id()))?;
-        let _ = version.digest.set(digest);
         let took = started.elapsed();
         let seconds = took.as_secs_f64();
-        tracing::info!(model = version.id(), %device, bytes = seen, %digest, seconds, "model read");
-        Ok(Read { version, took })
+        tracing::info!(model = version.id(), %device, bytes = seen, seconds, "model read");
+        Ok(Read { version, took, digest })
     }
 
     /// Starts the version's workers one by one: libtorch optimises under one lock, and each needs the warm-up to itself.
     /// `instances` is how many will share the cores.
     pub(super) fn prove(&self, read: Read, instances: usize) -> Result<Candidate, String> {
-        let (started, Read { version, took }) = (Instant::now(), read);
+        let (started, Read { version, took, digest }) = (Instant::now(), read);
         let stage: Arc<str> = format!("proving {}", version.id()).into();
         let metrics = self.parts.telemetry.model(&version.name, &version.version);
         let runs = version.proof_runs() * version.spec.instances;
@@ -110,9 +110,13 @@ impl Workshop {
                 self.parts.lifecycle.progress(&stage, share(done, runs as u64));
             }
         }
-        let seconds = started.elapsed().as_secs_f64();
+        let version = &candidate.handle.version;
+        let digest = digest.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
+        let digest = digest.map_err(|error| format!("{} has no digest: {error}", version.id()))?;
+        let digest = version.digest.get_or_init(|| digest);
         candidate.handle.metrics.loaded(took + started.elapsed());
-        tracing::info!(model = candidate.handle.version.id(), runs, threads, seconds, "model proved and warm");
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!(model = version.id(), %digest, runs, threads, seconds, "model proved and warm");
         Ok(candidate)
     }
 
