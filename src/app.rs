@@ -8,14 +8,16 @@ mod probe_listener;
 pub mod progress;
 mod rehearsal;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
 pub use exit::Exit;
 pub use listener::Listeners;
 
-use crate::cli::EngineArgs;
+use crate::batch::Models;
+use crate::batch::control::Control;
+use crate::cli::{EngineArgs, ModelControl};
 use crate::config::{self, Config};
 use crate::dependency;
 use crate::engine::loader;
@@ -46,7 +48,11 @@ impl App {
         let dependencies = config.dependencies.iter().map(|needed| (needed.name.as_str(), needed.required));
         let (lifecycle, rx) = lifecycle::channel(dependencies);
         let telemetry = Arc::new(Telemetry::new());
-        let (models, ledger, pulses) = (Arc::new(OnceLock::new()), Ledger::default(), Pulses::default());
+        let (ledger, pulses) = (Ledger::default(), Pulses::default());
+        let models = Arc::new(Models::new(config.default_model.clone()));
+        let explicit = config.model_control == ModelControl::Explicit;
+        let repository = config.models.clone();
+        let (control, orders) = Control::new(models.clone(), (lifecycle.clone(), rx.clone()), repository, explicit);
         let watchdog = Watchdog {
             lifecycle: lifecycle.clone(),
             pulses: pulses.clone(),
@@ -57,6 +63,8 @@ impl App {
         let shared = Shared {
             health: Health::new(rx.clone(), watch(&config, &lifecycle), config.ready_while_draining),
             models: models.clone(),
+            control: control.clone(),
+            control_token: config.control_token.clone(),
             ledger: ledger.clone(),
             telemetry: telemetry.clone(),
             oldest_batch: watchdog.spawn().map_err(Exit::configuration)?,
@@ -70,8 +78,8 @@ impl App {
         tokio::spawn(progress::follow(bar, rx.clone()));
         let kept_up = telemetry.clone();
         tokio::spawn(async move { kept_up.upkeep().await });
-        let parts = load::Parts { lifecycle: lifecycle.clone(), pulses, telemetry, models };
-        let loader = load::spawn(load::Plan::of(&config), parts);
+        let parts = load::Parts { lifecycle: lifecycle.clone(), pulses, telemetry, models, control };
+        let loader = load::spawn(load::Plan::of(&config), parts, orders);
         Ok(Self { config, lifecycle, rx, ledger, servers, loader })
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! `queue` holds what waits, in the groups and the order of `waiting`; `policy` says when a batch is cut, by the `pace`
 //! measured; `worker` takes it, `run` computes it, within the `ceiling` that the device's memory has shown. A request
-//! enters through [`Handle::infer`] as a `job` and leaves through its oneshot, in order of completion.
+//! enters through [`Handle::infer`] as a `job` and leaves through its oneshot, in order of completion. `models` is where
+//! handles are found, `control` how what is found there changes.
 
 mod ceiling;
+pub mod control;
+pub mod identity;
 mod job;
+pub mod models;
 mod pace;
 mod policy;
 mod queue;
@@ -13,14 +17,16 @@ mod run;
 mod waiting;
 pub mod worker;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::model::{Spec, Version};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::Tensor;
 use ceiling::Ceiling;
+use identity::Identity;
 use job::Job;
+pub use models::Models;
 use policy::Limits;
 use queue::Queue;
 
@@ -94,11 +100,15 @@ pub struct Served {
 }
 
 /// Closed by the last caller to leave.
-struct Door(Served);
+struct Door {
+    served: Served,
+    identity: OnceLock<Identity>,
+}
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.0.queue.close();
+        self.served.queue.close();
+        self.served.metrics.waiting(0);
     }
 }
 
@@ -106,7 +116,7 @@ impl std::ops::Deref for Handle {
     type Target = Served;
 
     fn deref(&self) -> &Served {
-        &self.0.0
+        &self.0.served
     }
 }
 
@@ -128,7 +138,13 @@ impl Handle {
     pub fn new(version: Arc<Version>, metrics: ModelMetrics, max_queue: usize) -> Self {
         let queue = Arc::new(Queue::new(max_queue, version.spec.instances));
         metrics.batch_max_rows(version.spec.max_size);
-        Self(Arc::new(Door(Served { version, metrics, queue, ceiling: Arc::default() })))
+        let served = Served { version, metrics, queue, ceiling: Arc::default() };
+        Self(Arc::new(Door { served, identity: OnceLock::new() }))
+    }
+
+    /// How clients are told which version answers. First asked once the version has its digest.
+    pub fn identity(&self) -> &Identity {
+        self.0.identity.get_or_init(|| Identity::of(&self.version))
     }
 
     /// Requests in the queue now.
@@ -175,27 +191,5 @@ impl Drop for Patience<'_> {
         if self.is_over {
             self.queue.leave();
         }
-    }
-}
-
-/// The models that are served; at least one.
-pub struct Models {
-    handles: Vec<Handle>,
-    default: usize,
-}
-
-impl Models {
-    /// `None` where `default` is no index into `handles`.
-    pub fn new(handles: Vec<Handle>, default: usize) -> Option<Self> {
-        (default < handles.len()).then_some(Self { handles, default })
-    }
-
-    pub fn all(&self) -> &[Handle] {
-        &self.handles
-    }
-
-    /// The model that `/predict` means.
-    pub fn default(&self) -> &Handle {
-        &self.handles[self.default]
     }
 }

@@ -22,6 +22,8 @@ pub struct Chaos {
     pub device_lost_after: Option<Duration>,
     /// So long after serving began, the async runtime stops turning.
     pub runtime_stall_after: Option<Duration>,
+    /// How many of the models that are loaded while serving hang in their warm-up, from the first on.
+    pub candidate_hangs: u32,
     /// Names or schemes of dependencies whose checks fail.
     pub dependencies_down: Vec<String>,
 }
@@ -36,6 +38,7 @@ impl Default for Chaos {
             worker_panics: 1,
             device_lost_after: None,
             runtime_stall_after: None,
+            candidate_hangs: 0,
             dependencies_down: Vec::new(),
         }
     }
@@ -57,14 +60,14 @@ impl std::str::FromStr for Chaos {
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').ok_or_else(|| expected(part))?;
             let time = || humantime::parse_duration(value).map_err(|_| format!("{part}: expected a time such as 10s"));
+            let number = || value.parse().map_err(|_| format!("{part}: expected a number such as 3"));
             match key {
                 "load-delay" => chaos.load_delay = time()?,
                 "batch-delay" => chaos.batch_delay = time()?,
                 "hang-after" => chaos.hang_after = Some(time()?),
                 "worker-panic-after" => chaos.worker_panic_after = Some(time()?),
-                "worker-panics" => {
-                    chaos.worker_panics = value.parse().map_err(|_| format!("{part}: expected a number such as 3"))?;
-                }
+                "worker-panics" => chaos.worker_panics = number()?,
+                "candidate-hang" => chaos.candidate_hangs = number()?,
                 "device-lost-after" => chaos.device_lost_after = Some(time()?),
                 "runtime-stall-after" => chaos.runtime_stall_after = Some(time()?),
                 "dependency-down" => chaos.dependencies_down.push(value.to_owned()),
@@ -78,7 +81,7 @@ impl std::str::FromStr for Chaos {
 fn expected(part: &str) -> String {
     format!(
         "{part}: expected load-delay, batch-delay, hang-after, worker-panic-after, worker-panics, device-lost-after, \
-         runtime-stall-after or dependency-down, such as load-delay=30s"
+         runtime-stall-after, candidate-hang or dependency-down, such as load-delay=30s"
     )
 }
 
@@ -109,6 +112,8 @@ pub struct Rehearsal {
     began: OnceLock<Instant>,
     /// Each trouble with its time after serving began, and in how many batches it is still to come.
     planned: Vec<(Trouble, Duration, AtomicU32)>,
+    /// How many candidates are still to hang.
+    candidate_hangs: AtomicU32,
 }
 
 impl Rehearsal {
@@ -119,7 +124,13 @@ impl Rehearsal {
             (Trouble::DeviceLost, chaos.device_lost_after, 1),
         ];
         let planned = planned.into_iter().filter_map(|(trouble, after, times)| Some((trouble, after?, times.into())));
-        Self { began: OnceLock::new(), planned: planned.collect() }
+        let candidate_hangs = chaos.candidate_hangs.into();
+        Self { began: OnceLock::new(), planned: planned.collect(), candidate_hangs }
+    }
+
+    /// Whether the version that is about to be proved is to hang: one that is loaded while serving.
+    pub fn candidate_hangs(&self) -> bool {
+        self.began.get().is_some() && take_one(&self.candidate_hangs)
     }
 
     /// Serving begins now.
@@ -150,7 +161,7 @@ mod tests {
         assert_eq!((chaos.load_delay, chaos.batch_delay), (Duration::from_secs(30), Duration::from_millis(200)));
         assert_eq!((chaos.hang_after, chaos.worker_panics), (Some(Duration::from_secs(10)), 1));
         assert_eq!(chaos.dependencies_down, ["redis"]);
-        for text in ["load-delay", "load-delay=soon", "fire=1s", "worker-panics=many"] {
+        for text in ["load-delay", "load-delay=soon", "fire=1s", "worker-panics=many", "candidate-hang=often"] {
             assert!(text.parse::<Chaos>().unwrap_err().starts_with(text));
         }
     }
@@ -163,6 +174,14 @@ mod tests {
         chaos.throttle(0, 50, 100, &mut |bytes| seen.push(bytes));
         assert!(started.elapsed() >= Duration::from_millis(200));
         assert!(seen.len() >= 3 && seen.is_sorted() && seen.iter().all(|bytes| *bytes < 50), "{seen:?}");
+    }
+
+    #[test]
+    fn only_what_is_loaded_while_serving_hangs_in_its_warm_up() {
+        let rehearsal = Rehearsal::of(&"candidate-hang=1".parse().unwrap());
+        assert!(!rehearsal.candidate_hangs());
+        rehearsal.begin();
+        assert_eq!([(); 2].map(|()| rehearsal.candidate_hangs()), [true, false]);
     }
 
     #[test]

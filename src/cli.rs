@@ -5,6 +5,7 @@ mod probe;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
 
 pub use probe::{ProbeArgs, Question};
 
@@ -38,6 +39,15 @@ pub enum OnFatal {
     Exit,
     /// Go on answering, with /health at 503.
     Stay,
+}
+
+/// Who decides which models are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModelControl {
+    /// What is there at start, and nothing else.
+    None,
+    /// That, which may be nothing, and then whatever is ordered.
+    Explicit,
 }
 
 /// Where the engine and its library are looked for.
@@ -156,9 +166,35 @@ pub struct ServeArgs {
     #[arg(help_heading = "Engine", long, hide_env_values = true, env = "TORCHPOD_DEVICE", default_value = "auto")]
     pub device: String,
 
-    /// The model that /predict means where there are several
+    /// The model that /predict means [default: the only one]
     #[arg(help_heading = "Serving", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_DEFAULT_MODEL")]
     pub default_model: Option<String>,
+
+    /// Load and unload models while serving, by POST /v2/repository/…; `none` serves what is there at start
+    #[arg(
+        help_heading = "Models",
+        long,
+        value_enum,
+        hide_env_values = true,
+        env = "TORCHPOD_MODEL_CONTROL",
+        default_value = "none"
+    )]
+    pub model_control: ModelControl,
+
+    /// What --listen wants as `Authorization: Bearer …` to load or unload; without it, only --probe-listen does
+    #[arg(help_heading = "Models", long, value_name = "TOKEN", hide_env_values = true, env = "TORCHPOD_CONTROL_TOKEN")]
+    pub control_token: Option<SecretString>,
+
+    /// How long a model that is loaded while serving may take until it is given up
+    #[arg(
+        help_heading = "Models",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_LOAD_TIMEOUT",
+        default_value = "10m"
+    )]
+    pub load_timeout: String,
 
     /// An input of a model without model.toml, such as image:FP32[-1,8,8]; once per input
     #[arg(
@@ -304,7 +340,8 @@ pub struct ServeArgs {
     /// load-delay spreads loading over that time, batch-delay slows every batch, dependency-down=redis fails the checks
     /// of a dependency by name or scheme. The others come in the first batch that long after serving began: hang-after (it
     /// never returns), worker-panic-after (worker-panics=3: in three batches), device-lost-after; runtime-stall-after
-    /// stops the async runtime, as only --probe-listen can tell.
+    /// stops the async runtime, as only --probe-listen can tell. candidate-hang=1 keeps the first model that is loaded
+    /// while serving in its warm-up for ever.
     #[arg(
         help_heading = "Rehearsal",
         long,

@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 
 use crate::chaos::Chaos;
-use crate::cli::{Cli, EngineArgs, OnFatal, ServeArgs};
+use crate::cli::{Cli, EngineArgs, ModelControl, OnFatal, ServeArgs};
 use crate::dependency::{Dependency, may_hold_password};
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
@@ -35,6 +36,10 @@ pub struct Config {
     pub device: DeviceChoice,
     pub engine: loader::Options,
     pub default_model: Option<String>,
+    pub model_control: ModelControl,
+    /// Never shown: its type sees to that.
+    pub control_token: Option<SecretString>,
+    pub load_timeout: Duration,
     pub inputs: Vec<Port>,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
@@ -99,7 +104,7 @@ impl Config {
         let drain_delay = wrong.or("--drain-delay", &args.drain_delay, duration, MAX_TIME);
         let drain_timeout = wrong.or("--drain-timeout", &args.drain_timeout, duration, MAX_TIME);
         let grpc_listen = Some(args.grpc_listen.as_str()).filter(|text| !["", "off"].contains(text));
-        let config = Self {
+        let mut config = Self {
             models: args.models,
             listen: wrong.or("--listen", &args.listen, resolve, NOWHERE),
             grpc_listen: grpc_listen.map(|text| wrong.or("--grpc-listen", text, resolve, NOWHERE)),
@@ -110,6 +115,9 @@ impl Config {
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
+            model_control: args.model_control,
+            control_token: args.control_token.as_ref().and_then(|given| token(given, &mut wrong)),
+            load_timeout: wrong.or("--load-timeout", &args.load_timeout, some_time, MAX_TIME),
             inputs: inputs(&args.inputs, &mut wrong),
             drain_delay,
             drain_timeout,
@@ -130,6 +138,7 @@ impl Config {
                 .into_iter()
                 .collect(),
         };
+        config.warnings.extend(nobody_orders(&config));
         if wrong.0.is_empty() { Ok(config) } else { Err(wrong) }
     }
 }
@@ -166,6 +175,16 @@ fn at_least_one(flag: &str, number: usize, wrong: &mut Error) -> usize {
         wrong.note(flag, "0: expected at least 1");
     }
     number.max(1)
+}
+
+/// The token, unless no client could send it. It is not shown even where it is wrong.
+fn token(given: &SecretString, wrong: &mut Error) -> Option<SecretString> {
+    let text = given.expose_secret().trim();
+    let can_be_sent = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !can_be_sent {
+        wrong.note("--control-token", "is not shown: expected visible ASCII characters, and no blanks between them");
+    }
+    can_be_sent.then(|| text.into())
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {
@@ -216,6 +235,14 @@ fn dependencies(urls: &[String], chaos: &Chaos, wrong: &mut Error) -> Vec<Depend
         meant.for_each(Dependency::rehearse_down);
     }
     known
+}
+
+/// A warning where models could be loaded and unloaded, and nobody is let do it.
+fn nobody_orders(config: &Config) -> Option<String> {
+    let nobody = config.probe_listen.is_none() && config.control_token.is_none();
+    (config.model_control == ModelControl::Explicit && nobody).then(|| {
+        "--model-control explicit: nobody can load a model without --probe-listen or --control-token".to_owned()
+    })
 }
 
 /// A warning where the kubelet would kill a drain that is within its own limits, or where `grace` does not tell.
@@ -352,6 +379,26 @@ mod tests {
         let said = ["--dependency #1: expected", "--dependency #2: expected", "--dependency #3: redis://cache: x: "];
         for (error, said) in error.0.iter().zip(said) {
             assert!(error.starts_with(said) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_nobody_can_order_is_warned_of() {
+        let warnings = |more: &[&str]| config(&[&["--model-control", "explicit"], more].concat()).unwrap().warnings;
+        assert!(warnings(&[])[0].contains("--probe-listen or --control-token"));
+        assert!(
+            warnings(&["--control-token", "x"]).is_empty() && warnings(&["--probe-listen", "0.0.0.0:1"]).is_empty()
+        );
+        assert!(config(&[]).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn a_token_is_shown_nowhere() {
+        let config = |token: &str| config(&["--model-control", "explicit", "--control-token", token]);
+        assert!(!format!("{:?}", config("hunter2").unwrap()).contains("hunter2"));
+        for odd in ["hunter2 hunter2", "hunter2\u{7f}", "hünter2", " "] {
+            let error = config(odd).unwrap_err().to_string();
+            assert!(error.starts_with("--control-token ") && !error.contains("nter2"), "{error}");
         }
     }
 

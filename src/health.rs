@@ -103,6 +103,7 @@ fn readiness(state: &State, ready_while_draining: bool) -> Option<&'static str> 
     }
     match state.faults.worst() {
         Some(fault) => Some(fault.name()),
+        None if state.vacant => Some("no_model"),
         None => (!state.dependencies.suffice()).then_some("dependency_down"),
     }
 }
@@ -159,6 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn a_server_whose_last_model_was_unloaded_is_alive_and_not_ready() {
+        let serving = State { phase: Phase::Serving, ..State::new(Dependencies::default()) };
+        let state = serving.next(Event::Emptied).unwrap();
+        assert_eq!(verdict(Probe::Readiness, &state, false).reason, Some("no_model"));
+        assert!(pass(Probe::Liveness, &state) && pass(Probe::Startup, &state));
+        assert!(pass(Probe::Readiness, &state.next(Event::Filled).unwrap()));
+        assert!(!verdict(Probe::Readiness, &state.next(Event::Terminate).unwrap(), true).pass);
+    }
+
+    #[test]
     fn a_drain_that_was_asked_to_stays_ready_only_if_it_served() {
         let draining = |served| State { phase: Phase::Draining { served }, ..State::new(Dependencies::default()) };
         assert!(verdict(Probe::Readiness, &draining(true), true).pass);
@@ -170,6 +181,7 @@ mod tests {
         fn nobody_is_ready_vacuously(life in life()) {
             for (index, state) in life.iter().enumerate().filter(|(_, state)| pass(Probe::Readiness, state)) {
                 prop_assert!(state.dependencies.is_up(0) && state.dependencies.is_up(2));
+                prop_assert!(!state.vacant);
                 let before = |phase| life[..index].iter().any(|state| state.phase == phase);
                 prop_assert!(before(Phase::Loading) && before(Phase::Warming));
             }
@@ -202,6 +214,17 @@ mod tests {
                         prop_assert_eq!(pass(Probe::Liveness, &state), pass(Probe::Liveness, &after));
                         prop_assert_eq!(pass(Probe::Startup, &state), pass(Probe::Startup, &after));
                     }
+                }
+            }
+        }
+
+        #[test]
+        fn models_that_come_and_go_never_touch_liveness_or_startup(life in life()) {
+            for state in life {
+                for event in [Event::Emptied, Event::Filled] {
+                    let after = state.next(event).unwrap_or(state);
+                    prop_assert_eq!(pass(Probe::Liveness, &state), pass(Probe::Liveness, &after));
+                    prop_assert_eq!(pass(Probe::Startup, &state), pass(Probe::Startup, &after));
                 }
             }
         }

@@ -6,11 +6,13 @@
 pub mod connection;
 mod console;
 pub mod error;
+mod identity;
 mod layer;
 mod predict;
 mod probe;
+mod repository;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,17 +21,21 @@ use axum::http::{Method, Uri, header};
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
 use crate::batch::Models;
+use crate::batch::control::Control;
 use crate::health::{Health, Probe, watchdog};
 use crate::lifecycle::drain::Ledger;
+use crate::model::Version;
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::Scrape;
+use crate::telemetry::metrics::{self, Scrape};
 use crate::tensor::pool::Pool;
 use error::{Error, Kind};
+use repository::Trust;
 
 /// The largest request body, in bytes.
 pub const MAX_BODY: usize = 64 << 20;
@@ -39,8 +45,11 @@ pub const MAX_HEAD: usize = 64 << 10;
 /// What every handler may read.
 pub struct Shared {
     pub health: Health,
-    /// Set once, before the lifecycle reaches `serving`.
-    pub models: Arc<OnceLock<Models>>,
+    /// None before the lifecycle reaches `serving`.
+    pub models: Arc<Models>,
+    pub control: Control,
+    /// What whoever orders by the main listener must bring.
+    pub control_token: Option<SecretString>,
     pub ledger: Ledger,
     pub telemetry: Arc<Telemetry>,
     pub oldest_batch: watchdog::Oldest,
@@ -54,19 +63,27 @@ pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
-    let predict = post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
-    let routes = probes().route("/", get(console::index)).route("/predict", predict).fallback(no_route);
-    wrapped(routes, shared)
+    let predict = || post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
+    let routes = Router::new()
+        .route("/", get(console::index))
+        .route("/predict", predict())
+        .route("/predict/{model}", predict())
+        .route("/predict/{model}/{version}", predict())
+        .merge(repository::routes(&shared, Trust::Token))
+        .fallback(no_route);
+    wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(routes, shared)))
 }
 
 /// The router of connections above `--max-connections`: probes are answered, whatever else is asked is refused.
 pub fn reserve_router(shared: Arc<Shared>) -> Router {
-    wrapped(probes().fallback(no_place), shared)
+    let rest = Router::new().fallback(no_place);
+    wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(rest, shared)))
 }
 
 /// The router of the probe listener.
 pub fn probe_router(shared: Arc<Shared>) -> Router {
-    wrapped(probes().fallback(no_route), shared)
+    let rest = repository::routes(&shared, Trust::Everyone).fallback(no_route);
+    wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(rest, shared)))
 }
 
 /// What Kubernetes and Prometheus ask.
@@ -76,7 +93,7 @@ fn probes() -> Router<Arc<Shared>> {
         .route("/startup", probe(Probe::Startup))
         .route("/health", probe(Probe::Liveness))
         .route("/ready", probe(Probe::Readiness))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape))
 }
 
 /// `inner` in the layers that every listener has.
@@ -94,11 +111,13 @@ fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
     router.layer(TraceLayer::new_for_http().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
 }
 
-async fn metrics(state: State) -> impl IntoResponse {
-    for handle in state.models.get().map(Models::all).unwrap_or_default() {
+async fn scrape(state: State) -> impl IntoResponse {
+    let table = state.models.now();
+    for handle in table.all() {
         handle.metrics.waiting(handle.waiting());
         handle.metrics.waiting_rows(handle.waiting_rows());
     }
+    let states = state.control.states();
     let snapshot = state.health.snapshot();
     for dependency in state.health.dependencies(&snapshot) {
         state.telemetry.dependency(&dependency.report, dependency.up);
@@ -108,13 +127,30 @@ async fn metrics(state: State) -> impl IntoResponse {
         in_flight: state.ledger.in_flight(),
         oldest_batch: state.oldest_batch.age(),
         request_memory: state.memory.used(),
+        serving: table.all().map(|handle| described(&handle.version)).collect(),
+        versions: states.iter().map(|entry| [&entry.name, &entry.version, entry.state.name()]).collect(),
+        stuck_loads: state.control.stuck(),
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
+/// As `torchpod_model_info` tells it.
+fn described(version: &Version) -> metrics::Serving<'_> {
+    let digest = version.digest.get().map(ToString::to_string).unwrap_or_default();
+    metrics::Serving { model: &version.name, version: &version.version, digest, device: version.device.to_string() }
+}
+
+/// For those who asked for what does not serve.
+fn who_serves(shared: &Shared) -> String {
+    match shared.models.now().ids() {
+        ids if ids.is_empty() => "no model serves".to_owned(),
+        ids => format!("those that serve are {ids}"),
+    }
+}
+
 async fn no_route(method: Method, uri: Uri) -> Error {
     Error::not_found(format!("no route {method} {}", error::shown(uri.path())))
-        .hint("GET / /startup /health /ready /metrics, POST /predict")
+        .hint("GET / /startup /health /ready /metrics, POST /predict[/MODEL[/VERSION]] /v2/repository/index")
 }
 
 async fn no_place(request: Request) -> Error {

@@ -93,6 +93,8 @@ impl Tx {
         match event {
             Event::Raised(fault) => (fault.name().into(), ("clear", "raised")),
             Event::Cleared(fault) => (fault.name().into(), ("raised", "clear")),
+            Event::Emptied => (history::MODELS.into(), ("some", "none")),
+            Event::Filled => (history::MODELS.into(), ("none", "some")),
             Event::Up(index) => (dependency(index), ("down", "up")),
             Event::Down(index) => (dependency(index), ("up", "down")),
             _ => (history::PHASE.into(), (from.name(), to.name())),
@@ -118,7 +120,7 @@ fn log(event: Event, transition: &Transition) {
     let seconds = lasted.as_secs_f64();
     match event {
         Event::Raised(_) => tracing::error!(%subject, from, to, %reason, seconds, "transition"),
-        Event::Down(_) => tracing::warn!(%subject, from, to, %reason, seconds, "transition"),
+        Event::Down(_) | Event::Emptied => tracing::warn!(%subject, from, to, %reason, seconds, "transition"),
         _ => tracing::info!(%subject, from, to, %reason, seconds, "transition"),
     }
 }

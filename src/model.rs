@@ -1,5 +1,6 @@
 //! Models: what is on disk, what it promises, and a loaded version that has proved it.
 
+pub mod digest;
 pub mod golden;
 pub mod named;
 pub mod repository;

@@ -1,5 +1,6 @@
 //! What the server tells the outside about itself: logs here, metrics in `metrics`.
 
+mod exposition;
 pub mod metrics;
 
 pub use metrics::Telemetry;

@@ -1,22 +1,27 @@
-//! The way from `starting` to `serving`, on a thread of its own: find, open, read, prove.
+//! The way from `starting` to `serving`, on a thread of its own: find, open, read, prove. The thread lives on, and does
+//! the same for what is ordered while the server serves.
 
+mod candidate;
+mod order;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::Exit;
-use crate::batch::worker::{self, Budget, Word, Worker};
-use crate::batch::{Handle, Models};
+use crate::batch::Models;
+use crate::batch::control::{Control, Order};
 use crate::chaos::{Chaos, Rehearsal};
 use crate::config::Config;
-use crate::engine::{About, Device, DeviceChoice, Engine, loader};
+use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::pulse::Pulses;
 use crate::lifecycle::{Event, Tx};
 use crate::model::repository::{self, Found};
 use crate::model::spec::Port;
-use crate::model::{Spec, Version};
 use crate::telemetry::Telemetry;
+use candidate::Workshop;
 
 /// Resolves when loading has succeeded or failed for good.
 pub(super) type Loader = std::pin::Pin<Box<dyn Future<Output = Result<(), Exit>> + Send>>;
@@ -29,6 +34,7 @@ pub(super) struct Plan {
     device: DeviceChoice,
     engine: loader::Options,
     max_queue: usize,
+    load_timeout: Duration,
     chaos: Chaos,
 }
 
@@ -37,7 +43,8 @@ pub(super) struct Parts {
     pub(super) lifecycle: Tx,
     pub(super) pulses: Pulses,
     pub(super) telemetry: Arc<Telemetry>,
-    pub(super) models: Arc<OnceLock<Models>>,
+    pub(super) models: Arc<Models>,
+    pub(super) control: Control,
 }
 
 impl Plan {
@@ -49,19 +56,24 @@ impl Plan {
             device: config.device,
             engine: config.engine.clone(),
             max_queue: config.max_queue,
+            load_timeout: config.load_timeout,
             chaos: config.chaos.clone(),
         }
     }
 }
 
-/// Starts loading; the models are in their place before the lifecycle reaches `serving`.
-pub(super) fn spawn(plan: Plan, parts: Parts) -> Loader {
+/// Starts loading; the models are in their place before the lifecycle reaches `serving`. Afterwards `orders` are carried
+/// out, one at a time.
+pub(super) fn spawn(plan: Plan, parts: Parts, orders: mpsc::Receiver<Order>) -> Loader {
     let (say, heard) = tokio::sync::oneshot::channel();
-    let rehearsal = Arc::new(Rehearsal::of(&plan.chaos));
     let started = thread::Builder::new().name("loader".to_owned()).spawn(move || {
-        let result = Load { plan, parts, rehearsal }.run();
+        let workshop = start(plan, parts).map(Arc::new);
         // Nobody listening means that the process is ending.
-        let _ = say.send(result);
+        let _ = say.send(workshop.as_ref().map(drop).map_err(Exit::clone));
+        let Ok(workshop) = workshop else { return };
+        for order in orders {
+            order::carry_out(&workshop, order);
+        }
     });
     Box::pin(async move {
         started.map_err(|error| Exit::load(format!("no thread for loading: {error}")))?;
@@ -69,177 +81,60 @@ pub(super) fn spawn(plan: Plan, parts: Parts) -> Loader {
     })
 }
 
-struct Load {
-    plan: Plan,
-    parts: Parts,
-    rehearsal: Arc<Rehearsal>,
+/// Loads what is there at start.
+fn start(plan: Plan, parts: Parts) -> Result<Workshop, Exit> {
+    // ## Starting => Loading
+    parts.lifecycle.apply(Event::LoadStarted, "the ports are open");
+    let found = match repository::find(&plan.models, &plan.inputs) {
+        Err(repository::Error::Empty { .. }) if parts.control.is_explicit() => Vec::new(),
+        found => found.map_err(Exit::configuration)?,
+    };
+    if !parts.control.is_explicit() {
+        check_default(&found, plan.default_model.as_deref())?;
+    }
+    parts.lifecycle.progress(&"opening the engine".into(), 0.0);
+    let engine = candidate::open(&plan, &parts)?;
+    let rehearsal = Arc::new(Rehearsal::of(&plan.chaos));
+    let workshop = Workshop { plan, parts, rehearsal, engine };
+    if found.is_empty() {
+        workshop.wait_for_a_model();
+        return Ok(workshop);
+    }
+    let versions = found.into_iter().map(|found| workshop.read(found)).collect::<Result<Vec<_>, _>>();
+    let versions = versions.map_err(Exit::load)?;
+
+    // ## Loading => Warming
+    let lifecycle = &workshop.parts.lifecycle;
+    lifecycle.apply(Event::Loaded, "all models are read");
+    let instances = versions.iter().map(|read| read.version.spec.instances).sum();
+    let proved = versions.into_iter().map(|read| workshop.prove(read, instances)).collect::<Result<Vec<_>, _>>();
+    let mut by_name: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for candidate in proved.map_err(Exit::load)? {
+        let handle = candidate.enter(&workshop.parts.pulses);
+        by_name.entry(handle.version.name.clone()).or_default().push(handle);
+    }
+    for (name, handles) in by_name {
+        workshop.parts.models.publish(&name, handles);
+    }
+
+    // ## Warming => Serving
+    lifecycle.apply(Event::Warmed, "all models are proved and warm");
+    workshop.rehearsal.begin();
+    Ok(workshop)
 }
 
-impl Load {
-    fn run(&self) -> Result<(), Exit> {
-        let (plan, lifecycle) = (&self.plan, &self.parts.lifecycle);
-        // ## Starting => Loading
-        lifecycle.apply(Event::LoadStarted, "the ports are open");
-        let found = repository::find(&plan.models, &plan.inputs).map_err(Exit::configuration)?;
-        let default = default_of(&found, plan.default_model.as_deref())?;
-
-        lifecycle.progress(&"opening the engine".into(), 0.0);
-        let engine = self.open()?;
-        let versions =
-            found.into_iter().map(|found| self.read(engine.as_ref(), found)).collect::<Result<Vec<_>, _>>()?;
-
-        // ## Loading => Warming
-        lifecycle.apply(Event::Loaded, "all models are read");
-        let instances = versions.iter().map(|version| version.spec.instances).sum();
-        let handles =
-            versions.into_iter().map(|version| self.prove(version, instances)).collect::<Result<Vec<_>, _>>()?;
-
-        // ## Warming => Serving
-        if let Some(ready) = Models::new(handles, default) {
-            let _ = self.parts.models.set(ready);
-            lifecycle.apply(Event::Warmed, "all models are proved and warm");
-            self.rehearsal.begin();
-        }
-        Ok(())
-    }
-
-    fn open(&self) -> Result<Arc<dyn Engine>, Exit> {
-        let started = Instant::now();
-        let engine = loader::open(&self.plan.engine).map_err(Exit::load)?;
-        let About { name, version, library, cuda_devices, cuda_missing, .. } = engine.about();
-        let seconds = started.elapsed().as_secs_f64();
-        tracing::info!(engine = name, version, library, cuda_devices, cuda_missing, seconds, "engine opened");
-        self.parts.telemetry.build_info(name, library);
-        Ok(engine)
-    }
-
-    fn read(&self, engine: &dyn Engine, found: Found) -> Result<Arc<Version>, Exit> {
-        let started = Instant::now();
-        let device = device(self.plan.device, &found.spec, engine.about()).map_err(Exit::load)?;
-        let stage: Arc<str> = format!("reading {}@{}", found.name, found.version).into();
-        self.parts.lifecycle.progress(&stage, 0.0);
-        let mut seen = 0;
-        let version = Version::load(engine, found, device, &mut |read, total| {
-            let mut publish = |bytes| self.parts.lifecycle.progress(&stage, share(bytes, total));
-            self.plan.chaos.throttle(seen, read, total, &mut publish);
-            publish(read);
-            seen = read;
-        });
-        let version = version.map_err(Exit::load)?;
-        let seconds = started.elapsed().as_secs_f64();
-        tracing::info!(model = version.id(), %device, bytes = seen, seconds, "model read");
-        Ok(version)
-    }
-
-    /// Starts the version's workers one by one: libtorch optimises under one lock, and each needs the warm-up to itself.
-    fn prove(&self, version: Arc<Version>, instances: usize) -> Result<Handle, Exit> {
-        let started = Instant::now();
-        let stage: Arc<str> = format!("proving {}", version.id()).into();
-        let metrics = self.parts.telemetry.model(&version.name, &version.version);
-        let runs = version.proof_runs() * version.spec.instances;
-        let threads = version.spec.threads.unwrap_or_else(|| cores() / instances).clamp(1, cores());
-        let handle = Handle::new(version, metrics, self.plan.max_queue);
-        let options = worker::Options { threads, batch_delay: self.plan.chaos.batch_delay };
-        let mut done = 0;
-        for index in 0..handle.version.spec.instances {
-            let words = worker::spawn(self.worker(&handle, index, options))
-                .map_err(|error| Exit::load(format!("no thread for {}: {error}", handle.version.id())))?;
-            loop {
-                match words.recv() {
-                    Ok(Word::Run) => done += 1,
-                    Ok(Word::Ready) => break,
-                    Ok(Word::Failed(error)) => return Err(Exit::load(error)),
-                    Err(_) => return Err(Exit::load(format!("a worker of {} panicked", handle.version.id()))),
-                }
-                self.parts.lifecycle.progress(&stage, share(done, runs as u64));
-            }
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        tracing::info!(model = handle.version.id(), runs, threads, seconds, "model proved and warm");
-        Ok(handle)
-    }
-
-    fn worker(&self, handle: &Handle, index: usize, options: worker::Options) -> Worker {
-        let parts = &self.parts;
-        Worker {
-            served: (**handle).clone(),
-            index,
-            options,
-            lifecycle: parts.lifecycle.clone(),
-            pulse: parts.pulses.register(&format!("{}-{index}", handle.version.id())),
-            rehearsal: self.rehearsal.clone(),
-            budget: Budget::default(),
-        }
+impl Workshop {
+    /// A server that may start without a model stays in `loading` until one is ordered and serves.
+    fn wait_for_a_model(&self) {
+        self.parts.lifecycle.progress(&"waiting for a model".into(), 0.0);
     }
 }
 
-fn share(part: u64, whole: u64) -> f32 {
-    #[allow(clippy::cast_precision_loss)] // It is shown to two digits.
-    let share = part as f32 / whole.max(1) as f32;
-    share.min(1.0)
-}
-
-/// Cores that the cgroup's quota and the affinity mask leave.
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Which of `found` is the model that `/predict` means.
-fn default_of(found: &[Found], wanted: Option<&str>) -> Result<usize, Exit> {
-    let names = || found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>().join(", ");
-    match (wanted, found) {
-        (None, [_]) => Ok(0),
-        (None, _) => {
-            Err(Exit::configuration(format!("there are several models ({}): name one with --default-model", names())))
-        }
-        (Some(wanted), _) => found.iter().position(|found| found.name == wanted).ok_or_else(|| {
-            Exit::configuration(format!(
-                "--default-model {wanted}: there is no such model, expected one of {}",
-                names()
-            ))
-        }),
-    }
-}
-
-/// The flag decides unless it is `auto`; then the model.toml; then what there is.
-fn device(flag: DeviceChoice, spec: &Spec, about: &About) -> Result<Device, String> {
-    let choice = if flag == DeviceChoice::Auto { spec.device } else { flag };
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto if about.cuda_devices == 0 => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(Device::Cuda(0)),
-        DeviceChoice::Cuda(index) if index < about.cuda_devices => Ok(Device::Cuda(index)),
-        DeviceChoice::Cuda(index) => Err(match about.cuda_devices {
-            0 => format!(
-                "device cuda:{index} is not there: {}; `--device auto` falls back to the CPU",
-                about.cuda_missing
-            ),
-            count => format!("device cuda:{index} is not there: expected cuda:0 to cuda:{}", count - 1),
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::spec;
-
-    #[test]
-    fn the_flag_decides_before_the_model_and_the_model_before_what_there_is() {
-        let about = |cuda_devices| About {
-            name: String::new(),
-            version: String::new(),
-            library: String::new(),
-            cuda_devices,
-            cuda_missing: "no CUDA driver".to_owned(),
-        };
-        let spec = |device| Spec { device, ..spec::from_inputs(Vec::new()) };
-        let (auto, cpu, cuda) = (DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(1));
-        assert_eq!(device(auto, &spec(auto), &about(0)), Ok(Device::Cpu));
-        assert_eq!(device(auto, &spec(auto), &about(2)), Ok(Device::Cuda(0)));
-        assert_eq!(device(auto, &spec(cuda), &about(2)), Ok(Device::Cuda(1)));
-        assert_eq!(device(cpu, &spec(cuda), &about(2)), Ok(Device::Cpu));
-        assert!(device(cuda, &spec(auto), &about(0)).unwrap_err().contains("no CUDA driver"));
-        assert!(device(cuda, &spec(auto), &about(1)).unwrap_err().contains("expected cuda:0"));
-    }
+/// Whether the model that `/predict` is to mean is there.
+fn check_default(found: &[Found], wanted: Option<&str>) -> Result<(), Exit> {
+    let Some(wanted) = wanted.filter(|wanted| !found.iter().any(|found| found.name == *wanted)) else { return Ok(()) };
+    let mut names: Vec<_> = found.iter().map(|found| found.name.as_str()).collect();
+    names.dedup();
+    let expected = names.join(", ");
+    Err(Exit::configuration(format!("--default-model {wanted}: there is no such model, expected one of {expected}")))
 }

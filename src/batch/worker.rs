@@ -14,7 +14,7 @@ use super::Served;
 use super::queue::Batch;
 use super::run::{self, End};
 use crate::chaos::Rehearsal;
-use crate::engine::Instance;
+use crate::engine::{self, Instance};
 use crate::lifecycle::pulse::Pulse;
 use crate::lifecycle::{Event, Fault, Tx};
 use crate::model::version;
@@ -88,6 +88,11 @@ impl Worker {
             .model
             .instance(self.options.threads)
             .map_err(|error| version::Error::WarmUp { model: version.id(), reason: error.to_string() })?;
+        if self.rehearsal.candidate_hangs() {
+            tracing::warn!(model = version.id(), "REHEARSAL: this candidate hangs in its warm-up");
+            let hung = instance.rehearse(engine::Trouble::Hang);
+            hung.map_err(|error| version::Error::WarmUp { model: version.id(), reason: error.to_string() })?;
+        }
         version.prove(instance.as_mut(), &mut || {
             let _ = say.send(Word::Run);
         })?;

@@ -3,6 +3,7 @@
 //!
 //! Time is counted in the watchdog's own turns: a process that was stopped or throttled as a whole did not hang.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -64,7 +65,7 @@ impl Watchdog {
     }
 
     fn look_forever(self, oldest: &Oldest) {
-        let (mut workers, mut heart) = (Vec::new(), Stillness::default());
+        let (mut workers, mut heart) = (BTreeMap::new(), Stillness::default());
         let mut looked = Instant::now();
         loop {
             thread::sleep(TURN);
@@ -83,16 +84,15 @@ impl Watchdog {
     }
 
     /// The longest that any worker has been at work without progress, and who it is.
-    fn oldest(&self, known: &mut Vec<Stillness>, turn: Duration) -> (Duration, Arc<str>) {
+    fn oldest(&self, known: &mut BTreeMap<u64, Stillness>, turn: Duration) -> (Duration, Arc<str>) {
         let mut oldest = (Duration::ZERO, "".into());
-        for (index, (name, pulse)) in self.pulses.all().into_iter().enumerate() {
-            if known.len() == index {
-                known.push(Stillness::default());
-            }
-            let count = pulse.count();
-            let still = known[index].look(count, turn);
+        let registered = self.pulses.all();
+        known.retain(|id, _| registered.iter().any(|worker| worker.id == *id));
+        for worker in registered {
+            let count = worker.pulse.count();
+            let still = known.entry(worker.id).or_default().look(count, turn);
             if Pulse::is_work(count) && still > oldest.0 {
-                oldest = (still, name);
+                oldest = (still, worker.name);
             }
         }
         oldest
@@ -139,9 +139,14 @@ mod tests {
             heart: Pulse::default(),
             stall_limit: Duration::from_secs(30),
         };
-        let (idle, busy, stuck) = (pulses.register("idle"), pulses.register("busy"), pulses.register("stuck"));
+        let worker = |name: &str| {
+            let pulse = Pulse::default();
+            pulses.register(name, &pulse);
+            pulse
+        };
+        let (idle, busy, stuck) = (worker("idle"), worker("busy"), worker("stuck"));
         let _work = (busy.work(), stuck.work());
-        let mut known = Vec::new();
+        let mut known = BTreeMap::new();
         let mut look = || watchdog.oldest(&mut known, TURN);
         for _ in 0..10 {
             busy.beat();
@@ -154,7 +159,7 @@ mod tests {
         idle.beat();
         assert_eq!(&*look().1, "busy");
         busy.beat();
-        let newcomer = pulses.register("newcomer");
+        let newcomer = worker("newcomer");
         let _more = newcomer.work();
         assert_eq!((look().0, look().0), (TURN, TURN * 2));
     }

@@ -8,10 +8,11 @@ use super::State;
 pub(super) async fn index(state: State) -> impl IntoResponse {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
-    let line = match (&state.label, state.models.get()) {
-        (Some(label), _) => label.clone(),
-        (None, Some(models)) => models.default().version.id(),
-        (None, None) => format!("torchpod ({})", state.health.phase()),
+    let line = match (&state.label, state.models.default(), state.models.now().ids()) {
+        (Some(label), ..) => label.clone(),
+        (None, Some(model), _) => model.version.id(),
+        (None, None, ids) if !ids.is_empty() => ids,
+        _ => format!("torchpod ({})", state.health.phase()),
     };
     (headers, line + "\n")
 }

@@ -91,6 +91,10 @@ impl Error {
         whole.clamp(1, LONGEST)
     }
 
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     pub fn status(&self) -> StatusCode {
         TABLE[self.kind as usize].1
     }

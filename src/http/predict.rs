@@ -7,23 +7,60 @@ mod terms;
 
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
-use super::State;
-use super::error::{Error, Kind};
+use super::error::{self, Error, Kind};
+use super::{Shared, State, identity, who_serves};
 use crate::batch::{Call, Handle};
 use crate::telemetry::metrics::{ModelMetrics, Outcome};
 
-pub(super) async fn predict(state: State, request: Request) -> Result<Response, Error> {
+pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Error> {
     let started = Instant::now();
-    let phase = state.health.phase();
-    let model = state.models.get().filter(|_| phase.takes_requests()).ok_or_else(|| Error::not_ready(phase))?.default();
+    // Held until the answer is there, so that a version that is replaced meanwhile finishes it.
+    let model = resolve(&state, path)?;
+    let id = identity::id_of(&request);
     let mut count = Count { metrics: &model.metrics, started, outcome: Outcome::Left };
-    let result = infer(&state, model, request, started).await;
+    let result = infer(&state, &model, request, started).await;
     count.outcome = outcome(&result);
-    result
+    if let Err(error) = &result
+        && error.status() == StatusCode::INTERNAL_SERVER_ERROR
+    {
+        let request_id = id.as_ref().and_then(|id| id.to_str().ok());
+        tracing::warn!(model = model.version.id(), request_id, error = error.message(), "request failed");
+    }
+    Ok(identity::stamp(&model, result.into_response()))
+}
+
+type Path = Result<RawPathParams, RawPathParamsRejection>;
+
+/// The version that the path names.
+fn resolve(state: &Shared, path: Path) -> Result<Handle, Error> {
+    let phase = state.health.phase();
+    if !phase.takes_requests() {
+        return Err(Error::not_ready(phase));
+    }
+    let path = path.map_err(|_| Error::not_found("the model's name is no UTF-8"))?;
+    let part = |name: &str| path.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+    let (name, version) = (part("model"), part("version"));
+    let found = match name {
+        Some(name) => state.models.get(name, version),
+        None => state.models.default(),
+    };
+    found.ok_or_else(|| unknown(state, name, version))
+}
+
+fn unknown(state: &Shared, name: Option<&str>, version: Option<&str>) -> Error {
+    let serving = who_serves(state);
+    match (name.map(error::shown), version.map(error::shown)) {
+        (Some(name), Some(version)) => Error::not_found(format!("no version {version} of a model {name:?}; {serving}")),
+        (Some(name), None) => Error::not_found(format!("no model {name:?}; {serving}")),
+        (None, _) if state.models.now().is_empty() => Error::new(Kind::NotReady, "no model serves"),
+        (None, _) => Error::not_found(format!("no default model; {serving}"))
+            .hint("name one, as in POST /predict/MODEL, or start the server with --default-model"),
+    }
 }
 
 /// Counts a request by its outcome when it ends, even if its client has left and nobody finishes handling it.

@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::{Shared, error};
-use crate::batch::Models;
+use crate::batch::control::Entry;
 use crate::health::{Dependency, Probe};
 use crate::lifecycle::history::Transition;
 use crate::lifecycle::{Fault, Phase, Snapshot};
@@ -35,7 +35,7 @@ struct Verbose<'a> {
     /// What led to the phase.
     transition: &'a str,
     faults: Vec<&'static str>,
-    models: Vec<Model<'a>>,
+    models: Vec<Model>,
     dependencies: Vec<DependencyBody<'a>>,
     in_flight: u64,
     /// The last of them first.
@@ -43,10 +43,17 @@ struct Verbose<'a> {
 }
 
 #[derive(Serialize)]
-struct Model<'a> {
-    name: &'a str,
-    version: &'a str,
-    device: String,
+struct Model {
+    name: String,
+    version: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// Why it does not serve.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -103,13 +110,23 @@ fn verbose<'a>(shared: &'a Shared, snapshot: &'a Snapshot, dependencies: &'a [De
     }
 }
 
-fn models(shared: &Shared) -> Vec<Model<'_>> {
-    let handles = shared.models.get().map(Models::all).unwrap_or_default();
-    handles
-        .iter()
-        .map(|handle| &handle.version)
-        .map(|version| Model { name: &version.name, version: &version.version, device: version.device.to_string() })
-        .collect()
+/// Those that serve first.
+fn models(shared: &Shared) -> Vec<Model> {
+    let (serving, mut others) = (shared.models.now(), shared.control.states());
+    others.retain(|entry| !entry.is_ready());
+    let serving = serving.all().map(|handle| Model {
+        name: handle.version.name.clone(),
+        version: handle.version.version.clone(),
+        state: "READY",
+        digest: handle.version.digest.get().map(ToString::to_string),
+        device: Some(handle.version.device.to_string()),
+        reason: String::new(),
+    });
+    let other = |Entry { name, version, state, reason }| {
+        let state = state.name();
+        Model { name, version, state, digest: None, device: None, reason }
+    };
+    serving.chain(others.into_iter().map(other)).collect()
 }
 
 fn dependency(known: &Dependency) -> DependencyBody<'_> {

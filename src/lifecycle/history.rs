@@ -8,20 +8,22 @@ use super::Fault;
 
 /// The subject that is the server's phase.
 pub(super) const PHASE: &str = "phase";
+/// The subject that is whether any model serves.
+pub(super) const MODELS: &str = "models";
 
 /// How many transitions are kept.
 const KEPT: usize = 100;
 
-/// Whether `subject` is the phase or a fault, so that nothing else may be called so.
+/// Whether `subject` is the phase, the models or a fault, so that nothing else may be called so.
 pub fn is_taken(subject: &str) -> bool {
-    subject == PHASE || Fault::ALL.iter().any(|fault| fault.name() == subject)
+    subject == PHASE || subject == MODELS || Fault::ALL.iter().any(|fault| fault.name() == subject)
 }
 
 /// One change of one thing.
 #[derive(Clone, Debug)]
 pub struct Transition {
     pub at: SystemTime,
-    /// `phase`, the fault's name, or the dependency's: no two are the same.
+    /// `phase`, `models`, the fault's name, or the dependency's: no two are the same.
     pub subject: Arc<str>,
     pub from: &'static str,
     pub to: &'static str,
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_phase_and_the_faults_have_their_names_for_themselves() {
-        assert!(["phase", "hung", "device_lost"].into_iter().all(is_taken));
+        assert!(["phase", "models", "hung", "device_lost"].into_iter().all(is_taken));
         assert!(!is_taken("redis://cache:6379"));
     }
 }

@@ -4,7 +4,7 @@
 //! progress between.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// The signs of one worker. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -42,26 +42,47 @@ impl Drop for Work<'_> {
     }
 }
 
-/// The pulses of all workers, by name. Clones share the list.
+/// The pulses of the workers that serve, by name. Clones share the list.
+///
+/// A worker is on it from [`Self::register`] until its last pulse is dropped, with its thread: nobody needs to be told
+/// that it has ended.
 #[derive(Clone, Default)]
-pub struct Pulses(Arc<Mutex<Vec<Named>>>);
+pub struct Pulses(Arc<Mutex<List>>);
 
-type Named = (Arc<str>, Pulse);
+#[derive(Default)]
+struct List {
+    next: u64,
+    registered: Vec<(u64, Arc<str>, Weak<AtomicU64>)>,
+}
+
+/// A registered pulse.
+pub struct Registered {
+    /// No two that were ever registered have the same.
+    pub id: u64,
+    pub name: Arc<str>,
+    pub pulse: Pulse,
+}
 
 impl Pulses {
-    /// A new worker's pulse.
-    pub fn register(&self, name: &str) -> Pulse {
-        let pulse = Pulse::default();
-        self.lock().push((name.into(), pulse.clone()));
-        pulse
+    /// From now on, whoever looks sees this worker.
+    pub fn register(&self, name: &str, pulse: &Pulse) {
+        let mut list = self.lock();
+        let id = list.next;
+        list.next += 1;
+        list.registered.push((id, name.into(), Arc::downgrade(&pulse.0)));
     }
 
-    /// Those registered so far, in order; their places never change.
-    pub fn all(&self) -> Vec<Named> {
-        self.lock().clone()
+    /// Those that are registered and have not ended, in order.
+    pub fn all(&self) -> Vec<Registered> {
+        let mut list = self.lock();
+        list.registered.retain(|(.., pulse)| pulse.strong_count() > 0);
+        let living = list.registered.iter().filter_map(|(id, name, pulse)| {
+            Some(Registered { id: *id, name: name.clone(), pulse: Pulse(pulse.upgrade()?) })
+        });
+        living.collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Named>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, List> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,8 +94,9 @@ mod tests {
     #[test]
     fn work_ends_when_it_is_dropped_and_each_beat_is_told_apart() {
         let pulses = Pulses::default();
-        let pulse = pulses.register("digits-0");
-        let seen = pulses.all().remove(0).1;
+        let pulse = Pulse::default();
+        pulses.register("digits-0", &pulse);
+        let seen = pulses.all().remove(0).pulse;
         assert!(!Pulse::is_work(seen.count()));
         let work = pulse.work();
         let begun = seen.count();
@@ -82,5 +104,18 @@ mod tests {
         assert!(Pulse::is_work(begun) && Pulse::is_work(seen.count()) && begun != seen.count());
         drop(work);
         assert!(!Pulse::is_work(seen.count()));
+    }
+
+    #[test]
+    fn a_worker_is_seen_from_its_registration_until_it_ends() {
+        let (pulses, pulse, other) = (Pulses::default(), Pulse::default(), Pulse::default());
+        assert!(pulses.all().is_empty());
+        pulses.register("digits@1-0", &pulse);
+        pulses.register("digits@2-0", &other);
+        let names =
+            |pulses: &Pulses| pulses.all().iter().map(|seen| (seen.id, seen.name.to_string())).collect::<Vec<_>>();
+        assert_eq!(names(&pulses), [(0, "digits@1-0".to_owned()), (1, "digits@2-0".to_owned())]);
+        drop(pulse);
+        assert_eq!(names(&pulses), [(1, "digits@2-0".to_owned())]);
     }
 }

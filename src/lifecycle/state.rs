@@ -1,5 +1,5 @@
-//! All that is true of the server, and what changes it, as one pure function: the phase, the faults, and which
-//! dependencies are up. Every probe's verdict derives from it.
+//! All that is true of the server, and what changes it, as one pure function: the phase, the faults, whether any model
+//! is left, and which dependencies are up. Every probe's verdict derives from it.
 
 use super::fault::{Fault, Faults};
 use super::phase::Phase;
@@ -15,6 +15,10 @@ pub enum Event {
     Drained,
     Raised(Fault),
     Cleared(Fault),
+    /// The last model has been unloaded.
+    Emptied,
+    /// There is a model again.
+    Filled,
     /// A dependency has come up, by its place in the configuration.
     Up(usize),
     /// A dependency has gone down.
@@ -26,13 +30,15 @@ pub enum Event {
 pub struct State {
     pub phase: Phase,
     pub faults: Faults,
+    /// Whether the last model has been unloaded. Before `serving`, the phase tells that there is none.
+    pub vacant: bool,
     pub dependencies: Dependencies,
 }
 
 impl State {
     /// In `starting`, with no fault and every dependency down, since none has been checked.
     pub fn new(dependencies: Dependencies) -> Self {
-        Self { phase: Phase::Starting, faults: Faults::default(), dependencies }
+        Self { phase: Phase::Starting, faults: Faults::default(), vacant: false, dependencies }
     }
 
     /// Where `event` leads from here; `None` where it changes nothing.
@@ -42,6 +48,8 @@ impl State {
             Event::Raised(fault) => Self { faults: self.faults.with(fault), ..self },
             Event::Cleared(fault) if fault.is_latched() => self,
             Event::Cleared(fault) => Self { faults: self.faults.without(fault), ..self },
+            Event::Emptied => Self { vacant: self.phase == Phase::Serving || self.vacant, ..self },
+            Event::Filled => Self { vacant: false, ..self },
             Event::Up(index) => Self { dependencies: self.dependencies.with(index, true), ..self },
             Event::Down(index) => Self { dependencies: self.dependencies.with(index, false), ..self },
             step => Self { phase: self.phase.next(step)?, ..self },
@@ -101,6 +109,7 @@ pub(crate) mod tests {
             1 => proptest::sample::select(vec![Event::LoadFailed, Event::Terminate, Event::Drained]),
             1 => fault().prop_map(Event::Raised),
             1 => fault().prop_map(Event::Cleared),
+            1 => proptest::sample::select(vec![Event::Emptied, Event::Filled]),
             1 => (0usize..3).prop_map(Event::Up),
             1 => (0usize..3).prop_map(Event::Down),
         ]
@@ -128,6 +137,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_last_model_is_missed_until_there_is_one_again() {
+        let loading = State { phase: Phase::Loading, ..State::new(Dependencies::default()) };
+        assert_eq!((loading.next(Event::Emptied), loading.next(Event::Filled)), (None, None));
+        let serving = State { phase: Phase::Serving, ..loading };
+        let vacant = serving.next(Event::Emptied).unwrap();
+        assert!(vacant.vacant && vacant.next(Event::Emptied).is_none());
+        assert!(vacant.next(Event::Terminate).unwrap().vacant, "a drain brings no model back");
+        assert_eq!(vacant.next(Event::Filled), Some(serving));
+    }
+
+    #[test]
     fn only_required_dependencies_count_and_unchecked_ones_are_down() {
         let optional = Dependencies::new([false]);
         assert!(optional.suffice() && !optional.is_up(0));
@@ -152,9 +172,17 @@ pub(crate) mod tests {
                 let changed = [
                     pair[0].phase != pair[1].phase,
                     pair[0].faults != pair[1].faults,
+                    pair[0].vacant != pair[1].vacant,
                     pair[0].dependencies != pair[1].dependencies,
                 ];
                 prop_assert_eq!(changed.iter().filter(|changed| **changed).count(), 1);
+            }
+        }
+
+        #[test]
+        fn only_a_server_that_serves_loses_its_last_model(life in life()) {
+            for pair in life.windows(2).filter(|pair| pair[1].vacant && !pair[0].vacant) {
+                prop_assert_eq!(pair[0].phase, Phase::Serving);
             }
         }
 

@@ -27,7 +27,7 @@ pub enum Error {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{path} holds no model: expected <name>/<version>/model.pt below it, such as digits/1/model.pt")]
     Empty { path: PathBuf },
-    #[error("{path} has a model.toml and no version: expected model.pt in a numbered folder, such as 1/model.pt")]
+    #[error("{path} holds no version of a model: expected model.pt in a numbered folder, such as 1/model.pt")]
     NoVersion { path: PathBuf },
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
@@ -48,6 +48,31 @@ pub fn find(path: &Path, inputs: &[Port]) -> Result<Vec<Found>, Error> {
     if wrong.is_empty() { Ok(found) } else { Err(Error::Invalid(wrong)) }
 }
 
+/// Finds what is in one model's folder now; empty where there is no such model. `name` is compared with what lies below
+/// `path`, and never made part of a path.
+pub fn find_one(path: &Path, name: &str, inputs: &[Port]) -> Result<Vec<Found>, Error> {
+    if path.is_file() {
+        return Ok(find(path, inputs)?.into_iter().filter(|found| found.name == name).collect());
+    }
+    let Some(dir) = folders(path)?.into_iter().find(|dir| name_of(dir) == name) else { return Ok(Vec::new()) };
+    let mut wrong = Vec::new();
+    let places = in_folder(dir.clone())?;
+    if places.is_empty() {
+        return Err(Error::NoVersion { path: dir });
+    }
+    let found = places.into_iter().filter_map(|place| place.read(inputs, &mut wrong)).collect();
+    if wrong.is_empty() { Ok(found) } else { Err(Error::Invalid(wrong)) }
+}
+
+/// The names of the folders that hold a model, or may come to hold one. Empty where `path` cannot be read.
+pub fn names(path: &Path) -> Vec<String> {
+    folders(path).unwrap_or_default().iter().map(|dir| name_of(dir)).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Where a model's parts lie.
 struct Place {
     name: String,
@@ -60,35 +85,32 @@ struct Place {
 /// A file of its own: named after itself, or, inside a repository, after its folders.
 fn single(file: &Path) -> Place {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let dir = file.parent().unwrap_or(Path::new("/")).to_owned();
     let model_dir = dir.parent().filter(|parent| number(&dir).is_some() && parent.join("model.toml").exists());
     if let Some(model_dir) = model_dir {
-        let name = name_of(model_dir).unwrap_or_default();
-        return Place {
-            name,
-            version: name_of(&dir).unwrap_or_default(),
-            file: file.clone(),
-            dir: model_dir.to_owned(),
-        };
+        let (name, version) = (name_of(model_dir), name_of(&dir));
+        return Place { name, version, file: file.clone(), dir: model_dir.to_owned() };
     }
     let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Place { name, version: "1".to_owned(), file, dir }
 }
 
 fn below(root: &Path) -> Result<Vec<Place>, Error> {
-    let mut places = Vec::new();
-    for dir in folders(root)? {
-        let versions = folders(&dir)?.into_iter().filter(|version| version.join("model.pt").exists());
-        let highest = versions.filter_map(|version| number(&version).map(|number| (number, version))).max();
-        if let Some((number, version)) = highest {
-            let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            places.push(Place { name, version: number.to_string(), file: version.join("model.pt"), dir });
-        } else if dir.join("model.toml").exists() {
-            return Err(Error::NoVersion { path: dir });
+    let places = folders(root)?.into_iter().map(in_folder).collect::<Result<Vec<_>, _>>()?;
+    Ok(places.into_iter().flatten().collect())
+}
+
+/// The versions of one model that are wanted: the highest.
+fn in_folder(dir: PathBuf) -> Result<Vec<Place>, Error> {
+    let versions = folders(&dir)?.into_iter().filter(|version| version.join("model.pt").exists());
+    let highest = versions.filter_map(|version| number(&version).map(|number| (number, version))).max();
+    match highest {
+        Some((number, version)) => {
+            Ok(vec![Place { name: name_of(&dir), version: number.to_string(), file: version.join("model.pt"), dir }])
         }
+        None if dir.join("model.toml").exists() => Err(Error::NoVersion { path: dir }),
+        None => Ok(Vec::new()),
     }
-    Ok(places)
 }
 
 /// The folders in `dir`, in the order of their names.
@@ -230,6 +252,27 @@ mod tests {
         for part in ["a/model.toml", "b/model.toml", "--input", "gone.json", "y: 2 labels for 3 numbers"] {
             assert!(error.contains(part), "{part} in {error}");
         }
+    }
+
+    #[test]
+    fn one_model_is_found_again_by_its_name_and_no_name_leads_elsewhere() {
+        let root = repository(&[
+            ("models/a/model.toml", TOML),
+            ("models/a/1/model.pt", ""),
+            ("models/broken/model.toml", "nonsense"),
+            ("models/broken/1/model.pt", ""),
+            ("models/empty/notes.txt", ""),
+            ("secret/model.toml", TOML),
+            ("secret/1/model.pt", ""),
+        ]);
+        let models = root.path().join("models");
+        assert_eq!(find_one(&models, "a", &[]).unwrap()[0].version, "1", "whatever is wrong with another");
+        for name in ["../secret", "..", ".", "", "a/1", "gone", &root.path().join("secret").to_string_lossy()] {
+            assert!(find_one(&models, name, &[]).unwrap().is_empty(), "{name:?}");
+        }
+        assert!(matches!(find_one(&models, "broken", &[]).unwrap_err(), Error::Invalid(_)));
+        assert!(matches!(find_one(&models, "empty", &[]).unwrap_err(), Error::NoVersion { .. }));
+        assert_eq!(names(&models), ["a", "broken", "empty"]);
     }
 
     #[test]

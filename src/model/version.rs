@@ -1,8 +1,9 @@
 //! A loaded version of a model, and the proof that it computes what it promised.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::digest::Digest;
 use super::golden::{self, Golden};
 use super::repository::Found;
 use super::spec::Spec;
@@ -20,6 +21,8 @@ pub struct Version {
     /// Per output of the spec: its labels.
     pub labels: Vec<Option<Vec<String>>>,
     pub device: Device,
+    /// Of the file it was read from; set by whoever computes it, beside the load.
+    pub digest: OnceLock<Digest>,
     pub model: Box<dyn engine::Model>,
     golden: Option<Golden>,
 }
@@ -68,6 +71,7 @@ impl Version {
             spec: found.spec,
             labels: found.labels,
             device,
+            digest: OnceLock::new(),
             model,
             golden,
         }))

@@ -2,14 +2,15 @@
 
 #![allow(clippy::disallowed_macros)] // This is the place for them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use super::exposition;
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
@@ -36,6 +37,14 @@ const DEPENDENCY_LATENCY: &str = "torchpod_dependency_latency_seconds";
 const DEPENDENCY_AGE: &str = "torchpod_dependency_check_age_seconds";
 const DROPPED_LINES: &str = "torchpod_log_lines_dropped_total";
 const CONNECTIONS: &str = "torchpod_connections";
+const MODEL_INFO: &str = "torchpod_model_info";
+const MODEL_STATE: &str = "torchpod_model_state";
+const LOAD_SECONDS: &str = "torchpod_load_seconds";
+const LOADS: &str = "torchpod_loads_total";
+const STUCK_LOADS: &str = "torchpod_stuck_loads";
+
+/// Versions whose series stay after they have left, so that a scrape still finds their last counts.
+const KEPT: usize = 8;
 
 /// From the 30 µs of a small model to the 30 s of the default request timeout.
 const SECONDS_BUCKETS: [f64; 19] = [
@@ -51,6 +60,26 @@ pub struct Telemetry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     connections: Mutex<Vec<(Gauge, CountConnections)>>,
+    loads: [Counter; 5],
+    /// The series of each version apart from the others', since they leave with it. The latest last.
+    versions: Mutex<Vec<Arc<Series>>>,
+}
+
+/// The series of one version.
+struct Series {
+    model: String,
+    version: String,
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Series {
+    fn new(model: &str, version: &str) -> Self {
+        let recorder = build();
+        metrics::with_local_recorder(&recorder, describe);
+        let handle = recorder.handle();
+        Self { model: model.to_owned(), version: version.to_owned(), recorder, handle }
+    }
 }
 
 /// What is read from its owners at the moment of a scrape.
@@ -61,13 +90,44 @@ pub struct Scrape<'a> {
     pub oldest_batch: Duration,
     /// Bytes of bodies and tensors.
     pub request_memory: usize,
+    pub serving: Vec<Serving<'a>>,
+    /// Every version that is known: model, version, and its state.
+    pub versions: Vec<[&'a str; 3]>,
+    /// Loads that were given up and whose threads are stuck.
+    pub stuck_loads: usize,
 }
+
+/// A version that serves.
+pub struct Serving<'a> {
+    pub model: &'a str,
+    pub version: &'a str,
+    pub digest: String,
+    pub device: String,
+}
+
+/// How an order to load ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    Ok,
+    /// Something was wrong with the folder.
+    Folder,
+    /// It could not be read, or did not do what it should.
+    Failed,
+    TimedOut,
+    /// An unload or a drain came first.
+    Overtaken,
+}
+
+const LOAD_OUTCOMES: [&str; 5] = ["ok", "bad_folder", "failed", "timed_out", "overtaken"];
 
 type CountConnections = Box<dyn Fn() -> usize + Send>;
 
 /// One model's metrics. Cloning shares them.
 #[derive(Clone)]
 pub struct ModelMetrics {
+    /// Says that somebody still counts here.
+    _series: Arc<Series>,
+    load_seconds: Gauge,
     by_outcome: [Counter; 5],
     request_seconds: Histogram,
     queue_seconds: Histogram,
@@ -97,14 +157,15 @@ const OUTCOMES: [&str; 5] = ["ok", "client_error", "refused", "server_error", "l
 const CUTS: [&str; 5] = ["full", "idle", "delay", "deadline", "shape"];
 
 impl Telemetry {
-    /// # Panics
-    /// Never: the exporter refuses empty bucket lists, and ours are constants.
     #[allow(clippy::new_without_default)] // It is no value among others: a process has one.
     pub fn new() -> Self {
-        let recorder = build().expect("the bucket lists are not empty");
+        let recorder = build();
         let handle = recorder.handle();
-        metrics::with_local_recorder(&recorder, describe);
-        Self { recorder, handle, connections: Mutex::default() }
+        let loads = metrics::with_local_recorder(&recorder, || {
+            describe();
+            LOAD_OUTCOMES.map(|outcome| counter!(LOADS, "outcome" => outcome))
+        });
+        Self { recorder, handle, connections: Mutex::default(), loads, versions: Mutex::default() }
     }
 
     /// Sets `torchpod_build_info`, whose labels tell what runs.
@@ -126,10 +187,18 @@ impl Telemetry {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push((gauge, Box::new(open)));
     }
 
-    /// The handles of one model.
+    /// An order to load has ended.
+    pub fn load(&self, outcome: Load) {
+        self.loads[outcome as usize].increment(1);
+    }
+
+    /// The handles of one version of a model; a version that comes again counts on.
     pub fn model(&self, name: &str, version: &str) -> ModelMetrics {
         let labels = [("model", name.to_owned()), ("version", version.to_owned())];
-        metrics::with_local_recorder(&self.recorder, || ModelMetrics {
+        let series = self.series(name, version);
+        metrics::with_local_recorder(&series.recorder, || ModelMetrics {
+            _series: series.clone(),
+            load_seconds: gauge!(LOAD_SECONDS, &labels),
             by_outcome: OUTCOMES.map(|outcome| {
                 let [model, version] = labels.clone();
                 counter!(REQUESTS, &[model, version, ("outcome", outcome.to_owned())])
@@ -147,6 +216,29 @@ impl Telemetry {
             queue_requests: gauge!(QUEUE_REQUESTS, &labels),
             worker_restarts: counter!(WORKER_RESTARTS, &labels),
         })
+    }
+
+    /// The version's own, old or new. Of those that nobody counts in any more, the last [`KEPT`] stay.
+    fn series(&self, model: &str, version: &str) -> Arc<Series> {
+        let mut versions = self.lock();
+        let known = versions.iter().position(|series| series.model == model && series.version == version);
+        let series = match known {
+            Some(index) => versions.remove(index),
+            None => Arc::new(Series::new(model, version)),
+        };
+        let left = versions.iter().filter(|series| Arc::strong_count(series) == 1).count();
+        let mut too_many = left.saturating_sub(KEPT);
+        versions.retain(|series| {
+            let goes = too_many > 0 && Arc::strong_count(series) == 1;
+            too_many -= usize::from(goes);
+            !goes
+        });
+        versions.push(series.clone());
+        series
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Series>>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A dependency's figures, told before a scrape.
@@ -168,7 +260,7 @@ impl Telemetry {
 
     /// The text that Prometheus scrapes.
     pub fn render(&self, scrape: &Scrape<'_>) -> String {
-        let Scrape { snapshot, in_flight, oldest_batch, request_memory } = scrape;
+        let Scrape { snapshot, in_flight, oldest_batch, request_memory, stuck_loads, .. } = scrape;
         for (gauge, open) in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             #[allow(clippy::cast_precision_loss)] // A process has fewer than 2⁵³ descriptors.
             gauge.set(open() as f64);
@@ -189,8 +281,12 @@ impl Telemetry {
             gauge!(REQUEST_MEMORY).set(*request_memory as f64);
             counter!(DROPPED_LINES).absolute(super::dropped_lines());
             gauge!(OLDEST_BATCH).set(oldest_batch.as_secs_f64());
+            #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ threads.
+            gauge!(STUCK_LOADS).set(*stuck_loads as f64);
         });
-        self.handle.render()
+        let mut texts = vec![self.handle.render(), of_this_moment(scrape)];
+        texts.extend(self.lock().iter().map(|series| series.handle.render()));
+        exposition::merge(&texts)
     }
 
     /// Folds recorded samples into their buckets. Without it they pile up for as long as nobody scrapes.
@@ -199,19 +295,44 @@ impl Telemetry {
         loop {
             interval.tick().await;
             self.handle.run_upkeep();
+            let versions = self.lock().clone();
+            for series in versions {
+                series.handle.run_upkeep();
+            }
         }
     }
+}
+
+/// What is true of versions now: series whose labels change, so that none may be left of an earlier scrape.
+fn of_this_moment(scrape: &Scrape<'_>) -> String {
+    let recorder = build();
+    metrics::with_local_recorder(&recorder, || {
+        describe();
+        for Serving { model, version, digest, device } in &scrape.serving {
+            let labels = [("model", *model), ("version", *version), ("digest", digest), ("device", device)];
+            gauge!(MODEL_INFO, &labels.map(|(name, value)| (name, value.to_owned()))).set(1.0);
+        }
+        for [model, version, state] in &scrape.versions {
+            let labels = [("model", *model), ("version", *version), ("state", &state.to_lowercase())];
+            gauge!(MODEL_STATE, &labels.map(|(name, value)| (name, value.to_owned()))).set(1.0);
+        }
+    });
+    recorder.handle().render()
 }
 
 fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
 }
 
-fn build() -> Result<PrometheusRecorder, BuildError> {
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
-        .set_buckets_for_metric(Matcher::Full(BATCH_ROWS.to_owned()), &ROWS_BUCKETS)?;
-    Ok(builder.build_recorder())
+/// # Panics
+/// Never: the exporter refuses empty bucket lists, and ours are constants.
+fn build() -> PrometheusRecorder {
+    let buckets = || {
+        PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(BATCH_ROWS.to_owned()), &ROWS_BUCKETS)
+    };
+    buckets().expect("the bucket lists are not empty").build_recorder()
 }
 
 fn describe() {
@@ -243,6 +364,11 @@ fn describe() {
     describe_gauge!(DEPENDENCY_LATENCY, "What the last check of a dependency took, in seconds");
     describe_gauge!(DEPENDENCY_AGE, "How long ago the last check of a dependency ended, in seconds");
     describe_counter!(DROPPED_LINES, "Log lines that nobody read in time");
+    describe_gauge!(MODEL_INFO, "The versions that serve, with their files' digests and their devices; always 1");
+    describe_gauge!(MODEL_STATE, "1 for each version that is known, with its state");
+    describe_gauge!(LOAD_SECONDS, "What reading, proving and warming a version took, in seconds");
+    describe_counter!(LOADS, "Orders to load a model by how they ended");
+    describe_gauge!(STUCK_LOADS, "Loads that were given up and whose threads are stuck");
     describe_gauge!(CONNECTIONS, "Open connections of a listener");
 }
 
@@ -272,6 +398,11 @@ impl ModelMetrics {
     #[allow(clippy::cast_precision_loss)] // A batch has fewer than 2⁵³ rows.
     pub fn batch_max_rows(&self, rows: usize) {
         self.batch_max_rows.set(rows as f64);
+    }
+
+    /// The version has been read, proved and warmed.
+    pub fn loaded(&self, took: Duration) {
+        self.load_seconds.set(took.as_secs_f64());
     }
 
     pub fn worker_restart(&self) {
@@ -318,11 +449,17 @@ mod tests {
             failed: 1,
         };
         telemetry.dependency(&report, true);
+        telemetry.load(Load::TimedOut);
+        let serving =
+            Serving { model: "digits", version: "1", digest: "sha256:00".to_owned(), device: "cpu".to_owned() };
         let scrape = Scrape {
             snapshot: &rx.snapshot(),
             in_flight: 4,
             oldest_batch: Duration::from_secs(3),
             request_memory: 512,
+            serving: vec![serving],
+            versions: vec![["digits", "1", "READY"]],
+            stuck_loads: 1,
         };
         let text = telemetry.render(&scrape);
         for line in [
@@ -344,8 +481,49 @@ mod tests {
             "torchpod_in_flight_requests 4",
             "torchpod_request_memory_bytes 512",
             "torchpod_connections{listener=\"http\"} 3",
+            "torchpod_model_info{model=\"digits\",version=\"1\",digest=\"sha256:00\",device=\"cpu\"} 1",
+            "torchpod_model_state{model=\"digits\",version=\"1\",state=\"ready\"} 1",
+            "torchpod_loads_total{outcome=\"timed_out\"} 1",
+            "torchpod_stuck_loads 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn a_version_that_left_keeps_its_counts_for_a_while_and_comes_back_to_them() {
+        let telemetry = Telemetry::new();
+        let (_lifecycle, rx) = lifecycle::channel([]);
+        let asked =
+            |version: &str| format!("torchpod_requests_total{{model=\"m\",version=\"{version}\",outcome=\"ok\"}} ");
+        let text = || {
+            let (snapshot, serving, versions) = (&rx.snapshot(), Vec::new(), Vec::new());
+            let (in_flight, oldest_batch, stuck_loads) = (0, Duration::ZERO, 0);
+            telemetry.render(&Scrape {
+                snapshot,
+                in_flight,
+                oldest_batch,
+                request_memory: 0,
+                serving,
+                versions,
+                stuck_loads,
+            })
+        };
+        let stays = telemetry.model("m", "stays");
+        for version in 1..=KEPT {
+            telemetry.model("m", &version.to_string()).request(Outcome::Ok, Duration::ZERO);
+        }
+        assert!(text().contains(&(asked("1") + "1")));
+        telemetry.model("m", "1").request(Outcome::Ok, Duration::ZERO);
+        assert!(text().contains(&(asked("1") + "2")), "it counts on, in one series: {}", text());
+        assert_eq!(text().matches("# TYPE torchpod_requests_total").count(), 1);
+        for version in KEPT + 1..=KEPT * 9 {
+            telemetry.model("m", &version.to_string()).request(Outcome::Ok, Duration::ZERO);
+        }
+        let text = text();
+        assert!(!text.contains(&asked("1")) && text.contains(&asked("stays")));
+        let kept = text.lines().filter(|line| line.starts_with("torchpod_requests_total") && line.contains("\"ok\""));
+        assert_eq!(kept.count(), KEPT + 2, "those kept, the latest, and the one that stays");
+        drop(stays);
     }
 }

@@ -2,9 +2,11 @@
 
 mod client;
 mod database;
+mod models;
 mod support;
 
 mod connection;
+mod control;
 mod dependency;
 mod dependency_probes;
 mod digits;
@@ -13,6 +15,7 @@ mod faults;
 mod fuzz;
 mod grpc;
 mod http2;
+mod identity;
 mod kubelet;
 mod lesson_faults;
 mod lesson_probes;
@@ -24,4 +27,5 @@ mod probes;
 mod rows;
 mod shutdown;
 mod start_errors;
+mod swap;
 mod tidy;

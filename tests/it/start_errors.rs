@@ -106,7 +106,6 @@ fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
             2,
             &["--request-timeout", "at most 24h"],
         ),
-        mistake("two models", &[text(&two)], 2, &["digits, other", "name one with --default-model"]),
         mistake(
             "no such default",
             &[text(&two), "--default-model", "x"],

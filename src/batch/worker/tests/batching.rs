@@ -129,7 +129,15 @@ async fn a_newcomer_that_would_be_too_late_is_refused_and_costs_nothing() {
 
 /// The metrics, as Prometheus sees them.
 fn rendered(telemetry: &Telemetry, snapshot: &Snapshot) -> String {
-    telemetry.render(&Scrape { snapshot, in_flight: 0, oldest_batch: Duration::ZERO, request_memory: 0 })
+    telemetry.render(&Scrape {
+        snapshot,
+        in_flight: 0,
+        oldest_batch: Duration::ZERO,
+        request_memory: 0,
+        serving: Vec::new(),
+        versions: Vec::new(),
+        stuck_loads: 0,
+    })
 }
 
 #[tokio::test]
