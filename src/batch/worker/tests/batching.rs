@@ -150,10 +150,10 @@ async fn a_batch_for_which_there_is_no_memory_is_computed_in_halves_and_the_next
     assert_eq!(tries() - before, 3 + 8);
     let batches: Vec<_> = expected.chunks(4).map(<[f64]>::to_vec).collect();
     assert_eq!(engine.seen(), batches);
-    let tried = tries();
+    let halved = tries();
     assert_eq!(ask(&handle, &values).await, Ok(expected));
     assert_eq!(engine.seen(), batches);
-    assert_eq!(tries() - tried, 8, "nothing is tried in vain any more");
+    assert_eq!(tries() - halved, 8, "nothing is tried in vain any more");
     let text = rendered(&telemetry, &rx.snapshot());
     assert!(text.contains(&max_rows(4)), "{text}");
     assert!(text.contains("torchpod_batch_cuts_total{model=\"echo\",version=\"1\",reason=\"full\"} 9\n"), "{text}");
