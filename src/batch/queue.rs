@@ -203,10 +203,11 @@ impl Queue {
                 return Err(state.overloaded(crew));
             }
         }
-        if now + state.needs(newcomer, crew) > newcomer.deadline {
+        let left = newcomer.deadline.saturating_duration_since(now);
+        if state.needs(newcomer, crew) > left {
             self.sweep(state, now, gone);
             let needs = state.needs(newcomer, crew);
-            if now + needs > newcomer.deadline {
+            if needs > left {
                 return Err(Error::Late { needs });
             }
         }

@@ -434,6 +434,10 @@ mod tests {
         let model = telemetry.model("digits", "1");
         model.request(Outcome::Ok, Duration::from_millis(3));
         model.batch(8, Duration::from_millis(2));
+        model.cut("shape");
+        model.batch_max_rows(16);
+        model.waiting(3);
+        model.waiting_rows(5);
         telemetry.listener("http", || 3);
         let (lifecycle, rx) = lifecycle::channel([]);
         lifecycle.apply(Event::LoadStarted, "a test");
@@ -478,6 +482,11 @@ mod tests {
             "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"ok\"} 1",
             "torchpod_request_duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"0.005\"} 1",
             "torchpod_batch_rows_bucket{model=\"digits\",version=\"1\",le=\"8\"} 1",
+            "torchpod_batch_cuts_total{model=\"digits\",version=\"1\",reason=\"shape\"} 1",
+            "torchpod_batch_cuts_total{model=\"digits\",version=\"1\",reason=\"full\"} 0",
+            "torchpod_batch_max_rows{model=\"digits\",version=\"1\"} 16",
+            "torchpod_queue_requests{model=\"digits\",version=\"1\"} 3",
+            "torchpod_queue_rows{model=\"digits\",version=\"1\"} 5",
             "torchpod_in_flight_requests 4",
             "torchpod_request_memory_bytes 512",
             "torchpod_connections{listener=\"http\"} 3",
