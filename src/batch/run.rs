@@ -9,6 +9,9 @@ use super::{Error, Job, Outputs};
 use crate::chaos::Trouble;
 use crate::engine::{self, Instance};
 
+/// What the callers of a batch hear when it was not the model that failed.
+const BROKEN: &str = "the model failed on this batch";
+
 /// How a batch has left its worker.
 pub(super) enum End {
     /// Fit for the next one, whatever the answers were.
@@ -44,7 +47,7 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
         }
         Ok(Err(error @ engine::Error::DeviceLost(_))) => {
             tracing::error!(model = model(), rows, %error, "batch failed");
-            refuse(jobs);
+            refuse(jobs, &error.told());
             End::DeviceLost(error.gist())
         }
         // One request's values may be what the model cannot bear: the others must not suffer for it.
@@ -54,12 +57,12 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
         }
         Ok(Err(error)) => {
             tracing::error!(model = model(), rows, %error, "batch failed");
-            refuse(jobs);
+            refuse(jobs, &error.told());
             End::Answered
         }
         Err(_) => {
             tracing::error!(model = model(), rows, "the worker panicked in this batch");
-            refuse(jobs);
+            refuse(jobs, BROKEN);
             End::Panicked
         }
     }
@@ -71,7 +74,7 @@ fn one_by_one(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>) -> E
         worker.pulse.beat();
         let end = compute_and_reply(worker, instance, vec![job], None);
         if !matches!(end, End::Answered) {
-            refuse(jobs.collect());
+            refuse(jobs.collect(), BROKEN);
             return end;
         }
     }
@@ -88,9 +91,9 @@ fn suffer(instance: &mut dyn Instance, trouble: Trouble) -> Result<(), engine::E
 }
 
 /// A closed channel is a client that has left.
-fn refuse(jobs: Vec<Job>) {
+fn refuse(jobs: Vec<Job>, told: &str) {
     for job in jobs {
-        let _ = job.reply.send(Err(Error::Failed("the model failed on this batch".to_owned())));
+        let _ = job.reply.send(Err(Error::Failed(told.to_owned())));
     }
 }
 
