@@ -76,7 +76,7 @@ pub struct EngineArgs {
     after_help = "Every flag is also a variable: --drain-delay is TORCHPOD_DRAIN_DELAY. Flags win. Durations read like 5s or 200ms."
 )]
 pub struct ServeArgs {
-    /// Folder with <name>/<version>/model.pt below it, or a .pt file
+    /// Folder with <name>/<version>/model.pt below it, one model's own folder, or a .pt file
     #[arg(
         value_name = "MODELS_DIR|FILE.pt",
         hide_env_values = true,
@@ -159,6 +159,10 @@ pub struct ServeArgs {
     /// The model that /predict means where there are several
     #[arg(help_heading = "Serving", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_DEFAULT_MODEL")]
     pub default_model: Option<String>,
+
+    /// The name of the one model, where it is not that of its file or folder
+    #[arg(help_heading = "Serving", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_MODEL_NAME")]
+    pub model_name: Option<String>,
 
     /// An input of a model without model.toml, such as image:FP32[-1,8,8]; once per input
     #[arg(

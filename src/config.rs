@@ -17,6 +17,7 @@ use crate::cli::{Cli, EngineArgs, OnFatal, ServeArgs};
 use crate::dependency::{Dependency, may_hold_password};
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
+use crate::model::repository::Given;
 use crate::model::spec::{self, Port};
 use crate::telemetry::LogFormat;
 
@@ -34,7 +35,8 @@ pub struct Config {
     pub device: DeviceChoice,
     pub engine: loader::Options,
     pub default_model: Option<String>,
-    pub inputs: Vec<Port>,
+    /// What the flags say of models that do not describe themselves.
+    pub given: Given,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
     pub ready_while_draining: bool,
@@ -107,7 +109,7 @@ impl Config {
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
             default_model: args.default_model,
-            inputs: inputs(&args.inputs, &mut wrong),
+            given: Given { inputs: inputs(&args.inputs, &mut wrong), model_name: args.model_name },
             drain_delay,
             drain_timeout,
             ready_while_draining: args.ready_while_draining,
@@ -132,6 +134,7 @@ impl Config {
 fn misplaced(args: &ServeArgs, engine: &EngineArgs) -> Error {
     let names = [
         ("MODELS_DIR|FILE.pt", Some(args.models.as_os_str())),
+        ("--model-name", args.model_name.as_ref().map(AsRef::as_ref)),
         ("--default-model", args.default_model.as_ref().map(AsRef::as_ref)),
         ("--engine-dir", engine.engine_dir.as_ref().map(AsRef::as_ref)),
         ("--libtorch", engine.libtorch.as_ref().map(AsRef::as_ref)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use torchpod::engine::{Device, Instance, Layout, loader};
-use torchpod::model::repository;
+use torchpod::model::repository::{self, Given};
 use torchpod::tensor::DType;
 
 use crate::HERE;
@@ -53,7 +53,7 @@ pub(crate) fn run() -> Result<Loop> {
 pub(crate) fn child() -> Result<()> {
     let engine_dir = process::executable().parent().map(Path::to_owned);
     let engine = loader::open(&loader::Options { engine_dir, ..loader::Options::default() })?;
-    let found = repository::find(&Path::new(HERE).join("models"), &[])?;
+    let found = repository::find(&Path::new(HERE).join("models"), &Given::default())?;
     let digits = found.iter().find(|found| found.name == "digits").context("models/digits is missing")?;
     let model = engine.load(&digits.file, Device::Cpu, &mut |_, _| {})?;
     let mut instance = model.instance(1)?;

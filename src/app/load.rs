@@ -13,8 +13,7 @@ use crate::config::Config;
 use crate::engine::{About, Device, DeviceChoice, Engine, loader};
 use crate::lifecycle::pulse::Pulses;
 use crate::lifecycle::{Event, Tx};
-use crate::model::repository::{self, Found};
-use crate::model::spec::Port;
+use crate::model::repository::{self, Found, Given};
 use crate::model::{Spec, Version};
 use crate::telemetry::Telemetry;
 
@@ -24,7 +23,7 @@ pub(super) type Loader = std::pin::Pin<Box<dyn Future<Output = Result<(), Exit>>
 /// What the loader needs to know of the configuration.
 pub(super) struct Plan {
     models: PathBuf,
-    inputs: Vec<Port>,
+    given: Given,
     default_model: Option<String>,
     device: DeviceChoice,
     engine: loader::Options,
@@ -44,7 +43,7 @@ impl Plan {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             models: config.models.clone(),
-            inputs: config.inputs.clone(),
+            given: config.given.clone(),
             default_model: config.default_model.clone(),
             device: config.device,
             engine: config.engine.clone(),
@@ -80,7 +79,7 @@ impl Load {
         let (plan, lifecycle) = (&self.plan, &self.parts.lifecycle);
         // ## Starting => Loading
         lifecycle.apply(Event::LoadStarted, "the ports are open");
-        let found = repository::find(&plan.models, &plan.inputs).map_err(Exit::configuration)?;
+        let found = highest(repository::find(&plan.models, &plan.given).map_err(Exit::configuration)?);
         let default = default_of(&found, plan.default_model.as_deref())?;
 
         lifecycle.progress(&"opening the engine".into(), 0.0);
@@ -171,6 +170,15 @@ impl Load {
             budget: Budget::default(),
         }
     }
+}
+
+/// The highest version of each model, for as long as only one can be served.
+fn highest(found: Vec<Found>) -> Vec<Found> {
+    found.into_iter().fold(Vec::new(), |mut models: Vec<Found>, found| {
+        models.pop_if(|last| last.name == found.name);
+        models.push(found);
+        models
+    })
 }
 
 fn share(part: u64, whole: u64) -> f32 {

@@ -99,6 +99,13 @@ fn refuse(jobs: Vec<Job>, told: &str) {
 
 /// Gives each job its rows of the outputs.
 fn reply(jobs: Vec<Job>, outputs: &Outputs) {
+    // Alone, it gets all there is: its outputs may have no rows.
+    if jobs.len() == 1 {
+        for job in jobs {
+            let _ = job.reply.send(Ok(outputs.clone()));
+        }
+        return;
+    }
     let mut start = 0;
     for job in jobs {
         let rows = start..start + job.rows;
@@ -111,6 +118,13 @@ fn reply(jobs: Vec<Job>, outputs: &Outputs) {
 /// One or, for a request of more rows than a batch takes, several forwards over the rows of `jobs`.
 fn compute(worker: &Worker, instance: &mut dyn Instance, jobs: &[Job], rows: usize) -> Result<Outputs, engine::Error> {
     let version = &worker.served.version;
+    // The limits let nobody share a batch before that is known.
+    version.learn(instance, &jobs[0].inputs);
+    if let [job] = jobs
+        && !version.row_wise()
+    {
+        return version.whole(instance, &job.inputs);
+    }
     if rows <= version.spec.max_size {
         let parts: Vec<_> = jobs.iter().map(|job| (job.inputs.as_slice(), 0..job.rows)).collect();
         return version.forward(instance, &parts, rows);

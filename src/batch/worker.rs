@@ -95,8 +95,14 @@ impl Worker {
 
     /// Takes batches until nobody brings any more, or until one of them ends this worker.
     fn serve(self, mut instance: Box<dyn Instance>) {
-        let spec = &self.served.version.spec;
-        while let Some(jobs) = self.served.queue.take(spec.max_size, spec.max_delay) {
+        let limits = || match &*self.served.version {
+            version if version.row_wise() => (version.spec.max_size, version.spec.max_delay),
+            // A second request would already be too many rows.
+            _ => (1, Duration::ZERO),
+        };
+        while let (max_size, max_delay) = limits()
+            && let Some(jobs) = self.served.queue.take(max_size, max_delay)
+        {
             for job in &jobs {
                 self.served.metrics.queue_time(job.queued.elapsed());
             }

@@ -11,9 +11,11 @@ use super::{DType, Tensor};
 const MAX_RANK: usize = 16;
 
 /// Reads one nested array as a tensor of `dtype`; its shape comes from the nesting. `field` names it in errors.
+///
+/// Without a `dtype` the elements decide: true and false make BOOL, whole numbers INT64, and any other number FP32.
 pub struct Nested<'a> {
     pub field: &'a str,
-    pub dtype: DType,
+    pub dtype: Option<DType>,
     /// How many elements are expected, as far as is known; only for reserving memory.
     pub capacity: usize,
 }
@@ -24,21 +26,24 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tensor, D::Error> {
         let mut reader = Reader {
             field: self.field,
-            dtype: self.dtype,
-            bytes: Vec::with_capacity(self.capacity * self.dtype.size()),
+            dtype: self.dtype.unwrap_or(DType::Int64),
+            is_open: self.dtype.is_none(),
+            bytes: Vec::with_capacity(self.capacity * self.dtype.map_or(1, DType::size)),
             shape: Vec::new(),
             position: Vec::new(),
             leaf_depth: None,
         };
         Element(&mut reader).deserialize(deserializer)?;
         let shape = reader.shape.iter().map(|length| length.unwrap_or(0)).collect();
-        Ok(Tensor { dtype: self.dtype, shape, bytes: reader.bytes.into() })
+        Ok(Tensor { dtype: reader.dtype, shape, bytes: reader.bytes.into() })
     }
 }
 
 struct Reader<'a> {
     field: &'a str,
     dtype: DType,
+    /// Whether `dtype` is only what the elements so far would make.
+    is_open: bool,
     bytes: Vec<u8>,
     /// The length found at each depth, once the first array of that depth has ended.
     shape: Vec<Option<usize>>,
@@ -80,8 +85,20 @@ impl Reader<'_> {
         }
     }
 
+    /// Makes floats of the whole numbers so far, since one came that is not whole.
+    fn widen(&mut self) {
+        let whole = std::mem::take(&mut self.bytes);
+        #[allow(clippy::cast_precision_loss)] // A float among them asked for floats.
+        let floats = whole.as_chunks().0.iter().flat_map(|bytes| (i64::from_le_bytes(*bytes) as f32).to_le_bytes());
+        self.bytes = floats.collect();
+        self.dtype = DType::Fp32;
+    }
+
     fn float<E: Error>(&mut self, value: f64) -> Result<(), E> {
         self.leaf()?;
+        if self.is_open && self.dtype == DType::Int64 {
+            self.widen();
+        }
         match self.dtype {
             DType::Fp64 => self.bytes.extend_from_slice(&value.to_le_bytes()),
             #[allow(clippy::cast_possible_truncation)] // Rounding to the model's precision is the point.
@@ -109,6 +126,11 @@ impl Reader<'_> {
             _ => return Err(self.refuse(value)),
         }
         Ok(())
+    }
+
+    /// A whole number, which is no boolean where the elements decide.
+    fn whole<E: Error>(&mut self, value: i128) -> Result<(), E> {
+        if self.is_open && self.dtype == DType::Bool { Err(self.refuse(value)) } else { self.integer(value) }
     }
 
     fn integer<E: Error>(&mut self, value: i128) -> Result<(), E> {
@@ -164,14 +186,17 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.0.integer(value.into())
+        self.0.whole(value.into())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.0.integer(value.into())
+        self.0.whole(value.into())
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        if self.0.is_open && self.0.bytes.is_empty() {
+            self.0.dtype = DType::Bool;
+        }
         if self.0.dtype == DType::Bool { self.0.integer(value.into()) } else { Err(self.0.refuse(value)) }
     }
 
@@ -276,7 +301,23 @@ mod tests {
 
     fn read(text: &str, dtype: DType) -> Result<Tensor, String> {
         let mut json = serde_json::Deserializer::from_str(text);
+        let dtype = Some(dtype);
         Nested { field: "x", dtype, capacity: 0 }.deserialize(&mut json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_type_the_elements_decide() {
+        let open = |text: &str| {
+            let mut json = serde_json::Deserializer::from_str(text);
+            let read = Nested { field: "x", dtype: None, capacity: 0 }.deserialize(&mut json);
+            read.map(|tensor| (tensor.dtype, tensor.to_f64())).map_err(|error| error.to_string())
+        };
+        assert_eq!(open("[1, -2]"), Ok((DType::Int64, vec![1.0, -2.0])));
+        assert_eq!(open("[1, 2.5, 3]"), Ok((DType::Fp32, vec![1.0, 2.5, 3.0])));
+        assert_eq!(open("[true, false]"), Ok((DType::Bool, vec![1.0, 0.0])));
+        assert!(open("[true, 1]").unwrap_err().starts_with("x[1]: got 1, expected BOOL"));
+        assert!(open("[1.5, true]").unwrap_err().starts_with("x[1]: got true, expected FP32"));
+        assert!(open("[18446744073709551615]").unwrap_err().contains("out of range, expected INT64"));
     }
 
     fn written(tensor: &Tensor) -> String {
