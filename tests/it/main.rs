@@ -17,6 +17,7 @@ mod kubelet;
 mod lesson_faults;
 mod lesson_probes;
 mod logs;
+mod odd_models;
 mod probe_command;
 mod probes;
 mod shutdown;
