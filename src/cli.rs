@@ -1,11 +1,13 @@
 //! The command line as clap sees it: raw flags and TORCHPOD_* variables. `config` makes sense of them.
 
+mod check;
 mod probe;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use check::CheckArgs;
 pub use probe::{ProbeArgs, Question};
 
 use crate::telemetry::LogFormat;
@@ -28,6 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+    Check(CheckArgs),
     Probe(ProbeArgs),
 }
 

@@ -13,7 +13,7 @@ use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::chaos::Chaos;
-use crate::cli::{Cli, EngineArgs, OnFatal, ServeArgs};
+use crate::cli::{CheckArgs, Cli, EngineArgs, OnFatal, ServeArgs};
 use crate::dependency::{Dependency, may_hold_password};
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
@@ -127,6 +127,29 @@ impl Config {
                 .collect(),
         };
         if wrong.0.is_empty() { Ok(config) } else { Err(wrong) }
+    }
+}
+
+/// What `check` was asked to do.
+#[derive(Debug)]
+pub struct Check {
+    pub models: PathBuf,
+    pub given: Given,
+    pub device: DeviceChoice,
+    pub engine: loader::Options,
+}
+
+impl Check {
+    pub fn new(args: CheckArgs, engine: &EngineArgs) -> Result<Self, Error> {
+        let mut wrong = Error::default();
+        let device = wrong.or("--device", &args.device, str::parse, DeviceChoice::Auto);
+        let check = Self {
+            models: args.models,
+            given: Given { inputs: inputs(&args.inputs, &mut wrong), model_name: args.model_name },
+            device,
+            engine: engine_options(engine, device != DeviceChoice::Cpu),
+        };
+        if wrong.0.is_empty() { Ok(check) } else { Err(wrong) }
     }
 }
 

@@ -4,6 +4,7 @@ mod client;
 mod database;
 mod support;
 
+mod check;
 mod connection;
 mod dependency;
 mod dependency_probes;
