@@ -1,5 +1,6 @@
 //! The wiring and nothing else: which part gets which end of which channel.
 
+mod check;
 mod end;
 mod exit;
 mod listener;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
+pub use check::run as check;
 pub use exit::Exit;
 pub use listener::Listeners;
 

@@ -130,7 +130,7 @@ impl Served {
     /// What a batch may be now, of rows of so many bytes.
     fn limits(&self, row_bytes: usize) -> Limits {
         let Spec { max_size, max_delay, .. } = self.version.spec;
-        Limits { max_size: self.ceiling.of(max_size, row_bytes), max_delay, row_wise: true }
+        Limits { max_size: self.ceiling.of(max_size, row_bytes), max_delay, row_wise: self.version.row_wise() }
     }
 }
 

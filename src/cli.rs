@@ -1,5 +1,6 @@
 //! The command line as clap sees it: raw flags and TORCHPOD_* variables. `config` makes sense of them.
 
+mod check;
 mod probe;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
+pub use check::CheckArgs;
 pub use probe::{ProbeArgs, Question};
 
 use crate::telemetry::LogFormat;
@@ -29,6 +31,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+    Check(CheckArgs),
     Probe(ProbeArgs),
 }
 
@@ -86,7 +89,7 @@ pub struct EngineArgs {
     after_help = "Every flag is also a variable: --drain-delay is TORCHPOD_DRAIN_DELAY. Flags win. Durations read like 5s or 200ms."
 )]
 pub struct ServeArgs {
-    /// Folder with <name>/<version>/model.pt below it, or a .pt file
+    /// Folder with <name>/<version>/model.pt below it, one model's own folder, or a .pt file
     #[arg(
         value_name = "MODELS_DIR|FILE.pt",
         hide_env_values = true,
@@ -195,6 +198,9 @@ pub struct ServeArgs {
         default_value = "10m"
     )]
     pub load_timeout: String,
+    /// The name of the one model, where it is not that of its file or folder
+    #[arg(help_heading = "Serving", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_MODEL_NAME")]
+    pub model_name: Option<String>,
 
     /// An input of a model without model.toml, such as image:FP32[-1,8,8]; once per input
     #[arg(

@@ -15,10 +15,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 
 use crate::chaos::Chaos;
-use crate::cli::{Cli, EngineArgs, ModelControl, OnFatal, ServeArgs};
+use crate::cli::{CheckArgs, Cli, EngineArgs, ModelControl, OnFatal, ServeArgs};
 use crate::dependency::{Dependency, may_hold_password};
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
+use crate::model::repository::Given;
 use crate::model::spec::{self, Port};
 use crate::telemetry::LogFormat;
 
@@ -40,7 +41,8 @@ pub struct Config {
     /// Never shown: its type sees to that.
     pub control_token: Option<SecretString>,
     pub load_timeout: Duration,
-    pub inputs: Vec<Port>,
+    /// What the flags say of models that do not describe themselves.
+    pub given: Given,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
     pub ready_while_draining: bool,
@@ -118,7 +120,7 @@ impl Config {
             model_control: args.model_control,
             control_token: args.control_token.as_ref().and_then(|given| token(given, &mut wrong)),
             load_timeout: wrong.or("--load-timeout", &args.load_timeout, some_time, MAX_TIME),
-            inputs: inputs(&args.inputs, &mut wrong),
+            given: Given { inputs: inputs(&args.inputs, &mut wrong), model_name: args.model_name },
             drain_delay,
             drain_timeout,
             ready_while_draining: args.ready_while_draining,
@@ -143,10 +145,34 @@ impl Config {
     }
 }
 
+/// What `check` was asked to do.
+#[derive(Debug)]
+pub struct Check {
+    pub models: PathBuf,
+    pub given: Given,
+    pub device: DeviceChoice,
+    pub engine: loader::Options,
+}
+
+impl Check {
+    pub fn new(args: CheckArgs, engine: &EngineArgs) -> Result<Self, Error> {
+        let mut wrong = Error::default();
+        let device = wrong.or("--device", &args.device, str::parse, DeviceChoice::Auto);
+        let check = Self {
+            models: args.models,
+            given: Given { inputs: inputs(&args.inputs, &mut wrong), model_name: args.model_name },
+            device,
+            engine: engine_options(engine, device != DeviceChoice::Cpu),
+        };
+        if wrong.0.is_empty() { Ok(check) } else { Err(wrong) }
+    }
+}
+
 /// Notes the names that are URLs: whoever looks for them later would show them, with their passwords.
 fn misplaced(args: &ServeArgs, engine: &EngineArgs) -> Error {
     let names = [
         ("MODELS_DIR|FILE.pt", Some(args.models.as_os_str())),
+        ("--model-name", args.model_name.as_ref().map(AsRef::as_ref)),
         ("--default-model", args.default_model.as_ref().map(AsRef::as_ref)),
         ("--engine-dir", engine.engine_dir.as_ref().map(AsRef::as_ref)),
         ("--libtorch", engine.libtorch.as_ref().map(AsRef::as_ref)),

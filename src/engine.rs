@@ -3,6 +3,7 @@
 //! `loader` finds a shared object and speaks to it through the C ABI; tests of batching bring an engine of their own.
 
 pub mod loader;
+mod raised;
 
 use std::fmt;
 use std::path::Path;
@@ -13,6 +14,11 @@ use crate::tensor::{DType, Tensor};
 pub trait Engine: Send + Sync {
     fn about(&self) -> &About;
 
+    /// The memory that the engine holds on `device`, in bytes; 0 where it does not know.
+    fn memory(&self, _device: Device) -> u64 {
+        0
+    }
+
     /// Reads the model at `path` and moves it to `device`. `progress` hears the bytes read and the bytes in all.
     fn load(&self, path: &Path, device: Device, progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, Error>;
 }
@@ -21,6 +27,11 @@ pub trait Engine: Send + Sync {
 pub trait Model: Send + Sync {
     /// The names of its inputs, as far as its file tells.
     fn arguments(&self) -> &[String];
+
+    /// How many of them, from the front, must be given; the others have defaults.
+    fn required(&self) -> usize {
+        self.arguments().len()
+    }
 
     /// An instance for the calling thread, which will compute with `threads` intra-op threads.
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, Error>;
@@ -138,6 +149,9 @@ pub enum Error {
     OutOfMemory(String),
     #[error("device lost: {0}")]
     DeviceLost(String),
+    /// What the model returns cannot be served. The text is fit for clients.
+    #[error("{0}")]
+    Unfit(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -146,7 +160,20 @@ impl Error {
     /// The line that matters: TorchScript wraps it in a trace of the model's code, and C++ appends one of its own.
     pub fn gist(&self) -> String {
         let text = self.to_string();
-        let raised = text.lines().find(|line| line.starts_with("RuntimeError: "));
-        raised.or_else(|| text.lines().next()).unwrap_or_default().trim_end_matches('.').to_owned()
+        let gist = raised::line(&text).or_else(|| text.lines().next()).unwrap_or_default();
+        gist.trim_end_matches('.').to_owned()
+    }
+
+    /// What a client may read of it: one sentence, without a path, a backtrace or C++ text.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Unfit(text) => text.clone(),
+            Self::OutOfMemory(_) => "the model ran out of memory on this batch".to_owned(),
+            Self::Failed(text) => raised::told(text).map_or_else(
+                || "the model failed on this batch".to_owned(),
+                |said| format!("the model raised: {said}"),
+            ),
+            _ => "the model failed on this batch".to_owned(),
+        }
     }
 }

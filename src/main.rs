@@ -19,6 +19,7 @@ fn main() -> ExitCode {
             Exit::clean().end()
         }
         Some(Command::Serve(args)) => serve(*args, &cli.engine).end(),
+        Some(Command::Check(args)) => app::check(args, &cli.engine).end(),
         Some(Command::Probe(args)) => probe::run(&args),
         None => Exit::configuration("nothing to do; `torchpod serve --help` tells what there is").end(),
     }

@@ -1,9 +1,11 @@
 //! Models: what is on disk, what it promises, and a loaded version that has proved it.
 
+pub mod archive;
 pub mod digest;
 pub mod golden;
 pub mod named;
 pub mod repository;
+pub mod row_wise;
 pub mod spec;
 pub mod version;
 

@@ -18,10 +18,10 @@ use crate::config::Config;
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::pulse::Pulses;
 use crate::lifecycle::{Event, Tx};
-use crate::model::repository::{self, Found};
-use crate::model::spec::Port;
+use crate::model::repository::{self, Found, Given};
 use crate::telemetry::Telemetry;
 use candidate::Workshop;
+pub(super) use candidate::{cores, device};
 
 /// Resolves when loading has succeeded or failed for good.
 pub(super) type Loader = std::pin::Pin<Box<dyn Future<Output = Result<(), Exit>> + Send>>;
@@ -29,7 +29,7 @@ pub(super) type Loader = std::pin::Pin<Box<dyn Future<Output = Result<(), Exit>>
 /// What the loader needs to know of the configuration.
 pub(super) struct Plan {
     models: PathBuf,
-    inputs: Vec<Port>,
+    given: Given,
     default_model: Option<String>,
     device: DeviceChoice,
     engine: loader::Options,
@@ -51,7 +51,7 @@ impl Plan {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             models: config.models.clone(),
-            inputs: config.inputs.clone(),
+            given: config.given.clone(),
             default_model: config.default_model.clone(),
             device: config.device,
             engine: config.engine.clone(),
@@ -85,7 +85,7 @@ pub(super) fn spawn(plan: Plan, parts: Parts, orders: mpsc::Receiver<Order>) -> 
 fn start(plan: Plan, parts: Parts) -> Result<Workshop, Exit> {
     // ## Starting => Loading
     parts.lifecycle.apply(Event::LoadStarted, "the ports are open");
-    let found = match repository::find(&plan.models, &plan.inputs) {
+    let found = match repository::find(&plan.models, &plan.given) {
         Err(repository::Error::Empty { .. }) if parts.control.is_explicit() => Vec::new(),
         found => found.map_err(Exit::configuration)?,
     };

@@ -11,6 +11,7 @@ use super::worker::Worker;
 use super::{Error, Outputs};
 use crate::chaos::Trouble;
 use crate::engine::{self, Instance};
+use crate::model::Version;
 use crate::tensor::Tensor;
 
 /// How a batch has left its worker.
@@ -48,8 +49,7 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
     let rows = jobs.iter().map(|job| job.rows).sum();
     let result = catch_unwind(AssertUnwindSafe(|| {
         attempt.trouble.map_or(Ok(()), |trouble| suffer(instance, trouble))?;
-        let parts: Vec<_> = jobs.iter().map(|job| (job.inputs.as_slice(), 0..job.rows)).collect();
-        served.version.forward(instance, &parts, rows)
+        compute(&served.version, instance, &jobs, rows)
     }));
     served.metrics.batch(rows, started.elapsed());
     match result {
@@ -63,7 +63,7 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
         }
         Ok(Err(error @ engine::Error::DeviceLost(_))) => {
             tracing::error!(model = model(), rows, %error, "batch failed");
-            refuse(jobs, &failed());
+            refuse(jobs, &broken());
             End::DeviceLost(error.gist())
         }
         Ok(Err(engine::Error::OutOfMemory(_))) if rows > 1 && served.limits(0).row_wise => {
@@ -76,15 +76,34 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
         }
         Ok(Err(error)) => {
             tracing::error!(model = model(), rows, %error, "batch failed");
-            let is_memory = matches!(error, engine::Error::OutOfMemory(_));
-            let answer = if is_memory { Error::OutOfMemory } else { failed() };
+            let answer = match error {
+                engine::Error::OutOfMemory(_) => Error::OutOfMemory,
+                error => Error::Failed(error.told()),
+            };
             refuse(jobs, &answer);
             End::Answered
         }
         Err(_) => {
             tracing::error!(model = model(), rows, "the worker panicked in this batch");
-            refuse(jobs, &failed());
+            refuse(jobs, &broken());
             End::Panicked
+        }
+    }
+}
+
+/// One forward. Who may share it was decided when it was cut: where that is not known yet, nobody.
+fn compute(
+    version: &Version,
+    instance: &mut dyn Instance,
+    jobs: &[Job],
+    rows: usize,
+) -> Result<Vec<(String, Tensor)>, engine::Error> {
+    version.learn(instance, &jobs[0].inputs);
+    match jobs {
+        [job] if !version.row_wise() => version.whole(instance, &job.inputs),
+        jobs => {
+            let parts: Vec<_> = jobs.iter().map(|job| (job.inputs.as_slice(), 0..job.rows)).collect();
+            version.forward(instance, &parts, rows)
         }
     }
 }
@@ -94,7 +113,7 @@ fn one_by_one(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>) -> E
     while let Some(job) = jobs.next() {
         let end = again(worker, instance, vec![job], None);
         if !matches!(end, End::Answered) {
-            refuse(jobs, &failed());
+            refuse(jobs, &broken());
             return end;
         }
     }
@@ -108,7 +127,7 @@ fn in_parts(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, half: 
         let rows = worker.served.limits(jobs[0].row_bytes).max_size.min(half);
         let end = again(worker, instance, first_rows(&mut jobs, rows), Some(rows));
         if !matches!(end, End::Answered) {
-            refuse(jobs, &failed());
+            refuse(jobs, &broken());
             return end;
         }
     }
@@ -168,8 +187,8 @@ fn suffer(instance: &mut dyn Instance, trouble: Trouble) -> Result<(), engine::E
     }
 }
 
-/// What clients are told; the log has the reason.
-fn failed() -> Error {
+/// What clients are told where it was not the model that failed; the log has the reason.
+fn broken() -> Error {
     Error::Failed("the model failed on this batch".to_owned())
 }
 

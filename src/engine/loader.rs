@@ -127,6 +127,7 @@ fn call(run: impl FnOnce(*mut abi::Error) -> u32) -> Result<(), Error> {
         abi::class::BAD_INPUT => Err(Error::BadInput(message())),
         abi::class::OUT_OF_MEMORY => Err(Error::OutOfMemory(message())),
         abi::class::DEVICE_LOST => Err(Error::DeviceLost(message())),
+        abi::class::UNFIT => Err(Error::Unfit(message())),
         _ => Err(Error::Failed(message())),
     }
 }
@@ -188,6 +189,13 @@ impl Engine for LoadedEngine {
         &self.about
     }
 
+    fn memory(&self, device: Device) -> u64 {
+        let mut statistics = abi::Statistics::default();
+        // SAFETY: the engine is live and the place writable.
+        unsafe { (self.handle.api.statistics)(self.handle.handle, device.into(), &raw mut statistics) };
+        statistics.reserved_bytes
+    }
+
     fn load(
         &self,
         path: &Path,
@@ -211,12 +219,9 @@ impl Engine for LoadedEngine {
                 error,
             )
         })?;
-        let mut model = LoadedModel {
-            handle: Arc::new(ModelHandle { engine: self.handle.clone(), handle }),
-            arguments: Vec::new(),
-        };
-        model.arguments = model.handle.arguments();
-        Ok(Box::new(model))
+        let handle = Arc::new(ModelHandle { engine: self.handle.clone(), handle });
+        let (arguments, required) = handle.arguments();
+        Ok(Box::new(LoadedModel { handle, arguments, required }))
     }
 }
 
@@ -248,12 +253,14 @@ unsafe impl Send for ModelHandle {}
 unsafe impl Sync for ModelHandle {}
 
 impl ModelHandle {
-    fn arguments(&self) -> Vec<String> {
-        let mut about = abi::ModelAbout { arguments: ptr::null(), argument_count: 0 };
+    /// Their names, and how many of them must be given.
+    fn arguments(&self) -> (Vec<String>, usize) {
+        let mut about = abi::ModelAbout { arguments: ptr::null(), argument_count: 0, required_count: 0 };
         // SAFETY: the handle is live, the place writable, and the texts live as long as the model.
         unsafe {
             (self.engine.api.model_about)(self.handle, &raw mut about);
-            (0..about.argument_count).map(|index| borrow(*about.arguments.add(index)).into_owned()).collect()
+            let names = 0..about.argument_count;
+            (names.map(|index| borrow(*about.arguments.add(index)).into_owned()).collect(), about.required_count)
         }
     }
 }
@@ -268,11 +275,16 @@ impl Drop for ModelHandle {
 struct LoadedModel {
     handle: Arc<ModelHandle>,
     arguments: Vec<String>,
+    required: usize,
 }
 
 impl Model for LoadedModel {
     fn arguments(&self) -> &[String] {
         &self.arguments
+    }
+
+    fn required(&self) -> usize {
+        self.required
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, Error> {

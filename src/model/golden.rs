@@ -28,7 +28,11 @@ pub fn parse(text: &str, spec: &Spec) -> Result<Golden, String> {
         .and_then(|file| json.end().map(|()| file))
         .map_err(|error| error.to_string())?;
     let output_ports = spec.outputs.iter().map(|output| &output.port);
-    let ports: Vec<&Port> = spec.inputs.iter().chain(output_ports).collect();
+    let mut ports: Vec<&Port> = spec.inputs.iter().chain(output_ports.clone()).collect();
+    if spec.row_wise == Some(false) {
+        output_ports.zip(&outputs).try_for_each(|(port, tensor)| port.fits(tensor))?;
+        ports.truncate(inputs.len());
+    }
     let mut rows = None;
     for (tensor, port) in inputs.iter_mut().chain(&mut outputs).zip(ports) {
         let counted = port.rows(tensor)?;

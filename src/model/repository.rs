@@ -1,21 +1,37 @@
-//! What is on disk: `MODELS/<name>/<version>/model.pt`, or a single file.
+//! What is on disk: `MODELS/<name>/<version>/model.pt`, one model's own folder, a flat folder, or a single file.
+//!
+//! `find` lists the models and their versions; `description` reads what is known of each.
+
+mod description;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::spec::{self, Port, Spec};
+use super::golden::Golden;
+use super::spec::{Port, Spec, Versions};
 
-/// A model that can be loaded: everything but its weights has been read.
+const FILE: &str = "model.pt";
+
+/// A version that can be loaded: everything but its weights has been read.
 #[derive(Clone, Debug)]
 pub struct Found {
     pub name: String,
     pub version: String,
     pub file: PathBuf,
+    /// Without inputs where nothing describes the model.
     pub spec: Spec,
     /// Per output of the spec: its labels.
     pub labels: Vec<Option<Vec<String>>>,
-    /// The golden file's text.
-    pub golden: Option<String>,
+    pub golden: Option<Golden>,
+}
+
+/// What the command line says of models.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The inputs of a model that nothing else describes.
+    pub inputs: Vec<Port>,
+    /// The name of the one model that there is, where it is not that of its folder or file.
+    pub model_name: Option<String>,
 }
 
 /// Why there is nothing to load.
@@ -29,88 +45,111 @@ pub enum Error {
     Empty { path: PathBuf },
     #[error("{path} holds no version of a model: expected model.pt in a numbered folder, such as 1/model.pt")]
     NoVersion { path: PathBuf },
+    #[error("--model-name {name} names a single model, but {path} holds a folder for each: leave it out")]
+    Named { name: String, path: PathBuf },
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
 }
 
-/// Finds every model under `path`, each in its highest version. `inputs` describe a model that has no `model.toml`.
-pub fn find(path: &Path, inputs: &[Port]) -> Result<Vec<Found>, Error> {
+/// Finds every model under `path` in the versions that it wants, by name and then by version, upwards.
+pub fn find(path: &Path, given: &Given) -> Result<Vec<Found>, Error> {
     let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
         ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
         _ => Error::Unreadable { path: path.to_owned(), source },
     })?;
-    let places = if metadata.is_file() { vec![single(path)] } else { below(path)? };
-    if places.is_empty() {
+    let mut wrong = Vec::new();
+    let homes = if metadata.is_file() { vec![single(path, given)] } else { homes(path, given, &mut wrong)? };
+    if homes.is_empty() && wrong.is_empty() {
         return Err(Error::Empty { path: path.to_owned() });
     }
-    let mut wrong = Vec::new();
-    let found = places.into_iter().filter_map(|place| place.read(inputs, &mut wrong)).collect();
+    let found: Vec<Found> = homes.iter().flat_map(|home| home.read(&given.inputs, &mut wrong)).collect();
     if wrong.is_empty() { Ok(found) } else { Err(Error::Invalid(wrong)) }
 }
 
-/// Finds what is in one model's folder now; empty where there is no such model. `name` is compared with what lies below
+/// Finds one model again, as it is now; empty where there is none of this name. `name` is compared with what lies below
 /// `path`, and never made part of a path.
-pub fn find_one(path: &Path, name: &str, inputs: &[Port]) -> Result<Vec<Found>, Error> {
-    if path.is_file() {
-        return Ok(find(path, inputs)?.into_iter().filter(|found| found.name == name).collect());
+pub fn find_one(path: &Path, name: &str, given: &Given) -> Result<Vec<Found>, Error> {
+    if path.is_file() || alone(path)?.is_some() {
+        return Ok(find(path, given)?.into_iter().filter(|found| found.name == name).collect());
     }
     let Some(dir) = folders(path)?.into_iter().find(|dir| name_of(dir) == name) else { return Ok(Vec::new()) };
+    let home = home(dir.clone())?.ok_or(Error::NoVersion { path: dir })?;
     let mut wrong = Vec::new();
-    let places = in_folder(dir.clone())?;
-    if places.is_empty() {
-        return Err(Error::NoVersion { path: dir });
-    }
-    let found = places.into_iter().filter_map(|place| place.read(inputs, &mut wrong)).collect();
+    let found = home.read(&given.inputs, &mut wrong);
     if wrong.is_empty() { Ok(found) } else { Err(Error::Invalid(wrong)) }
 }
 
-/// The names of the folders that hold a model, or may come to hold one. Empty where `path` cannot be read.
+/// The names of the folders that hold a model, or may come to hold one. Empty where `path` is one model, or cannot be read.
 pub fn names(path: &Path) -> Vec<String> {
-    folders(path).unwrap_or_default().iter().map(|dir| name_of(dir)).collect()
+    match alone(path) {
+        Ok(None) => folders(path).unwrap_or_default().iter().map(|dir| name_of(dir)).collect(),
+        _ => Vec::new(),
+    }
 }
 
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Where a model's parts lie.
-struct Place {
+/// Where the parts of a model lie.
+struct Home {
     name: String,
-    version: String,
-    file: PathBuf,
     /// The folder of `model.toml` and what it names.
     dir: PathBuf,
+    /// The versions that are there, upwards, each with its file; at least one.
+    versions: Vec<(u64, PathBuf)>,
+    /// Whether somebody asked for this very file: then no rule leaves it out.
+    is_asked: bool,
 }
 
 /// A file of its own: named after itself, or, inside a repository, after its folders.
-fn single(file: &Path) -> Place {
+fn single(file: &Path, given: &Given) -> Home {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let dir = file.parent().unwrap_or(Path::new("/")).to_owned();
-    let model_dir = dir.parent().filter(|parent| number(&dir).is_some() && parent.join("model.toml").exists());
-    if let Some(model_dir) = model_dir {
-        let (name, version) = (name_of(model_dir), name_of(&dir));
-        return Place { name, version, file: file.clone(), dir: model_dir.to_owned() };
+    let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let model_dir = dir.parent().filter(|parent| parent.join("model.toml").exists());
+    let (name, version, dir) = match (model_dir, number(&dir)) {
+        (Some(model_dir), Some(number)) => (name_of(model_dir), number, model_dir.to_owned()),
+        _ => (stem(), 1, dir),
+    };
+    let name = given.model_name.clone().unwrap_or(name);
+    Home { name, dir, versions: vec![(version, file)], is_asked: true }
+}
+
+/// Every model's folder under `root`, or `root` itself where it is one.
+fn homes(root: &Path, given: &Given, wrong: &mut Vec<String>) -> Result<Vec<Home>, Error> {
+    if let Some(mut home) = alone(root)? {
+        home.name = given.model_name.clone().unwrap_or(home.name);
+        return Ok(vec![home]);
     }
-    let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    Place { name, version: "1".to_owned(), file, dir }
-}
-
-fn below(root: &Path) -> Result<Vec<Place>, Error> {
-    let places = folders(root)?.into_iter().map(in_folder).collect::<Result<Vec<_>, _>>()?;
-    Ok(places.into_iter().flatten().collect())
-}
-
-/// The versions of one model that are wanted: the highest.
-fn in_folder(dir: PathBuf) -> Result<Vec<Place>, Error> {
-    let versions = folders(&dir)?.into_iter().filter(|version| version.join("model.pt").exists());
-    let highest = versions.filter_map(|version| number(&version).map(|number| (number, version))).max();
-    match highest {
-        Some((number, version)) => {
-            Ok(vec![Place { name: name_of(&dir), version: number.to_string(), file: version.join("model.pt"), dir }])
+    if let Some(name) = given.model_name.clone() {
+        return Err(Error::Named { name, path: root.to_owned() });
+    }
+    let mut homes = Vec::new();
+    for dir in folders(root)? {
+        match home(dir.clone()) {
+            Ok(Some(home)) => homes.push(home),
+            // A folder of something else.
+            Ok(None) if !dir.join("model.toml").exists() => {}
+            Ok(None) => wrong.push(Error::NoVersion { path: dir }.to_string()),
+            Err(error) => wrong.push(error.to_string()),
         }
-        None if dir.join("model.toml").exists() => Err(Error::NoVersion { path: dir }),
-        None => Ok(Vec::new()),
     }
+    Ok(homes)
+}
+
+/// The one model of a folder that holds `model.pt`, as `KServe` mounts it, or numbered versions of it.
+fn alone(root: &Path) -> Result<Option<Home>, Error> {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let file = root.join(FILE);
+    if file.is_file() {
+        return Ok(Some(Home { name: name_of(&root), dir: root, versions: vec![(1, file)], is_asked: true }));
+    }
+    home(root)
+}
+
+/// The model whose numbered folders lie in `dir`; `None` where there are none with a model.
+fn home(dir: PathBuf) -> Result<Option<Home>, Error> {
+    let versions = folders(&dir)?.into_iter().filter_map(|version| Some((number(&version)?, version.join(FILE))));
+    let mut versions: Vec<_> = versions.filter(|(_, file)| file.exists()).collect();
+    versions.sort();
+    Ok((!versions.is_empty()).then(|| Home { name: name_of(&dir), dir, versions, is_asked: false }))
 }
 
 /// The folders in `dir`, in the order of their names.
@@ -121,7 +160,7 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         let path = entry.map_err(unreadable)?.path();
         // Kubernetes mounts ConfigMaps and Secrets through links named `..data`; hidden folders are never models, nor is
         // what a file system keeps at its root for root alone.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name_of(&path);
         let hidden = name.starts_with('.') || name == "lost+found";
         if path.is_dir() && !hidden {
             folders.push(path);
@@ -131,154 +170,33 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(folders)
 }
 
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// A version folder's number.
 fn number(version: &Path) -> Option<u64> {
     version.file_name()?.to_str()?.parse().ok()
 }
 
-impl Place {
-    /// Reads everything but the weights; what is wrong goes to `wrong`, with its file.
-    fn read(self, inputs: &[Port], wrong: &mut Vec<String>) -> Option<Found> {
-        let toml = self.dir.join("model.toml");
-        let spec = match std::fs::read_to_string(&toml) {
-            Ok(text) => spec::parse(&text)
-                .map_err(|reasons| wrong.extend(reasons.iter().map(|reason| format!("{reason} in {}", toml.display()))))
-                .ok()?,
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                wrong.push(format!("{} cannot be read: {error}", toml.display()));
-                return None;
-            }
-            Err(_) if !inputs.is_empty() => spec::from_inputs(inputs.to_vec()),
-            Err(_) => {
-                wrong.push(format!(
-                    "no {} says what {} takes: write one, or describe its inputs with --input image:FP32[-1,8,8]",
-                    toml.display(),
-                    self.file.display()
-                ));
-                return None;
-            }
-        };
-        let mut read = |path: &Path| {
-            let path = self.dir.join(path);
-            std::fs::read_to_string(&path)
-                .map_err(|error| {
-                    wrong.push(format!("{} cannot be read ({error}), and {} names it", path.display(), toml.display()));
-                })
-                .ok()
-        };
-        let golden = spec.golden.as_ref().map(|golden| read(&golden.file).unwrap_or_default());
-        let texts: Vec<_> = spec.outputs.iter().map(|output| output.labels.as_deref().and_then(&mut read)).collect();
-        let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        let labels: Vec<_> = texts.into_iter().map(|text| text.map(lines)).collect();
-        for (output, labels) in spec.outputs.iter().zip(&labels) {
-            let (Some(labels), Some(classes)) = (labels, output.port.row_elements()) else { continue };
-            if labels.len() != classes {
-                let name = &output.port.name;
-                wrong.push(format!(
-                    "{name}: {} labels for {classes} numbers a row in {}",
-                    labels.len(),
-                    toml.display()
-                ));
-            }
+impl Home {
+    /// Those of its versions that `rule` wants; what is missing is told, with `toml`, where the rule stands.
+    fn wanted(&self, rule: &Versions, toml: &str, wrong: &mut Vec<String>) -> Vec<&(u64, PathBuf)> {
+        if self.is_asked {
+            return self.versions.iter().collect();
         }
-        Some(Found { name: self.name, version: self.version, file: self.file, spec, labels, golden })
+        let Versions::Only { numbers, line } = rule else {
+            let skipped = if *rule == Versions::All { 0 } else { self.versions.len() - 1 };
+            return self.versions[skipped..].iter().collect();
+        };
+        for number in numbers.iter().filter(|number| !self.versions.iter().any(|(known, _)| known == *number)) {
+            let there: Vec<_> = self.versions.iter().map(|(known, _)| known.to_string()).collect();
+            let there = there.join(", ");
+            wrong.push(format!("versions names {number}, but only {there} have a {FILE}, at line {line} in {toml}"));
+        }
+        self.versions.iter().filter(|(number, _)| numbers.contains(number)).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TOML: &str = "[[inputs]]\nname = \"x\"\ndtype = \"FP32\"\nshape = [-1, 4]\n";
-
-    fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        root
-    }
-
-    #[test]
-    fn each_model_is_found_in_its_highest_version() {
-        let root = repository(&[
-            ("a/model.toml", TOML),
-            ("a/9/model.pt", ""),
-            ("a/10/model.pt", ""),
-            ("a/notes/model.pt", ""),
-            ("b/model.toml", TOML),
-            ("b/1/model.pt", ""),
-            (".hidden/1/model.pt", ""),
-            ("README.md", ""),
-        ]);
-        let found = find(root.path(), &[]).unwrap();
-        let names: Vec<_> = found.iter().map(|found| format!("{}@{}", found.name, found.version)).collect();
-        assert_eq!(names, ["a@10", "b@1"]);
-    }
-
-    #[test]
-    fn a_single_file_in_a_repository_keeps_its_name_and_version() {
-        let root = repository(&[("digits/model.toml", TOML), ("digits/3/model.pt", ""), ("flat/net.pt", "")]);
-        let found = find(&root.path().join("digits/3/model.pt"), &[]).unwrap();
-        assert_eq!((found[0].name.as_str(), found[0].version.as_str()), ("digits", "3"));
-        let input = spec::parse_input("x:FP32[-1,4]").unwrap();
-        let found = find(&root.path().join("flat/net.pt"), &[input]).unwrap();
-        assert_eq!((found[0].name.as_str(), found[0].version.as_str()), ("net", "1"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_reported_for_all_models_at_once() {
-        let root = repository(&[
-            ("a/model.toml", "[[inputs]]\nname = 1\n"),
-            ("a/1/model.pt", ""),
-            ("b/1/model.pt", ""),
-            (
-                "c/model.toml",
-                &format!(
-                    "{TOML}[[outputs]]\nname = \"y\"\ndtype = \"FP32\"\nshape = [-1, 3]\n[golden]\nfile = \"gone.json\"\n"
-                ),
-            ),
-            ("c/1/model.pt", ""),
-            (
-                "d/model.toml",
-                &format!("{TOML}[[outputs]]\nname = \"y\"\ndtype = \"FP32\"\nshape = [-1, 3]\nlabels = \"l\"\n"),
-            ),
-            ("d/l", "one\ntwo\n"),
-            ("d/1/model.pt", ""),
-        ]);
-        let error = find(root.path(), &[]).unwrap_err().to_string();
-        for part in ["a/model.toml", "b/model.toml", "--input", "gone.json", "y: 2 labels for 3 numbers"] {
-            assert!(error.contains(part), "{part} in {error}");
-        }
-    }
-
-    #[test]
-    fn one_model_is_found_again_by_its_name_and_no_name_leads_elsewhere() {
-        let root = repository(&[
-            ("models/a/model.toml", TOML),
-            ("models/a/1/model.pt", ""),
-            ("models/broken/model.toml", "nonsense"),
-            ("models/broken/1/model.pt", ""),
-            ("models/empty/notes.txt", ""),
-            ("secret/model.toml", TOML),
-            ("secret/1/model.pt", ""),
-        ]);
-        let models = root.path().join("models");
-        assert_eq!(find_one(&models, "a", &[]).unwrap()[0].version, "1", "whatever is wrong with another");
-        for name in ["../secret", "..", ".", "", "a/1", "gone", &root.path().join("secret").to_string_lossy()] {
-            assert!(find_one(&models, name, &[]).unwrap().is_empty(), "{name:?}");
-        }
-        assert!(matches!(find_one(&models, "broken", &[]).unwrap_err(), Error::Invalid(_)));
-        assert!(matches!(find_one(&models, "empty", &[]).unwrap_err(), Error::NoVersion { .. }));
-        assert_eq!(names(&models), ["a", "broken", "empty"]);
-    }
-
-    #[test]
-    fn nothing_there_is_said_in_so_many_words() {
-        let root = tempfile::tempdir().unwrap();
-        assert!(matches!(find(root.path(), &[]).unwrap_err(), Error::Empty { .. }));
-        assert!(matches!(find(&root.path().join("gone"), &[]).unwrap_err(), Error::Missing { .. }));
-    }
-}
+mod tests;

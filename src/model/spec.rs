@@ -1,9 +1,13 @@
-//! What a model promises: inputs, outputs, and how it wants to be run. `model.toml` in, a validated `Spec` out.
+//! What a model promises: inputs, outputs, and how it wants to be run. `file` reads it from a `model.toml`. Pure.
+
+mod file;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+
+pub use file::parse;
 
 use crate::engine::DeviceChoice;
 use crate::tensor::{DType, Tensor};
@@ -11,6 +15,9 @@ use crate::tensor::{DType, Tensor};
 /// A validated model description.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
+    /// Which versions of the model are wanted.
+    pub versions: Versions,
+    /// Empty where nothing describes them: the model's own arguments take their place when it is loaded.
     pub inputs: Vec<Port>,
     /// Empty where the model's own output names are good enough.
     pub outputs: Vec<Output>,
@@ -18,6 +25,8 @@ pub struct Spec {
     pub max_size: usize,
     /// How long a worker that has something waits for more.
     pub max_delay: Duration,
+    /// Whether a row's outputs depend on that row alone; `None` leaves it to a probe.
+    pub row_wise: Option<bool>,
     pub instances: usize,
     /// Where it computes, unless the server's `--device` says otherwise.
     pub device: DeviceChoice,
@@ -28,20 +37,42 @@ pub struct Spec {
     pub golden: Option<Golden>,
 }
 
+/// A rule for the numbered folders of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// The highest.
+    #[default]
+    Latest,
+    All,
+    /// These, all of which must be there.
+    Only {
+        numbers: Vec<u64>,
+        line: usize,
+    },
+}
+
 /// A named tensor. `shape[0]` is the batch; `None` stands for any length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
     pub name: String,
-    pub dtype: DType,
+    /// `None` takes whatever comes: then `shape` is empty, and any is right that has rows first.
+    pub dtype: Option<DType>,
     pub shape: Vec<Option<usize>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     pub port: Port,
-    /// A text file with one label a line, beside `model.toml`.
-    pub labels: Option<PathBuf>,
+    /// A text file with one label a line.
+    pub labels: Option<Reference>,
     pub scores: Scores,
+}
+
+/// A file that a `model.toml` names, beside it, and the line where it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    pub file: PathBuf,
+    pub line: usize,
 }
 
 /// How an output's numbers become scores between 0 and 1.
@@ -57,45 +88,60 @@ pub enum Scores {
 /// Inputs and outputs that must match before the model is ready.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Golden {
-    pub file: PathBuf,
+    pub file: Reference,
     /// The largest accepted |got − expected| / max(1, |expected|).
     pub tolerance: f64,
 }
 
 impl Port {
+    /// An input of which nothing but the name is known.
+    pub fn open(name: &str) -> Self {
+        Self { name: name.to_owned(), dtype: None, shape: Vec::new() }
+    }
+
     /// The number of rows of `tensor`, if it fits; one row may come without its batch dimension.
     pub fn rows(&self, tensor: &mut Tensor) -> Result<usize, String> {
-        if tensor.dtype != self.dtype {
-            return Err(format!("{}: dtype {}, expected {}", self.name, tensor.dtype, self.dtype));
-        }
-        if tensor.shape.len() + 1 == self.shape.len() {
+        if self.dtype.is_some() && tensor.shape.len() + 1 == self.shape.len() {
             tensor.shape.insert(0, 1);
+        }
+        self.fits(tensor)?;
+        match tensor.shape.first() {
+            None => Err(format!("{}: a single value, expected an array of rows", self.name)),
+            Some(0) => Err(format!("{}: shape {:?} has no rows, expected at least one", self.name, tensor.shape)),
+            Some(rows) => Ok(*rows),
+        }
+    }
+
+    /// Whether `tensor` has this type and shape.
+    pub fn fits(&self, tensor: &Tensor) -> Result<(), String> {
+        let Some(dtype) = self.dtype else { return Ok(()) };
+        if tensor.dtype != dtype {
+            return Err(format!("{}: dtype {}, expected {dtype}", self.name, tensor.dtype));
         }
         let fits = tensor.shape.len() == self.shape.len()
             && self.shape.iter().zip(&tensor.shape).all(|(wanted, got)| wanted.is_none_or(|wanted| wanted == *got));
-        if !fits {
-            let one = &self.shape_text()[1..];
-            let row = one.split_once(", ").map_or("a number".to_owned(), |(_, row)| format!("[{row}"));
-            return Err(format!(
-                "{}: shape {:?}, expected {} (rows first) or {row} for one row",
-                self.name,
-                tensor.shape,
-                self.shape_text(),
-            ));
+        if fits {
+            return Ok(());
         }
-        match tensor.rows() {
-            0 => Err(format!("{}: shape {:?} has no rows, expected at least one", self.name, tensor.shape)),
-            rows => Ok(rows),
-        }
+        let (got, shape) = (&tensor.shape, self.shape_text());
+        let one_row = match shape.split_once(", ") {
+            Some(("[-1", row)) => format!(" (rows first) or [{row} for one row"),
+            None if shape == "[-1]" => " (rows first) or a number for one row".to_owned(),
+            _ => String::new(),
+        };
+        Err(format!("{}: shape {got:?}, expected {shape}{one_row}", self.name))
     }
 
     /// Elements in one row; `None` where the shape leaves a length open.
     pub fn row_elements(&self) -> Option<usize> {
-        self.shape[1..].iter().try_fold(1_usize, |elements, length| elements.checked_mul((*length)?))
+        self.shape.get(1..)?.iter().try_fold(1_usize, |elements, length| elements.checked_mul((*length)?))
     }
 
-    /// The shape as `model.toml` writes it, `[-1, 8, 8]`.
+    /// The shape as `model.toml` writes it, `[-1, 8, 8]`; that of a port which takes whatever comes is `any`.
     pub fn shape_text(&self) -> String {
+        if self.dtype.is_none() {
+            return "any".to_owned();
+        }
         let lengths: Vec<_> =
             self.shape.iter().map(|length| length.map_or("-1".to_owned(), |length| length.to_string())).collect();
         format!("[{}]", lengths.join(", "))
@@ -107,171 +153,28 @@ pub fn names<'a>(ports: impl IntoIterator<Item = &'a Port>) -> String {
     ports.into_iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The most rows that a batch may have: far beyond what pays.
-const MAX_ROWS: usize = 1 << 20;
-/// The longest that a batch may wait: clients are people, too.
-const MAX_DELAY: Duration = Duration::from_mins(1);
+/// The largest batch of a model that names none.
+const DEFAULT_MAX_SIZE: usize = 32;
 /// The largest row, in elements: many times what a request may carry.
 const MAX_ELEMENTS: usize = 1 << 30;
 
-/// `model.toml` as written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    inputs: Vec<RawPort>,
-    #[serde(default)]
-    outputs: Vec<RawOutput>,
-    #[serde(default)]
-    batching: RawBatching,
-    #[serde(default)]
-    instances: RawInstances,
-    #[serde(default)]
-    warm_up: RawWarmUp,
-    golden: Option<RawGolden>,
+/// What of a port is wrong.
+#[derive(Clone, Copy)]
+enum Part {
+    DType,
+    Shape,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPort {
-    name: String,
-    dtype: String,
-    shape: Vec<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawOutput {
-    name: String,
-    dtype: String,
-    shape: Vec<i64>,
-    labels: Option<PathBuf>,
-    #[serde(default)]
-    scores: Scores,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawBatching {
-    max_size: usize,
-    max_delay: String,
-}
-
-impl Default for RawBatching {
-    fn default() -> Self {
-        Self { max_size: 32, max_delay: "0ms".to_owned() }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawInstances {
-    count: usize,
-    device: String,
-    threads: Option<usize>,
-}
-
-impl Default for RawInstances {
-    fn default() -> Self {
-        Self { count: 1, device: String::new(), threads: None }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWarmUp {
-    #[serde(default)]
-    sizes: Vec<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGolden {
-    file: PathBuf,
-    #[serde(default = "default_tolerance")]
-    tolerance: f64,
-}
-
-fn default_tolerance() -> f64 {
-    1e-5
-}
-
-/// Reads and validates `model.toml`. `Err` holds everything that is wrong with it.
-pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
-    let raw: Raw = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        vec![format!("{} at line {line}", error.message().replace('\n', ", "))]
-    })?;
-    let mut wrong = Vec::new();
-    if raw.inputs.is_empty() {
-        wrong.push("inputs is empty: a model needs at least one [[inputs]] table".to_owned());
-    }
-    let inputs = raw.inputs.iter().map(|port| validate(&port.name, &port.dtype, &port.shape, &mut wrong)).collect();
-    let outputs: Vec<_> = raw
-        .outputs
-        .into_iter()
-        .map(|output| Output {
-            port: validate(&output.name, &output.dtype, &output.shape, &mut wrong),
-            labels: output.labels,
-            scores: output.scores,
-        })
-        .collect();
-    if !(1..=MAX_ROWS).contains(&raw.batching.max_size) {
-        wrong.push(format!("batching.max_size = {}: expected 1 to {MAX_ROWS} rows", raw.batching.max_size));
-    }
-    let max_delay = humantime::parse_duration(&raw.batching.max_delay).ok().filter(|delay| *delay <= MAX_DELAY);
-    let max_delay = max_delay.unwrap_or_else(|| {
-        wrong.push(format!("batching.max_delay = {:?}: expected 0ms to 1m, such as 5ms", raw.batching.max_delay));
-        Duration::ZERO
-    });
-    if raw.instances.count == 0 {
-        wrong.push("instances.count = 0: a model needs at least one instance".to_owned());
-    }
-    if raw.instances.threads == Some(0) {
-        wrong.push("instances.threads = 0: an instance needs at least one thread".to_owned());
-    }
-    let max_size = raw.batching.max_size;
-    for size in &raw.warm_up.sizes {
-        if *size == 0 || *size > max_size {
-            wrong.push(format!("warm_up.sizes holds {size}: expected 1 to batching.max_size = {max_size}"));
-        }
-    }
-    let warm_up = if raw.warm_up.sizes.is_empty() { vec![1, max_size] } else { raw.warm_up.sizes };
-    let device = raw.instances.device.parse().unwrap_or_else(|error| {
-        wrong.push(format!("instances.device = {error}"));
-        DeviceChoice::Auto
-    });
-    let golden = raw.golden.map(|golden| Golden { file: golden.file, tolerance: golden.tolerance });
-    if let Some(golden) = golden.as_ref().filter(|golden| golden.tolerance.is_nan() || golden.tolerance < 0.0) {
-        wrong.push(format!("golden.tolerance = {}: expected a number of at least 0", golden.tolerance));
-    }
-    if golden.is_some() && outputs.is_empty() {
-        wrong.push("golden.file without [[outputs]]: there is nothing to compare".to_owned());
-    }
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
-    Ok(Spec {
-        inputs,
-        outputs,
-        max_size,
-        max_delay,
-        instances: raw.instances.count,
-        device,
-        threads: raw.instances.threads,
-        warm_up,
-        golden,
-    })
-}
-
-fn validate(name: &str, dtype: &str, shape: &[i64], wrong: &mut Vec<String>) -> Port {
+/// A port as somebody wrote it; `wrong` hears what cannot be.
+fn port(name: &str, dtype: &str, shape: &[i64], wrong: &mut dyn FnMut(Part, String)) -> Port {
     let known = DType::from_name(dtype);
     if known.is_none() {
-        wrong.push(format!(
-            "{name}: dtype = {dtype:?}: expected BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32 or FP64"
-        ));
-    }
-    if shape.first() != Some(&-1) {
-        wrong.push(format!("{name}: shape = {shape:?}: expected -1, the batch, as its first length"));
+        wrong(
+            Part::DType,
+            format!(
+                "{name}: dtype = {dtype:?}: expected BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32 or FP64"
+            ),
+        );
     }
     let lengths = shape
         .iter()
@@ -279,17 +182,25 @@ fn validate(name: &str, dtype: &str, shape: &[i64], wrong: &mut Vec<String>) -> 
             -1 => None,
             1.. => usize::try_from(*length).ok(),
             _ => {
-                wrong.push(format!("{name}: shape = {shape:?}: {length} is neither -1 nor a positive length"));
+                wrong(Part::Shape, format!("{name}: shape = {shape:?}: {length} is neither -1 nor a positive length"));
                 None
             }
         })
         .collect();
-    let port = Port { name: name.to_owned(), dtype: known.unwrap_or(DType::Fp32), shape: lengths };
-    let closed = port.shape.iter().skip(1).all(Option::is_some);
-    if closed && !port.shape.is_empty() && port.row_elements().is_none_or(|elements| elements > MAX_ELEMENTS) {
-        wrong.push(format!("{name}: shape = {shape:?}: a row has more than {MAX_ELEMENTS} elements"));
+    let port = Port { name: name.to_owned(), dtype: Some(known.unwrap_or(DType::Fp32)), shape: lengths };
+    let closed = port.shape.len() > 1 && port.shape.iter().skip(1).all(Option::is_some);
+    if closed && port.row_elements().is_none_or(|elements| elements > MAX_ELEMENTS) {
+        wrong(Part::Shape, format!("{name}: shape = {shape:?}: a row has more than {MAX_ELEMENTS} elements"));
     }
     port
+}
+
+/// The same, of rows.
+fn port_of_rows(name: &str, dtype: &str, shape: &[i64], wrong: &mut dyn FnMut(Part, String)) -> Port {
+    if shape.first() != Some(&-1) {
+        wrong(Part::Shape, format!("{name}: shape = {shape:?}: expected -1, the batch, as its first length"));
+    }
+    port(name, dtype, shape, wrong)
 }
 
 /// Reads `--input NAME:DTYPE[-1,8,8]`.
@@ -300,18 +211,19 @@ pub fn parse_input(text: &str) -> Result<Port, String> {
     let shape: Vec<i64> =
         shape.split(',').map(|length| length.trim().parse().map_err(|_| expected())).collect::<Result<_, _>>()?;
     let mut wrong = Vec::new();
-    let port = validate(name, dtype, &shape, &mut wrong);
+    let port = port_of_rows(name, dtype, &shape, &mut |_, reason| wrong.push(reason));
     if wrong.is_empty() { Ok(port) } else { Err(wrong.join("; ")) }
 }
 
-/// The spec of a model that has no `model.toml`: its inputs, and defaults for the rest.
+/// The spec of a model that has no `model.toml`: its inputs, as far as they are known, and defaults for the rest.
 pub fn from_inputs(inputs: Vec<Port>) -> Spec {
-    let batching = RawBatching::default();
     Spec {
+        versions: Versions::Latest,
         inputs,
         outputs: Vec::new(),
-        max_size: batching.max_size,
+        max_size: DEFAULT_MAX_SIZE,
         max_delay: Duration::ZERO,
+        row_wise: None,
         instances: 1,
         device: DeviceChoice::Auto,
         threads: None,
@@ -324,47 +236,6 @@ pub fn from_inputs(inputs: Vec<Port>) -> Spec {
 mod tests {
     use super::*;
 
-    const DIGITS: &str = r#"
-        [[inputs]]
-        name = "image"
-        dtype = "FP32"
-        shape = [-1, 8, 8]
-    "#;
-
-    #[test]
-    fn a_minimal_file_gets_defaults() {
-        let spec = parse(DIGITS).unwrap();
-        assert_eq!((spec.max_size, spec.instances, spec.warm_up), (32, 1, vec![1, 32]));
-        assert_eq!(spec.inputs[0].shape_text(), "[-1, 8, 8]");
-    }
-
-    #[test]
-    fn everything_wrong_is_reported_at_once() {
-        let text = r#"
-            [[inputs]]
-            name = "image"
-            dtype = "float"
-            shape = [8, 0]
-            [batching]
-            max_size = 0
-            max_delay = "soon"
-            [instances]
-            count = 0
-            [warm_up]
-            sizes = [64]
-        "#;
-        let wrong = parse(text).unwrap_err().join("\n");
-        for part in ["float", "[8, 0]: expected -1", "0 is neither", "max_size = 0", "soon", "count = 0", "holds 64"] {
-            assert!(wrong.contains(part), "{part} in {wrong}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let wrong = parse(&format!("{DIGITS}\n[batchign]\n")).unwrap_err().join("\n");
-        assert!(wrong.contains("batchign") && wrong.contains("line 7"), "{wrong}");
-    }
-
     #[test]
     fn a_port_counts_rows_and_says_what_does_not_fit() {
         let port = parse_input("image:FP32[-1,2,2]").unwrap();
@@ -375,6 +246,15 @@ mod tests {
         let error = port.rows(&mut tensor(&[3, 2, 4])).unwrap_err();
         assert_eq!(error, "image: shape [3, 2, 4], expected [-1, 2, 2] (rows first) or [2, 2] for one row");
         assert!(port.rows(&mut tensor(&[0, 2, 2])).unwrap_err().contains("no rows"));
+    }
+
+    #[test]
+    fn an_open_port_takes_what_has_rows() {
+        let port = Port::open("x");
+        let tensor = |shape: &[usize]| Tensor { dtype: DType::Int8, shape: shape.to_vec(), bytes: bytes::Bytes::new() };
+        assert_eq!((port.rows(&mut tensor(&[3])), port.rows(&mut tensor(&[2, 2]))), (Ok(3), Ok(2)));
+        assert_eq!(port.rows(&mut tensor(&[])).unwrap_err(), "x: a single value, expected an array of rows");
+        assert_eq!((port.row_elements(), port.shape_text().as_str()), (None, "any"));
     }
 
     #[test]

@@ -1,17 +1,33 @@
 //! A loaded version of a model, and the proof that it computes what it promised.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::archive::{self, Archive};
 use super::digest::Digest;
 use super::golden::{self, Golden};
 use super::repository::Found;
-use super::spec::Spec;
+use super::row_wise::{self, Pair, RowWise};
+use super::spec::{Port, Spec};
 use crate::engine::{self, Device, Engine, Instance, Layout};
 use crate::tensor::Tensor;
 
 /// Runs of each warm-up size: libtorch profiles the first, optimises the second, and only then shows its real speed.
 const RUNS: usize = 3;
+
+/// Named outputs.
+type Outputs = Vec<(String, Tensor)>;
+
+/// What was seen while a version proved itself.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// How long each run of a warm-up size took.
+    pub runs: BTreeMap<usize, Vec<Duration>>,
+    /// The outputs of the last warm-up run, without their values.
+    pub outputs: Vec<(String, Layout)>,
+}
 
 /// A model in memory, on its device.
 pub struct Version {
@@ -25,6 +41,9 @@ pub struct Version {
     pub digest: OnceLock<Digest>,
     pub model: Box<dyn engine::Model>,
     golden: Option<Golden>,
+    /// Empty until the version has proved itself, or has learned from its first request.
+    row_wise: OnceLock<RowWise>,
+    proof: Mutex<Proof>,
 }
 
 /// Why a model could not be loaded. The text names the model.
@@ -32,10 +51,12 @@ pub struct Version {
 pub enum Error {
     #[error("{model} cannot be loaded from {path}: {reason}; hint: {hint}")]
     Load { model: String, path: String, reason: String, hint: &'static str },
-    #[error("{model} takes {arguments:?}, but its model.toml names the inputs {inputs:?}")]
-    Arguments { model: String, arguments: Vec<String>, inputs: Vec<String> },
-    #[error("the golden file of {model}: {reason}")]
-    Golden { model: String, reason: String },
+    #[error(
+        "{model} takes {arguments}, but the inputs that are described are {inputs}: expected the same ones, in their order"
+    )]
+    Arguments { model: String, arguments: String, inputs: String },
+    #[error("{model} takes no arguments: expected a forward that takes tensors")]
+    NoArguments { model: String },
     #[error(
         "{model} does not compute its golden outputs: {reason}; hint: the weights and the golden file are not of one training run, or the device computes differently"
     )]
@@ -53,28 +74,59 @@ impl Version {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>, Error> {
         let id = format!("{}@{}", found.name, found.version);
-        let golden = found.golden.map(|text| golden::parse(&text, &found.spec)).transpose();
-        let golden = golden.map_err(|reason| Error::Golden { model: id.clone(), reason })?;
-        let model = engine.load(&found.file, device, progress).map_err(|error| Error::Load {
-            model: id.clone(),
-            path: found.file.display().to_string(),
-            reason: error.gist(),
-            hint: "expected a TorchScript archive, whole, as torch.jit.save writes it",
-        })?;
-        let inputs: Vec<String> = found.spec.inputs.iter().map(|port| port.name.clone()).collect();
-        if !answers_to(model.arguments(), &inputs) {
-            return Err(Error::Arguments { model: id, arguments: model.arguments().to_vec(), inputs });
+        let refused = |reason, hint| {
+            let path = found.file.display().to_string();
+            Error::Load { model: id.clone(), path, reason, hint }
+        };
+        // libtorch would only say that it cannot read such a file. What cannot be opened at all, it says well enough.
+        if let Err(archive::Error::Foreign { what, hint }) = Archive::open(&found.file) {
+            return Err(refused(what, hint));
+        }
+        let model = engine.load(&found.file, device, progress);
+        let model = model.map_err(|error| refused(error.gist(), archive::WHOLE))?;
+        let mut spec = found.spec;
+        if spec.inputs.is_empty() {
+            spec.inputs = model.arguments()[..model.required()].iter().map(|name| Port::open(name)).collect();
+        }
+        let inputs: Vec<&str> = spec.inputs.iter().map(|port| port.name.as_str()).collect();
+        if inputs.is_empty() {
+            return Err(Error::NoArguments { model: id });
+        }
+        if !answers_to(model.arguments(), model.required(), &inputs) {
+            let arguments = shown(model.arguments(), model.required());
+            return Err(Error::Arguments { model: id, arguments, inputs: inputs.join(", ") });
         }
         Ok(Arc::new(Self {
             name: found.name,
             version: found.version,
-            spec: found.spec,
+            spec,
             labels: found.labels,
             device,
             digest: OnceLock::new(),
             model,
-            golden,
+            golden: found.golden,
+            row_wise: OnceLock::new(),
+            proof: Mutex::default(),
         }))
+    }
+
+    /// Whether anything is known of its inputs but their names.
+    pub fn is_described(&self) -> bool {
+        self.spec.inputs.iter().all(|port| port.dtype.is_some())
+    }
+
+    /// Whether requests may share a batch; no, until that is known.
+    pub fn row_wise(&self) -> bool {
+        self.row_wise.get().is_some_and(RowWise::holds)
+    }
+
+    /// What is known of that; `None` before the first request to a version that nothing describes.
+    pub fn independence(&self) -> Option<&RowWise> {
+        self.row_wise.get()
+    }
+
+    pub fn proof(&self) -> Proof {
+        self.proof.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `digits@1`.
@@ -84,30 +136,112 @@ impl Version {
 
     /// How many runs [`Self::prove`] takes.
     pub fn proof_runs(&self) -> usize {
-        let golden = self.golden.as_ref().map_or(0, |golden| golden.rows.div_ceil(self.spec.max_size));
+        if !self.is_described() {
+            return 0;
+        }
+        let golden = self.golden.as_ref().map_or(0, |golden| match self.spec.row_wise {
+            Some(false) => 1,
+            _ => golden.rows.div_ceil(self.spec.max_size),
+        });
         golden + self.spec.warm_up.len() * RUNS
     }
 
-    /// Computes the golden rows and the warm-up batches on `instance`; `done` hears of each run.
+    /// Computes the golden rows and the warm-up batches on `instance`, and sees whether rows are independent; `done` hears
+    /// of each run. A version that nothing describes has to wait for its first request.
     pub fn prove(&self, instance: &mut dyn Instance, done: &mut dyn FnMut()) -> Result<(), Error> {
+        if !self.is_described() {
+            return Ok(());
+        }
         if let Some(golden) = &self.golden {
             self.compare(golden, instance, done)?;
         }
+        let failed = |reason| Error::WarmUp { model: self.id(), reason };
         for rows in &self.spec.warm_up {
-            let inputs = self.layouts(*rows).into_iter().map(zeros).collect::<Result<Vec<_>, _>>();
-            let inputs = inputs.map_err(|reason| Error::WarmUp { model: self.id(), reason })?;
+            let inputs = self.layouts(*rows).into_iter().map(zeros).collect::<Result<Vec<_>, _>>().map_err(failed)?;
             for _ in 0..RUNS {
-                self.forward(instance, &[(&inputs, 0..*rows)], *rows)
-                    .map_err(|error| Error::WarmUp { model: self.id(), reason: error.gist() })?;
+                self.warm_up(instance, &inputs, *rows).map_err(|error| failed(error.gist()))?;
                 done();
             }
         }
+        if self.row_wise.get().is_none() {
+            self.settle(self.find_out(instance).map_err(|error| failed(error.gist()))?);
+        }
+        Ok(())
+    }
+
+    /// Whether rows are independent, by the `model.toml` or by rows that the model should be able to compute.
+    fn find_out(&self, instance: &mut dyn Instance) -> Result<RowWise, engine::Error> {
+        if let Some(holds) = self.spec.row_wise {
+            return Ok(RowWise::Declared(holds));
+        }
+        let known = self.golden.as_ref().map(|golden| row_wise::pair_of(&golden.inputs));
+        match self.probe(instance, row_wise::pairs(known, &self.spec.inputs)) {
+            Err(error) if !matches!(error, engine::Error::DeviceLost(_)) => {
+                let reason = format!("it cannot compute the rows that were tried: {}", error.gist());
+                Ok(RowWise::Unknown { reason, assumed: true })
+            }
+            found => found,
+        }
+    }
+
+    /// Sees whether rows are independent by `inputs`, a request's, where nothing has told so far. They must have rows.
+    pub fn learn(&self, instance: &mut dyn Instance, inputs: &[Tensor]) {
+        if self.row_wise.get().is_some() {
+            return;
+        }
+        // Where it cannot compute this request's rows, it may do so for the next one's.
+        if let Ok(found) = self.probe(instance, row_wise::pairs_of(inputs)) {
+            self.settle(found);
+        }
+    }
+
+    fn probe(
+        &self,
+        instance: &mut dyn Instance,
+        pairs: impl IntoIterator<Item = Pair>,
+    ) -> Result<RowWise, engine::Error> {
+        row_wise::probe(pairs, self.is_described(), &mut |inputs| self.whole(instance, inputs))
+    }
+
+    /// Another instance may have found it out meanwhile.
+    fn settle(&self, found: RowWise) {
+        let (model, reason) = (self.id(), found.reason().to_owned());
+        match &found {
+            RowWise::Proved => tracing::info!(model, "rows are independent: requests share batches"),
+            RowWise::Declared(row_wise) => tracing::info!(model, row_wise, "not probed, as its model.toml wants it"),
+            RowWise::Disproved(_) => tracing::warn!(model, reason, "batching is off: each request is computed alone"),
+            RowWise::Unknown { assumed: true, .. } => {
+                tracing::warn!(model, reason, "whether rows are independent cannot be told: taken for independent");
+            }
+            RowWise::Unknown { .. } => {
+                tracing::warn!(model, reason, "batching is off: whether rows are independent cannot be told");
+            }
+        }
+        let _ = self.row_wise.set(found);
+    }
+
+    /// One run over `inputs`, timed.
+    fn warm_up(&self, instance: &mut dyn Instance, inputs: &[Tensor], rows: usize) -> Result<(), engine::Error> {
+        let started = Instant::now();
+        let outputs = self.whole(instance, inputs)?;
+        let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        proof.runs.entry(rows).or_default().push(started.elapsed());
+        let layout = |tensor: Tensor| Layout { dtype: tensor.dtype, shape: tensor.shape };
+        proof.outputs = outputs.into_iter().map(|(name, tensor)| (name, layout(tensor))).collect();
         Ok(())
     }
 
     fn compare(&self, golden: &Golden, instance: &mut dyn Instance, done: &mut dyn FnMut()) -> Result<(), Error> {
         let tolerance = self.spec.golden.as_ref().map_or(0.0, |golden| golden.tolerance);
         let differs = |reason| Error::Differs { model: self.id(), reason };
+        if self.spec.row_wise == Some(false) {
+            let got = self.whole(instance, &golden.inputs).map_err(|error| differs(error.gist()))?;
+            for ((name, got), expected) in got.iter().zip(&golden.outputs) {
+                golden::compare(name, got, expected, tolerance).map_err(differs)?;
+            }
+            done();
+            return Ok(());
+        }
         for start in (0..golden.rows).step_by(self.spec.max_size) {
             let rows = start..golden.rows.min(start + self.spec.max_size);
             let got = self
@@ -141,26 +275,9 @@ impl Version {
                 rest = after;
             }
         }
-        self.check_outputs(slot.run()?, rows)
-    }
-
-    /// Gives the outputs the names of the spec and refuses what a batch cannot be split from.
-    fn check_outputs(
-        &self,
-        mut outputs: Vec<(String, Tensor)>,
-        rows: usize,
-    ) -> Result<Vec<(String, Tensor)>, engine::Error> {
-        let wanted = &self.spec.outputs;
-        if !wanted.is_empty() && wanted.len() != outputs.len() {
-            let message = format!("the model returns {} outputs, its model.toml names {}", outputs.len(), wanted.len());
-            return Err(engine::Error::Failed(message));
-        }
-        for (output, (name, tensor)) in wanted.iter().zip(&mut outputs) {
-            output.port.name.clone_into(name);
-            output.port.rows(tensor).map_err(engine::Error::Failed)?;
-        }
+        let outputs = self.named(slot.run()?)?;
         match outputs.iter().find(|(_, tensor)| tensor.shape.first() != Some(&rows)) {
-            Some((name, tensor)) => Err(engine::Error::Failed(format!(
+            Some((name, tensor)) => Err(engine::Error::Unfit(format!(
                 "output {name} has shape {:?} for {rows} rows: expected a first dimension of {rows}",
                 tensor.shape
             ))),
@@ -168,22 +285,59 @@ impl Version {
         }
     }
 
+    /// Computes one request as it came. Its outputs need no batch dimension.
+    pub fn whole(&self, instance: &mut dyn Instance, inputs: &[Tensor]) -> Result<Outputs, engine::Error> {
+        let layout = |tensor: &Tensor| Layout { dtype: tensor.dtype, shape: tensor.shape.clone() };
+        let mut slot = instance.slot(&inputs.iter().map(layout).collect::<Vec<_>>())?;
+        for (index, tensor) in inputs.iter().enumerate() {
+            slot.input(index).copy_from_slice(&tensor.bytes);
+        }
+        self.named(slot.run()?)
+    }
+
+    /// Gives the outputs the names of the spec, and refuses those that it does not promise.
+    fn named(&self, mut outputs: Outputs) -> Result<Outputs, engine::Error> {
+        let wanted = &self.spec.outputs;
+        if !wanted.is_empty() && wanted.len() != outputs.len() {
+            let message = format!("the model returns {} outputs, its model.toml names {}", outputs.len(), wanted.len());
+            return Err(engine::Error::Unfit(message));
+        }
+        for (output, (name, tensor)) in wanted.iter().zip(&mut outputs) {
+            output.port.name.clone_into(name);
+            let fits = match self.spec.row_wise {
+                Some(false) => output.port.fits(tensor),
+                _ => output.port.rows(tensor).map(drop),
+            };
+            fits.map_err(|reason| engine::Error::Unfit(format!("output {reason}")))?;
+        }
+        Ok(outputs)
+    }
+
     /// The inputs' layouts for a batch of `rows`; a length that the spec leaves open is 1.
     fn layouts(&self, rows: usize) -> Vec<Layout> {
-        let layout = |port: &super::spec::Port| {
+        let layout = |port: &Port| {
             let mut shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
-            shape[0] = rows;
-            Layout { dtype: port.dtype, shape }
+            *shape.first_mut()? = rows;
+            Some(Layout { dtype: port.dtype?, shape })
         };
-        self.spec.inputs.iter().map(layout).collect()
+        self.spec.inputs.iter().filter_map(layout).collect()
     }
 }
 
-/// Whether `inputs` can be passed in their order. A traced model's argument names mean little, so that only their number
-/// counts, unless they are the same names in another order.
-fn answers_to(arguments: &[String], inputs: &[String]) -> bool {
-    let same_names = inputs.iter().all(|input| arguments.contains(input));
-    arguments.len() == inputs.len() && (!same_names || arguments == inputs)
+/// Whether `inputs` can be passed in their order, the `required` arguments and maybe more. A traced model's argument names
+/// mean little, so that only their number counts, unless they are the same names in another order.
+fn answers_to(arguments: &[String], required: usize, inputs: &[&str]) -> bool {
+    let same_names = inputs.iter().all(|input| arguments.iter().any(|argument| argument == input));
+    (required..=arguments.len()).contains(&inputs.len())
+        && (!same_names || arguments.iter().zip(inputs).all(|(argument, input)| argument == input))
+}
+
+/// `x, scale (optional)`.
+fn shown(arguments: &[String], required: usize) -> String {
+    let optional = |(index, name): (usize, &String)| {
+        if index < required { name.clone() } else { format!("{name} (optional)") }
+    };
+    arguments.iter().enumerate().map(optional).collect::<Vec<_>>().join(", ")
 }
 
 /// A tensor of zeros; a description that asks for more memory than there is must not end the process without a reason.
@@ -193,4 +347,26 @@ fn zeros(layout: Layout) -> Result<Tensor, String> {
     bytes.try_reserve_exact(layout.bytes()).map_err(refused)?;
     bytes.resize(layout.bytes(), 0);
     Ok(Tensor { dtype: layout.dtype, bytes: bytes.into(), shape: layout.shape })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_the_arguments_in_their_order_and_optional_ones_may_be_left_out() {
+        let arguments = ["a", "b", "c"].map(str::to_owned);
+        for (required, inputs, expected) in [
+            (3, &["a", "b", "c"][..], true),
+            (3, &["a", "b"], false),
+            (2, &["a", "b"], true),
+            (1, &["a", "c"], false),
+            (2, &["b", "a"], false),
+            (2, &["x", "y"], true),
+            (1, &["x", "y", "z", "w"], false),
+        ] {
+            assert_eq!(answers_to(&arguments, required, inputs), expected, "{required} {inputs:?}");
+        }
+        assert_eq!(shown(&arguments, 2), "a, b, c (optional)");
+    }
 }

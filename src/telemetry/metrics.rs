@@ -467,7 +467,7 @@ mod tests {
         };
         let text = telemetry.render(&scrape);
         for line in [
-            "torchpod_build_info{version=\"0.1.0\",abi=\"2\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
+            "torchpod_build_info{version=\"0.1.0\",abi=\"3\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
             "torchpod_phase{phase=\"serving\"} 0",
             "torchpod_phase{phase=\"loading\"} 1",
             "torchpod_fault{fault=\"hung\"} 1",

@@ -11,11 +11,15 @@ use super::{DType, Tensor};
 
 /// Tensors of more dimensions are refused; libtorch itself stops at 64, and nobody gets near.
 const MAX_RANK: usize = 16;
+/// Bytes of the largest element.
+const LARGEST: usize = 8;
 
 /// Reads one nested array as a tensor of `dtype`; its shape comes from the nesting. `field` names it in errors.
+///
+/// Without a `dtype` the elements decide: true and false make BOOL, whole numbers INT64, and any other number FP32.
 pub struct Nested<'a> {
     pub field: &'a str,
-    pub dtype: DType,
+    pub dtype: Option<DType>,
     /// Where the elements go, with room for all of them.
     pub bytes: Buffer,
 }
@@ -34,9 +38,10 @@ impl<'a> Room<'a> {
         Self { pool, elements, refused: Cell::new(None) }
     }
 
-    /// A buffer for all elements, should they be of one tensor.
-    pub fn take<E: Error>(&self, dtype: DType) -> Result<Buffer, E> {
-        self.pool.take(self.elements.saturating_mul(dtype.size())).map_err(|full| {
+    /// A buffer for all elements, should they be of one tensor; where they decide its type, of the largest.
+    pub fn take<E: Error>(&self, dtype: Option<DType>) -> Result<Buffer, E> {
+        let size = dtype.map_or(LARGEST, DType::size);
+        self.pool.take(self.elements.saturating_mul(size)).map_err(|full| {
             self.refused.set(Some(full));
             E::custom(full)
         })
@@ -54,7 +59,8 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tensor, D::Error> {
         let mut reader = Reader {
             field: self.field,
-            dtype: self.dtype,
+            dtype: self.dtype.unwrap_or(DType::Int64),
+            is_open: self.dtype.is_none(),
             bytes: self.bytes,
             shape: Vec::new(),
             position: Vec::new(),
@@ -62,13 +68,15 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
         };
         Element(&mut reader).deserialize(deserializer)?;
         let shape = reader.shape.iter().map(|length| length.unwrap_or(0)).collect();
-        Ok(Tensor { dtype: self.dtype, shape, bytes: reader.bytes.into() })
+        Ok(Tensor { dtype: reader.dtype, shape, bytes: reader.bytes.into() })
     }
 }
 
 struct Reader<'a> {
     field: &'a str,
     dtype: DType,
+    /// Whether `dtype` is only what the elements so far would make.
+    is_open: bool,
     bytes: Buffer,
     /// The length found at each depth, once the first array of that depth has ended.
     shape: Vec<Option<usize>>,
@@ -110,8 +118,18 @@ impl Reader<'_> {
         }
     }
 
+    /// Makes floats of the whole numbers so far, since one came that is not whole.
+    fn widen(&mut self) {
+        #[allow(clippy::cast_precision_loss)] // A float among them asked for floats.
+        self.bytes.narrow(|whole: [u8; 8]| (i64::from_le_bytes(whole) as f32).to_le_bytes());
+        self.dtype = DType::Fp32;
+    }
+
     fn float<E: Error>(&mut self, value: f64) -> Result<(), E> {
         self.leaf()?;
+        if self.is_open && self.dtype == DType::Int64 {
+            self.widen();
+        }
         match self.dtype {
             DType::Fp64 => self.bytes.extend_from_slice(&value.to_le_bytes()),
             #[allow(clippy::cast_possible_truncation)] // Rounding to the model's precision is the point.
@@ -139,6 +157,11 @@ impl Reader<'_> {
             _ => return Err(self.refuse(value)),
         }
         Ok(())
+    }
+
+    /// A whole number, which is no boolean where the elements decide.
+    fn whole<E: Error>(&mut self, value: i128) -> Result<(), E> {
+        if self.is_open && self.dtype == DType::Bool { Err(self.refuse(value)) } else { self.integer(value) }
     }
 
     fn integer<E: Error>(&mut self, value: i128) -> Result<(), E> {
@@ -194,14 +217,17 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.0.integer(value.into())
+        self.0.whole(value.into())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.0.integer(value.into())
+        self.0.whole(value.into())
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        if self.0.is_open && self.0.bytes.is_empty() {
+            self.0.dtype = DType::Bool;
+        }
         if self.0.dtype == DType::Bool { self.0.integer(value.into()) } else { Err(self.0.refuse(value)) }
     }
 
@@ -305,10 +331,25 @@ mod tests {
     use super::*;
 
     fn read(text: &str, dtype: DType) -> Result<Tensor, String> {
+        parse(text, Some(dtype))
+    }
+
+    fn parse(text: &str, dtype: Option<DType>) -> Result<Tensor, String> {
         let mut json = serde_json::Deserializer::from_str(text);
         let pool = Pool::new(usize::MAX);
         let bytes = Room::new(&pool, text.as_bytes()).take::<serde_json::Error>(dtype).unwrap();
         Nested { field: "x", dtype, bytes }.deserialize(&mut json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_type_the_elements_decide() {
+        let open = |text: &str| parse(text, None).map(|tensor| (tensor.dtype, tensor.to_f64()));
+        assert_eq!(open("[1, -2]"), Ok((DType::Int64, vec![1.0, -2.0])));
+        assert_eq!(open("[1, 2.5, 3]"), Ok((DType::Fp32, vec![1.0, 2.5, 3.0])));
+        assert_eq!(open("[true, false]"), Ok((DType::Bool, vec![1.0, 0.0])));
+        assert!(open("[true, 1]").unwrap_err().starts_with("x[1]: got 1, expected BOOL"));
+        assert!(open("[1.5, true]").unwrap_err().starts_with("x[1]: got true, expected FP32"));
+        assert!(open("[18446744073709551615]").unwrap_err().contains("out of range, expected INT64"));
     }
 
     fn written(tensor: &Tensor) -> String {

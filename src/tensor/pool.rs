@@ -147,6 +147,17 @@ impl Buffer {
         self.bytes.extend_from_slice(more);
     }
 
+    /// Makes of every `N` bytes the `M` that `narrow` says, in their place; `M` is at most `N`.
+    pub fn narrow<const N: usize, const M: usize>(&mut self, narrow: impl Fn([u8; N]) -> [u8; M]) {
+        let elements = self.bytes.len() / N;
+        for element in 0..elements {
+            let Some(from) = self.bytes[element * N..].first_chunk::<N>() else { break };
+            let to = narrow(*from);
+            self.bytes[element * M..][..M].copy_from_slice(&to);
+        }
+        self.bytes.truncate(elements * M);
+    }
+
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -5,6 +5,7 @@ mod database;
 mod models;
 mod support;
 
+mod check;
 mod connection;
 mod control;
 mod dependency;
@@ -21,6 +22,7 @@ mod lesson_faults;
 mod lesson_probes;
 mod logs;
 mod memory;
+mod odd_models;
 mod overload;
 mod probe_command;
 mod probes;

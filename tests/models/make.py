@@ -1,6 +1,6 @@
 """Writes the odd models of the integration tests as a repository: `make.py DIR [NAME…]`, all of them without names.
 
-Each is as small as its oddity allows. What must be refused is written by `broken`, beside those that can be served.
+Each is as small as its oddity allows. SERVED can be served, each in its way; REFUSED must be refused with a sentence.
 """
 
 import pathlib
@@ -8,8 +8,6 @@ import struct
 import sys
 
 import archive
-
-DTYPES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 BF16 FP32 FP64".split()
 
 
 def port(table, name, dtype="FP32", shape="[-1, 3]"):
@@ -23,13 +21,15 @@ def floats(*values):
     return struct.pack(f"<{len(values)}f", *values)
 
 
-def model(source, toml=X, tensors={}, extra={}):
-    """A writer of one model's folder. `toml` may be None."""
+def model(source, toml=X, tensors={}, extra={}, files={}):
+    """A writer of one model's folder. `toml` may be None; `files` lie beside it, `extra` ones inside the archive."""
 
     def write(folder):
         (folder / "1").mkdir(parents=True, exist_ok=True)
         if toml is not None:
             (folder / "model.toml").write_text(toml)
+        for name, text in files.items():
+            (folder / name).write_text(text)
         archive.write(folder / "1" / "model.pt", source, tensors, extra)
 
     return write
@@ -72,6 +72,7 @@ SERVED = {
         function("return torch.mean(torch.div(torch.to(image, 6), 255.), [1, 2])", "image: Tensor"),
         port("inputs", "image", "UINT8", "[-1, 2, 2, 3]"),
     ),
+    "same": model(function("return x"), None),
     "half": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "FP16")),
     "brain": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "BF16")),
     "buffers": model(
@@ -85,6 +86,11 @@ SERVED = {
     "softmax_of_batch": model(function("return torch.softmax(x, 0)")),
     "mean": model(function("return torch.mean(x)")),
     "declared": model(function("return x"), X + "[batching]\nrow_wise = false\n"),
+    "mean_of_batch": model(
+        function("return torch.mean(x)"),
+        X + port("outputs", "mean", shape="[]") + '[batching]\nrow_wise = false\n[golden]\nfile = "golden.json"\n',
+        files={"golden.json": '{"inputs": {"x": [[1, 2, 3], [4, 5, 6]]}, "outputs": {"mean": 3.5}}'},
+    ),
     "random": model(function("return torch.add(x, torch.rand_like(x))")),
     # A model that raises, by itself and within an operator (embedding).
     "raises": model(
@@ -114,7 +120,7 @@ SERVED = {
         {"weight": ("FP32", [4, 2], floats(0, 1, 2, 3, 4, 5, 6, 7))},
     ),
     "plain_two": model(function("return torch.add(torch.mul(a, 2), b)", "a: Tensor, b: Tensor"), None),
-} | {f"same_{dtype.lower()}": model(function("return x"), port("inputs", "x", dtype)) for dtype in DTYPES}
+}
 
 
 def raw(data, file="model.pt", toml=X):
@@ -148,6 +154,14 @@ def truncated(folder):
 SAFETENSORS = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 
 REFUSED = {
+    "misdescribed": model(
+        function("return torch.mul(x, 2)"),
+        None,
+        extra={
+            "model.toml": X + port("outputs", "y") + '[golden]\nfile = "golden.json"\n',
+            "golden.json": '{"inputs": {"x": [[1, 2, 3]]}, "outputs": {"y": [[2, 4, 7]]}}',
+        },
+    ),
     "text": model(function('return "cat"', result="str")),
     "too_few_inputs": model(function("return torch.add(a, b)", "a: Tensor, b: Tensor"), port("inputs", "a")),
     "swapped_inputs": model(

@@ -11,7 +11,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised with every change of this file that an older server or engine would misread.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What an engine exports.
 pub const SYMBOL: &CStr = c"torchpod_engine";
@@ -63,6 +63,8 @@ pub mod class {
     /// The progress callback asked to stop.
     pub const CANCELLED: u32 = 4;
     pub const OTHER: u32 = 5;
+    /// What the model returns cannot be served: the message says so in words that anybody may read.
+    pub const UNFIT: u32 = 6;
 }
 
 /// An error, written by the engine into memory that the caller owns. A longer message loses its middle.
@@ -173,6 +175,8 @@ pub struct About {
 pub struct ModelAbout {
     pub arguments: *const Text,
     pub argument_count: usize,
+    /// How many of them, from the front, have no default and must be given.
+    pub required_count: usize,
 }
 
 /// An engine's memory on one device, in bytes; 0 where the engine does not know.

@@ -32,6 +32,7 @@ pub(crate) fn classify(said: &Said) -> u32 {
         ["CUDA out of memory", "CUBLAS_STATUS_NOT_INITIALIZED", "can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED"];
     match said {
         Said::Cancelled => class::CANCELLED,
+        Said::Unfit(_) => class::UNFIT,
         Said::Error(text) if OUT_OF_MEMORY.iter().any(|sign| text.contains(sign)) => class::OUT_OF_MEMORY,
         Said::Error(text) if text.contains("CUDA error:") => class::DEVICE_LOST,
         Said::Error(_) => class::OTHER,

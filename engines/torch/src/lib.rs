@@ -11,11 +11,11 @@ use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use torchpod_abi as abi;
 use torchpod_abi::{Api, Error, Layout, Output, Text, class, dtype};
 
-use script::{Module, Said};
+use script::{Arguments, Emitted, Module, Said};
 
 static API: Api = Api {
     size: size_of::<Api>(),
@@ -49,7 +49,7 @@ struct Engine {
 
 struct Model {
     module: Arc<Module>,
-    arguments: Vec<String>,
+    arguments: Arguments,
     argument_texts: Vec<Text>,
 }
 
@@ -66,18 +66,21 @@ struct Slot {
 
 /// One output with everything that an [`Output`] points into.
 struct Produced {
-    name: String,
-    tensor: Tensor,
+    emitted: Emitted,
     shape: Vec<i64>,
     dtype: u32,
 }
 
 type Failure = (u32, String);
 
+/// Sorts an error; where memory is what is missing, frees what libtorch keeps for later, for whoever comes next.
 fn failure(said: &Said) -> Failure {
     let class = device::classify(said);
+    if class == class::OUT_OF_MEMORY {
+        script::empty_cache();
+    }
     match said {
-        Said::Error(text) => (class, text.clone()),
+        Said::Error(text) | Said::Unfit(text) => (class, text.clone()),
         Said::Cancelled => (class, "cancelled".to_owned()),
     }
 }
@@ -150,7 +153,7 @@ unsafe extern "C" fn model_load(
             let module = Module::load(text(path), device::cuda_index(device), progress, context)
                 .map_err(|said| failure(&said))?;
             let arguments = module.arguments().map_err(|said| failure(&said))?;
-            let argument_texts = arguments.iter().map(|name| Text::new(name)).collect();
+            let argument_texts = arguments.names.iter().map(|name| Text::new(name)).collect();
             let loaded = Model { module: Arc::new(module), arguments, argument_texts };
             *model = Box::into_raw(Box::new(loaded)).cast();
             Ok(())
@@ -162,7 +165,11 @@ unsafe extern "C" fn model_about(model: *mut abi::Model, about: *mut abi::ModelA
     // SAFETY: the contract gives a live model and a writable place.
     unsafe {
         let model = &*model.cast::<Model>();
-        *about = abi::ModelAbout { arguments: model.argument_texts.as_ptr(), argument_count: model.arguments.len() };
+        *about = abi::ModelAbout {
+            arguments: model.argument_texts.as_ptr(),
+            argument_count: model.argument_texts.len(),
+            required_count: model.arguments.required,
+        };
     }
 }
 
@@ -197,11 +204,10 @@ unsafe extern "C" fn slot_acquire(
             let mut tensors = Vec::with_capacity(count);
             for index in 0..count {
                 let layout = &*inputs.add(index);
-                let kind =
-                    kind(layout.dtype).ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {}", layout.dtype)))?;
+                let scalar_type = scalar_type(layout.dtype)
+                    .ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {}", layout.dtype)))?;
                 let shape = std::slice::from_raw_parts(layout.shape, layout.rank as usize);
-                let tensor = Tensor::f_empty(shape, (kind, tch::Device::Cpu))
-                    .map_err(|error| failure(&Said::Error(error.to_string())))?;
+                let tensor = script::empty(scalar_type, shape).map_err(|said| failure(&said))?;
                 *data.add(index) = tensor.data_ptr().cast();
                 tensors.push(tensor);
             }
@@ -242,9 +248,11 @@ unsafe extern "C" fn wait(
     class::NONE
 }
 
-unsafe extern "C" fn statistics(_engine: *mut abi::Engine, _device: abi::Device, statistics: *mut abi::Statistics) {
+unsafe extern "C" fn statistics(_engine: *mut abi::Engine, device: abi::Device, statistics: *mut abi::Statistics) {
+    let count = || script::statistics(device::cuda_index(device));
+    let (allocated_bytes, reserved_bytes) = catch_unwind(count).unwrap_or_default();
     // SAFETY: the contract gives a writable place.
-    unsafe { *statistics = abi::Statistics::default() }
+    unsafe { *statistics = abi::Statistics { allocated_bytes, reserved_bytes } }
 }
 
 unsafe extern "C" fn rehearse(instance: *mut abi::Instance, trouble: u32, error: *mut Error) -> u32 {
@@ -284,44 +292,49 @@ unsafe fn release<T>(handle: *mut T) {
 }
 
 impl Produced {
-    fn new((name, tensor): (String, Tensor)) -> Result<Self, Failure> {
-        let dtype = code(tensor.kind())
-            .ok_or_else(|| (class::OTHER, format!("output {name} is of type {:?}", tensor.kind())))?;
-        Ok(Self { shape: tensor.size(), name, tensor, dtype })
+    fn new(emitted: Emitted) -> Result<Self, Failure> {
+        let dtype = code(emitted.scalar_type).ok_or_else(|| {
+            let message = format!("output {} is of a type that cannot be served: use float32 or int64", emitted.name);
+            (class::UNFIT, message)
+        })?;
+        Ok(Self { shape: emitted.tensor.size(), emitted, dtype })
     }
 
     fn view(&self) -> Output {
-        let elements = self.tensor.numel();
         Output {
-            name: Text::new(&self.name),
+            name: Text::new(&self.emitted.name),
             layout: Layout {
                 dtype: self.dtype,
                 rank: u32::try_from(self.shape.len()).unwrap_or(0),
                 shape: self.shape.as_ptr(),
             },
-            data: self.tensor.data_ptr().cast(),
-            bytes: elements * self.tensor.kind().elt_size_in_bytes(),
+            data: self.emitted.tensor.data_ptr().cast(),
+            bytes: self.emitted.bytes,
         }
     }
 }
 
-const KINDS: [(u32, Kind); 10] = [
-    (dtype::BOOL, Kind::Bool),
-    (dtype::UINT8, Kind::Uint8),
-    (dtype::INT8, Kind::Int8),
-    (dtype::INT16, Kind::Int16),
-    (dtype::INT32, Kind::Int),
-    (dtype::INT64, Kind::Int64),
-    (dtype::FP16, Kind::Half),
-    (dtype::BF16, Kind::BFloat16),
-    (dtype::FP32, Kind::Float),
-    (dtype::FP64, Kind::Double),
+/// The ABI's element types and c10's numbers for them, which stand in every saved model (source: c10/core/ScalarType.h).
+const SCALAR_TYPES: [(u32, i32); 13] = [
+    (dtype::BOOL, 11),
+    (dtype::UINT8, 0),
+    (dtype::UINT16, 27),
+    (dtype::UINT32, 28),
+    (dtype::UINT64, 29),
+    (dtype::INT8, 1),
+    (dtype::INT16, 2),
+    (dtype::INT32, 3),
+    (dtype::INT64, 4),
+    (dtype::FP16, 5),
+    (dtype::BF16, 15),
+    (dtype::FP32, 6),
+    (dtype::FP64, 7),
 ];
 
-fn kind(code: u32) -> Option<Kind> {
-    KINDS.iter().find(|(known, _)| *known == code).map(|(_, kind)| *kind)
+fn scalar_type(code: u32) -> Option<i32> {
+    SCALAR_TYPES.iter().find(|(known, _)| *known == code).map(|(_, scalar_type)| *scalar_type)
 }
 
-fn code(kind: Kind) -> Option<u32> {
-    KINDS.iter().find(|(_, known)| *known == kind).map(|(code, _)| *code)
+fn code(scalar_type: i32) -> Option<u32> {
+    SCALAR_TYPES.iter().find(|(_, known)| *known == scalar_type).map(|(code, _)| *code)
 }

@@ -1,4 +1,5 @@
-// What tch does not reach: loading with progress, inference mode, outputs of any form, and opening libtorch_cuda.
+// What tch does not reach: loading with progress, inference mode, element types and outputs of any form, memory, and
+// opening libtorch_cuda.
 // Every function catches every exception at the border and hands back its text.
 
 #include "allocator.h"
@@ -13,21 +14,28 @@
 #include <caffe2/serialize/file_adapter.h>
 #include <caffe2/serialize/read_adapter_interface.h>
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <torch/script.h>
 #include <torch/version.h>
 
 namespace {
 
 using Progress = uint32_t (*)(void* context, uint64_t read, uint64_t total);
-// Takes over the tensor.
-using Emit = void (*)(void* context, const char* name, size_t len, at::Tensor* tensor);
+// Takes over the tensor; `scalar_type` is c10's number.
+using Emit = void (*)(void* context, const char* name, size_t len, at::Tensor* tensor, int32_t scalar_type, size_t bytes);
 using Say = void (*)(void* context, const char* text, size_t len);
 
 struct Cancelled : std::exception {
   const char* what() const noexcept override { return "cancelled"; }
 };
 
-// Runs `body`; on an exception tells `say` its text and returns 1, or 2 where the progress callback gave up.
+// What the model returns cannot be served; the text is for anybody.
+struct Unfit : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Runs `body`; on an exception tells `say` its text and returns 1, or 2 where the progress callback gave up, or 3 where
+// the model's outputs cannot be served.
 template <typename Body>
 int guarded(Say say, void* context, Body body) {
   const auto tell = [&](const char* text) { say(context, text, std::strlen(text)); };
@@ -37,6 +45,9 @@ int guarded(Say say, void* context, Body body) {
   } catch (const Cancelled& error) {
     tell(error.what());
     return 2;
+  } catch (const Unfit& error) {
+    tell(error.what());
+    return 3;
   } catch (const c10::Error& error) {
     tell(error.what_without_backtrace());
   } catch (const std::exception& error) {
@@ -70,8 +81,15 @@ class CountingReader final : public caffe2::serialize::ReadAdapterInterface {
 };
 
 void emit_tensor(const at::Tensor& tensor, const std::string& name, Emit emit, void* context) {
+  if (tensor.layout() != at::kStrided || tensor.is_complex() || tensor.is_quantized()) {
+    const auto type = std::string(tensor.layout() == at::kStrided ? "of type " : "sparse, of type ");
+    throw Unfit("output " + name + " is " + type + toString(tensor.scalar_type()) +
+                "; dense tensors of booleans, integers and floats can be served");
+  }
   auto host = tensor.to(at::kCPU).contiguous();
-  emit(context, name.data(), name.size(), new at::Tensor(std::move(host)));
+  const auto scalar_type = static_cast<int32_t>(host.scalar_type());
+  const auto bytes = host.nbytes();
+  emit(context, name.data(), name.size(), new at::Tensor(std::move(host)), scalar_type, bytes);
 }
 
 // A tensor is `output`; elements of a tuple or list are `output_0`, `output_1`, …; those of a dict carry their keys.
@@ -87,10 +105,12 @@ void emit_value(const c10::IValue& value, const std::string& name, Emit emit, vo
     for (size_t i = 0; i < elements.size(); ++i)
       emit_value(elements[i], name + "_" + std::to_string(i), emit, context);
   } else if (value.isGenericDict()) {
-    for (const auto& entry : value.toGenericDict())
-      emit_value(entry.value(), entry.key().toStringRef(), emit, context);
+    for (const auto& entry : value.toGenericDict()) {
+      const auto key = entry.key().isString() ? entry.key().toStringRef() : name + "_" + std::to_string(entry.key().toInt());
+      emit_value(entry.value(), key, emit, context);
+    }
   } else {
-    TORCH_CHECK(false, "the model returns a ", value.tagKind(), "; tensors, tuples, lists and dicts of tensors can be served");
+    throw Unfit("the model returns a value of type " + value.type()->str() + "; tensors, tuples, lists and dicts of tensors can be served");
   }
 }
 
@@ -151,12 +171,42 @@ void tp_unload(torch::jit::Module* module) {
   trim_allocator();
 }
 
-int tp_arguments(torch::jit::Module* module, Say name, void* names, Say say, void* context) {
+// `required` becomes the number of arguments, from the front, that have no default.
+int tp_arguments(torch::jit::Module* module, Say name, void* names, size_t* required, Say say, void* context) {
   return guarded(say, context, [&] {
     const auto& schema = module->get_method("forward").function().getSchema();
     const auto& arguments = schema.arguments();
-    for (size_t i = 1; i < arguments.size(); ++i)  // 0 is self
+    *required = 0;
+    for (size_t i = 1; i < arguments.size(); ++i) {  // 0 is self
       name(names, arguments[i].name().data(), arguments[i].name().size());
+      if (!arguments[i].default_value()) *required = i;
+    }
+  });
+}
+
+// Uninitialised host memory for `scalar_type`, c10's number: tch knows only some of them.
+int tp_empty(int32_t scalar_type, const int64_t* shape, size_t rank, at::Tensor** tensor, Say say, void* context) {
+  return guarded(say, context, [&] {
+    const auto type = static_cast<at::ScalarType>(scalar_type);
+    *tensor = new at::Tensor(at::empty(at::IntArrayRef(shape, rank), at::TensorOptions(at::kCPU).dtype(type)));
+  });
+}
+
+// What the allocator holds of a CUDA device. A CPU has no such count.
+int tp_statistics(int32_t cuda_index, uint64_t* allocated, uint64_t* reserved, Say say, void* context) {
+  return guarded(say, context, [&] {
+    if (cuda_index < 0 || !at::accelerator::getAccelerator().has_value()) return;
+    constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    const auto statistics = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(cuda_index));
+    *allocated = static_cast<uint64_t>(statistics.allocated_bytes[all].current);
+    *reserved = static_cast<uint64_t>(statistics.reserved_bytes[all].current);
+  });
+}
+
+// Gives cached memory back to the device, so that what comes after an error for want of memory has all there is.
+int tp_empty_cache(Say say, void* context) {
+  return guarded(say, context, [&] {
+    if (at::accelerator::getAccelerator().has_value()) at::accelerator::emptyCache();
   });
 }
 

@@ -140,12 +140,12 @@ fn share(part: u64, whole: u64) -> f32 {
 }
 
 /// Cores that the cgroup's quota and the affinity mask leave.
-fn cores() -> usize {
+pub(in crate::app) fn cores() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The flag decides unless it is `auto`; then the model.toml; then what there is.
-fn device(flag: DeviceChoice, spec: &Spec, about: &About) -> Result<Device, String> {
+pub(in crate::app) fn device(flag: DeviceChoice, spec: &Spec, about: &About) -> Result<Device, String> {
     let choice = if flag == DeviceChoice::Auto { spec.device } else { flag };
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),

@@ -106,7 +106,7 @@ impl Workshop {
             tracing::warn!(model = name, error = text, "a candidate failed");
             self.told(&text)
         };
-        let found = repository::find_one(&self.plan.models, name, &self.plan.inputs);
+        let found = repository::find_one(&self.plan.models, name, &self.plan.given);
         let found = found.map_err(|error| Refused::Folder(told(error.to_string())))?;
         if found.is_empty() {
             return Err(Refused::Unknown(name.to_owned()));

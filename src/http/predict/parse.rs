@@ -114,23 +114,25 @@ fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
 
 /// Row-major little-endian elements of whole rows.
 fn parse_raw(port: &Port, body: Bytes) -> Result<Tensor, Error> {
-    let row = port.row_elements().ok_or_else(|| {
-        Error::bad_input(format!("{}: shape {} leaves the row's size open", port.name, port.shape_text()))
-            .hint("send JSON or .npy, which carry a shape")
-    })?;
-    let bytes = row * port.dtype.size();
+    let (Some(row), Some(dtype)) = (port.row_elements(), port.dtype) else {
+        let shape = port.shape_text();
+        let message =
+            format!("{}: raw bytes carry no shape, and the model's, {shape}, leaves a row's size open", port.name);
+        return Err(Error::bad_input(message).hint("send JSON or .npy, which carry a shape"));
+    };
+    let bytes = row * dtype.size();
     if body.is_empty() || !body.len().is_multiple_of(bytes) {
         return Err(Error::bad_input(format!(
             "{}: {} bytes, expected a multiple of {bytes}, a row of {} as {}",
             port.name,
             body.len(),
             port.shape_text(),
-            port.dtype
+            dtype
         )));
     }
     let mut shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
     shape[0] = body.len() / bytes;
-    Ok(Tensor { dtype: port.dtype, shape, bytes: body })
+    Ok(Tensor { dtype, shape, bytes: body })
 }
 
 fn parse_json(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Vec<Tensor>, Error> {

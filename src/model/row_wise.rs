@@ -1,0 +1,358 @@
+//! Whether a row's outputs depend on that row alone, without which requests must not share a batch.
+//!
+//! Two different rows are computed together and alone, and compared. Everything here is pure but for the closure that
+//! computes.
+
+use super::spec::Port;
+use crate::engine::Error;
+use crate::tensor::{DType, Tensor};
+
+/// What a model returns: its outputs by name.
+type Outputs = Vec<(String, Tensor)>;
+
+/// Two rows, each with a tensor of one row per input.
+pub type Pair = [Vec<Tensor>; 2];
+
+/// What is known of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowWise {
+    /// Two rows came out together as they came out alone.
+    Proved,
+    /// The `model.toml` says so, or says that it is not.
+    Declared(bool),
+    /// Why not.
+    Disproved(String),
+    /// Why that cannot be told, and what is taken for true.
+    Unknown { reason: String, assumed: bool },
+}
+
+impl RowWise {
+    /// Whether requests may share a batch.
+    pub fn holds(&self) -> bool {
+        match self {
+            Self::Proved => true,
+            Self::Declared(holds) | Self::Unknown { assumed: holds, .. } => *holds,
+            Self::Disproved(_) => false,
+        }
+    }
+
+    /// Why it is so, in words; empty for what has been proved.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Proved => "",
+            Self::Declared(_) => "declared in model.toml",
+            Self::Disproved(reason) | Self::Unknown { reason, .. } => reason,
+        }
+    }
+}
+
+/// Computes the first of `pairs` that the model can bear, together and alone. `assumed` is what holds where nothing can be
+/// told. `Err` where it can bear none of them, or the device is lost.
+pub fn probe(
+    pairs: impl IntoIterator<Item = Pair>,
+    assumed: bool,
+    compute: &mut dyn FnMut(&[Tensor]) -> Result<Outputs, Error>,
+) -> Result<RowWise, Error> {
+    let unknown = |reason: String| RowWise::Unknown { reason, assumed };
+    let mut raised = Error::Failed("there are no rows to try".to_owned());
+    for pair in pairs {
+        // The first row twice: a model that draws random numbers cannot be compared with itself.
+        let alone = [&pair[0], &pair[0], &pair[1]].map(|row| compute(row));
+        let [first, again, second] = match alone {
+            [Ok(first), Ok(again), Ok(second)] => [first, again, second],
+            alone => {
+                raised = alone.into_iter().find_map(Result::err).unwrap_or(raised);
+                if matches!(raised, Error::DeviceLost(_)) {
+                    break;
+                }
+                continue;
+            }
+        };
+        let is_same = |((_, first), (_, again)): (&(String, Tensor), &(String, Tensor))| differ(again, first).is_none();
+        if first.len() != again.len() || !first.iter().zip(&again).all(is_same) {
+            return Ok(unknown("its outputs differ between two runs over the same row".to_owned()));
+        }
+        return match compute(&together(&pair)) {
+            Ok(both) => Ok(compare(&both, [&first, &second]).map_or(RowWise::Proved, RowWise::Disproved)),
+            Err(error @ Error::DeviceLost(_)) => Err(error),
+            Err(error @ Error::OutOfMemory(_)) => Ok(unknown(error.gist())),
+            Err(error) => Ok(RowWise::Disproved(format!("it fails when two rows share a batch: {}", error.gist()))),
+        };
+    }
+    Err(raised)
+}
+
+/// What of `both`, the outputs of two rows, is not that of each row alone, in words.
+fn compare(both: &Outputs, alone: [&Outputs; 2]) -> Option<String> {
+    if both.len() != alone[0].len() || both.len() != alone[1].len() {
+        let counts = [both.len(), alone[0].len(), alone[1].len()];
+        return Some(format!(
+            "it returns {} outputs for two rows, {} and {} for each alone",
+            counts[0], counts[1], counts[2]
+        ));
+    }
+    let odd = |(outputs, rows): (&Outputs, usize)| {
+        let (name, tensor) = outputs.iter().find(|(_, tensor)| tensor.shape.first() != Some(&rows))?;
+        let words = if rows == 2 { "two rows" } else { "one row" };
+        Some(format!("output {name} has shape {:?} for {words}: expected a first dimension of {rows}", tensor.shape))
+    };
+    if let Some(reason) = [(both, 2), (alone[0], 1), (alone[1], 1)].into_iter().find_map(odd) {
+        return Some(reason);
+    }
+    both.iter().enumerate().find_map(|(index, (name, both))| {
+        let of_row = |row: usize| differ(&both.slice(row..row + 1), &alone[row][index].1);
+        let how = [0, 1].into_iter().find_map(of_row)?;
+        Some(format!("output {name} of a row changes when another row shares its batch: {how}"))
+    })
+}
+
+/// How `got` differs from `expected` by more than the order of additions may, in words.
+fn differ(got: &Tensor, expected: &Tensor) -> Option<String> {
+    if (got.dtype, &got.shape) != (expected.dtype, &expected.shape) {
+        return Some(format!("shape {:?} instead of {:?}", got.shape, expected.shape));
+    }
+    let allowed = tolerance(got.dtype);
+    let (got, expected) = (got.to_f64(), expected.to_f64());
+    let largest = expected.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let is_near = |(got, expected): (&f64, &f64)| {
+        let is_same = got.total_cmp(expected).is_eq() || (got.is_nan() && expected.is_nan());
+        is_same || (got - expected).abs() <= allowed * largest
+    };
+    let element = got.iter().zip(&expected).position(|pair| !is_near(pair))?;
+    Some(format!("element {element} is {} instead of {}", got[element], expected[element]))
+}
+
+/// The largest difference that another order of additions may make, as a part of the largest number.
+fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::Fp64 => 1e-6,
+        DType::Fp32 => 1e-3,
+        DType::Fp16 => 1e-2,
+        DType::Bf16 => 5e-2,
+        _ => 0.0,
+    }
+}
+
+fn is_float(dtype: DType) -> bool {
+    tolerance(dtype) > 0.0
+}
+
+/// Pairs of rows to try, the most telling first: `known` ones, then numbers that most models can bear, then zeros.
+///
+/// The numbers of the two rows have opposite signs and sizes, so that a decision over a whole batch goes the way of the
+/// second row; integers are 0 and 1, which are in most vocabularies.
+pub fn pairs(known: Option<Pair>, ports: &[Port]) -> Vec<Pair> {
+    let row = |value: fn(DType, usize) -> f64| ports.iter().map(|port| row_of(port, value)).collect::<Vec<_>>();
+    let first = row(|dtype, index| if is_float(dtype) { spread(index) } else { parity(index) });
+    let second = row(|dtype, index| if is_float(dtype) { -2.0 * spread(index + 5) } else { 1.0 - parity(index) });
+    let zeros = row(|_, _| 0.0);
+    let numbers = [[first.clone(), second.clone()], [first.clone(), first], [second.clone(), second]];
+    known.into_iter().chain(numbers).chain([[zeros.clone(), zeros]]).collect()
+}
+
+/// Above 0, at most 1, and no two neighbours alike.
+#[allow(clippy::cast_precision_loss)] // Below 64.
+fn spread(index: usize) -> f64 {
+    ((index * 37 + 11) % 64 + 1) as f64 / 64.0
+}
+
+#[allow(clippy::cast_precision_loss)] // 0 or 1.
+fn parity(index: usize) -> f64 {
+    (index % 2) as f64
+}
+
+/// One row of `port`; a length that it leaves open is 1.
+fn row_of(port: &Port, value: fn(DType, usize) -> f64) -> Tensor {
+    let dtype = port.dtype.unwrap_or(DType::Fp32);
+    let shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
+    let mut bytes = Vec::new();
+    for index in 0..shape.iter().product() {
+        write(&mut bytes, dtype, value(dtype, index));
+    }
+    Tensor { dtype, shape, bytes: bytes.into() }
+}
+
+/// The same, out of rows that somebody sent, which are all that is known.
+pub fn pairs_of(inputs: &[Tensor]) -> [Pair; 2] {
+    let pair = pair_of(inputs);
+    [pair.clone(), [pair[0].clone(), pair[0].clone()]]
+}
+
+/// A pair out of rows that somebody sent: the first two where they are two and differ, else one and a changed one.
+pub fn pair_of(inputs: &[Tensor]) -> Pair {
+    let first: Vec<Tensor> = inputs.iter().map(|tensor| tensor.slice(0..1)).collect();
+    if inputs.iter().all(|tensor| tensor.rows() > 1) {
+        let second: Vec<Tensor> = inputs.iter().map(|tensor| tensor.slice(1..2)).collect();
+        if first != second {
+            return [first, second];
+        }
+    }
+    let second = first.iter().map(changed).collect();
+    [first, second]
+}
+
+/// A row like `row`, of other numbers: floats of the other sign and another size; integers in reverse, which are as good
+/// indices as before, or zeros.
+fn changed(row: &Tensor) -> Tensor {
+    let (dtype, mut values) = (row.dtype, row.to_f64());
+    if is_float(dtype) {
+        values.iter_mut().enumerate().for_each(|(index, value)| *value = -2.0 * *value - spread(index));
+    } else {
+        let before = values.clone();
+        values.reverse();
+        if values == before {
+            values.fill(0.0);
+        }
+    }
+    let mut bytes = Vec::new();
+    for value in values {
+        write(&mut bytes, dtype, value);
+    }
+    Tensor { dtype, shape: row.shape.clone(), bytes: bytes.into() }
+}
+
+/// Both rows in one tensor per input.
+fn together([first, second]: &Pair) -> Vec<Tensor> {
+    let join = |(first, second): (&Tensor, &Tensor)| {
+        let mut shape = first.shape.clone();
+        shape[0] = 2;
+        Tensor { dtype: first.dtype, shape, bytes: [&first.bytes[..], &second.bytes].concat().into() }
+    };
+    first.iter().zip(second).map(join).collect()
+}
+
+/// Appends `value`, rounded to `dtype`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The values come from tensors of the same type.
+fn write(bytes: &mut Vec<u8>, dtype: DType, value: f64) {
+    match dtype {
+        DType::Bool | DType::Uint8 => bytes.push(value as u8),
+        DType::Uint16 => bytes.extend((value as u16).to_le_bytes()),
+        DType::Uint32 => bytes.extend((value as u32).to_le_bytes()),
+        DType::Uint64 => bytes.extend((value as u64).to_le_bytes()),
+        DType::Int8 => bytes.extend((value as i8).to_le_bytes()),
+        DType::Int16 => bytes.extend((value as i16).to_le_bytes()),
+        DType::Int32 => bytes.extend((value as i32).to_le_bytes()),
+        DType::Int64 => bytes.extend((value as i64).to_le_bytes()),
+        DType::Fp16 => bytes.extend(half::f16::from_f64(value).to_le_bytes()),
+        DType::Bf16 => bytes.extend(half::bf16::from_f64(value).to_le_bytes()),
+        DType::Fp32 => bytes.extend((value as f32).to_le_bytes()),
+        DType::Fp64 => bytes.extend(value.to_le_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(shape: &[usize], values: &[f64]) -> Tensor {
+        let mut bytes = Vec::new();
+        for value in values {
+            write(&mut bytes, DType::Fp32, *value);
+        }
+        Tensor { dtype: DType::Fp32, shape: shape.to_vec(), bytes: bytes.into() }
+    }
+
+    fn port() -> Port {
+        Port { name: "x".to_owned(), dtype: Some(DType::Fp32), shape: vec![None, Some(2)] }
+    }
+
+    fn sum(x: &Tensor) -> f64 {
+        x.to_f64().iter().sum()
+    }
+
+    /// What a probe finds of a model that maps the numbers of its input.
+    fn found(model: impl Fn(&Tensor) -> Result<Tensor, Error>) -> RowWise {
+        let mut compute = |inputs: &[Tensor]| Ok(vec![("y".to_owned(), model(&inputs[0])?)]);
+        probe(pairs(None, &[port()]), true, &mut compute).unwrap()
+    }
+
+    fn disproved(model: impl Fn(&Tensor) -> Result<Tensor, Error>, part: &str) {
+        let found = found(model);
+        assert!(!found.holds() && found.reason().contains(part), "{part} in {found:?}");
+    }
+
+    #[test]
+    fn a_model_that_treats_each_row_alike_is_proved() {
+        let twice = |x: &Tensor| floats(&x.shape, &x.to_f64().iter().map(|x| 2.0 * x).collect::<Vec<_>>());
+        assert_eq!(found(|x| Ok(twice(x))), RowWise::Proved);
+        assert_eq!(found(|x| Ok(floats(&[x.rows(), 0], &[]))), RowWise::Proved, "empty outputs");
+        let nans = |x: &Tensor| floats(&[x.rows()], &vec![f64::NAN; x.rows()]);
+        assert_eq!(found(|x| Ok(nans(x))), RowWise::Proved);
+        // Another order of additions.
+        let nearly = |x: &Tensor| {
+            floats(
+                &x.shape,
+                &x.to_f64()
+                    .iter()
+                    .map(|v| v * (1.0 + 1e-5 * sum(&floats(&[x.rows()], &vec![1.0; x.rows()]))))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(found(|x| Ok(nearly(x))), RowWise::Proved);
+    }
+
+    #[test]
+    fn a_row_that_knows_of_its_neighbours_is_named_with_its_output() {
+        disproved(
+            |x| Ok(floats(&[x.rows()], &vec![sum(x); x.rows()])),
+            "output y of a row changes when another row shares its batch: element 0 is ",
+        );
+        disproved(
+            |x| Ok(floats(&[], &[sum(x)])),
+            "output y has shape [] for two rows: expected a first dimension of 2",
+        );
+        disproved(|x| Ok(floats(&[1, 2], &[sum(x), 0.0])), "shape [1, 2] for two rows");
+        disproved(
+            |x| Ok(floats(&[x.rows(), x.rows()], &vec![1.0; x.rows() * x.rows()])),
+            "shape [1, 2] instead of [1, 1]",
+        );
+        // A decision over the whole batch goes another way than over its first row.
+        let sign = |x: &Tensor| floats(&[x.rows()], &vec![sum(x).signum(); x.rows()]);
+        disproved(|x| Ok(sign(x)), "element 0 is -1 instead of 1");
+        let fails = |x: &Tensor| if x.rows() == 1 { Ok(x.clone()) } else { Err(Error::Failed("only one".to_owned())) };
+        disproved(fails, "it fails when two rows share a batch: only one");
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_assumed() {
+        let count = std::cell::Cell::new(0.0);
+        let random = |x: &Tensor| {
+            count.set(count.get() + 1.0);
+            Ok(floats(&[x.rows()], &vec![count.get(); x.rows()]))
+        };
+        let unknown = found(random);
+        assert!(unknown.holds() && unknown.reason().contains("differ between two runs"), "{unknown:?}");
+        for error in [Error::DeviceLost("gone".to_owned()), Error::Failed("never".to_owned())] {
+            let raised = probe(pairs(None, &[port()]), true, &mut |_| Err(error.clone()));
+            assert_eq!(raised, Err(error));
+        }
+    }
+
+    #[test]
+    fn rows_that_the_model_cannot_bear_give_way_to_others() {
+        let only = |bearable: fn(&f64) -> bool| {
+            move |x: &Tensor| {
+                let is_fine = x.to_f64().iter().all(bearable);
+                if is_fine { Ok(x.clone()) } else { Err(Error::Failed("unbearable".to_owned())) }
+            }
+        };
+        assert_eq!(found(only(|x| *x >= 0.0)), RowWise::Proved, "not the negative ones");
+        assert_eq!(found(only(|x| *x < 0.0)), RowWise::Proved, "only the negative ones");
+        assert_eq!(found(only(|x| x.abs() < 1e-9)), RowWise::Proved, "only zeros");
+    }
+
+    #[test]
+    fn a_pair_out_of_a_request_is_two_rows_that_differ() {
+        let values = |pair: Pair| pair.map(|row| row[0].to_f64());
+        assert_eq!(values(pair_of(&[floats(&[2, 1], &[3.0, 4.0])])), [[3.0], [4.0]]);
+        let [first, second] = values(pair_of(&[floats(&[1, 2], &[0.0, 1.0])]));
+        assert!(first.iter().zip(&second).all(|(first, second)| (first - second).abs() > 0.01), "{first:?} {second:?}");
+        let integers = |values: &[i64]| Tensor {
+            dtype: DType::Int64,
+            shape: vec![1, values.len()],
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into(),
+        };
+        assert_eq!(values(pair_of(&[integers(&[3, 4])])), [[3.0, 4.0], [4.0, 3.0]]);
+        assert_eq!(values(pair_of(&[integers(&[3, 3])])), [[3.0, 3.0], [0.0, 0.0]]);
+    }
+}
