@@ -21,6 +21,7 @@ mod logs;
 mod odd_models;
 mod probe_command;
 mod probes;
+mod repository;
 mod shutdown;
 mod start_errors;
 mod tidy;
