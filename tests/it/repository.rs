@@ -1,4 +1,4 @@
-//! Folders as KServe mounts them and as people grow them: which model is served, and under which name.
+//! Folders as `KServe` mounts them and as people grow them: which model is served, and under which name.
 
 use std::fs;
 
