@@ -96,6 +96,9 @@ fn what_is_wrong_in_the_folder_is_told_a_line_each() {
     assert!(wrong(["dtype = \"FP31\"", "at line 3 in "]), "{stderr}");
     assert!(wrong(["shape = [3]", "at line 4 in "]), "{stderr}");
     assert!(wrong(["/list holds no version", "torchpod: "]), "{stderr}");
+    let (code, _, stderr) = check(&turn, root.path(), &["--jsn"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("--jsn") && stderr.contains("`torchpod check --help`"), "{stderr}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod odd_models;
 mod overload;
 mod probe_command;
 mod probes;
+mod repository;
 mod rows;
 mod shutdown;
 mod start_errors;
