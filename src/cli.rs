@@ -272,6 +272,10 @@ pub struct ServeArgs {
     )]
     pub request_memory: Option<String>,
 
+    /// Threads that serve connections; the rest of the cores is for computing [default: half of the cores]
+    #[arg(help_heading = "Serving", long, value_name = "THREADS", hide_env_values = true, env = "TORCHPOD_IO_THREADS")]
+    pub io_threads: Option<usize>,
+
     /// How many connections may be open on each port; above it, probes are still answered and the rest is refused with 503
     #[arg(
         help_heading = "Serving",

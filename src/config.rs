@@ -50,6 +50,7 @@ pub struct Config {
     pub max_queue: usize,
     /// Bytes.
     pub request_memory: usize,
+    pub io_threads: usize,
     pub max_connections: usize,
     pub idle_timeout: Duration,
     pub label: Option<String>,
@@ -129,6 +130,7 @@ impl Config {
             request_memory: args
                 .request_memory
                 .map_or_else(memory::share, |text| wrong.or("--request-memory", &text, memory::parse, 0)),
+            io_threads: at_least_one("--io-threads", args.io_threads.unwrap_or_else(half_of_the_cores), &mut wrong),
             max_connections: at_least_one("--max-connections", args.max_connections, &mut wrong),
             idle_timeout: wrong.or("--idle-timeout", &args.idle_timeout, some_time, MAX_TIME),
             label: args.label,
@@ -211,6 +213,12 @@ fn token(given: &SecretString, wrong: &mut Error) -> Option<SecretString> {
         wrong.note("--control-token", "is not shown: expected visible ASCII characters, and no blanks between them");
     }
     can_be_sent.then(|| text.into())
+}
+
+/// Of those that the cgroup's quota and the affinity mask leave; at least one. A second thread on two cores costs more in
+/// waking and stealing than it serves: a request alone took half as long again.
+fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {

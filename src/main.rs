@@ -39,7 +39,8 @@ fn serve(args: ServeArgs, engine: &EngineArgs) -> Exit {
         for warning in config::unknown_variables(variables).iter().chain(&config.warnings) {
             tracing::warn!("{warning}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::configuration)?;
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(config.io_threads).enable_all().build().map_err(Exit::configuration)?;
         let exit = runtime.block_on(async { Ok(App::build(config, listeners, bar)?.run(terminate, abort).await) });
         runtime.shutdown_background(); // Whatever still runs has missed the drain's deadline.
         exit

@@ -168,7 +168,8 @@ pub(super) mod tests {
 
     impl Model for Idle {
         fn arguments(&self) -> &[String] {
-            &[]
+            static NAMES: std::sync::LazyLock<[String; 1]> = std::sync::LazyLock::new(|| ["x".to_owned()]);
+            &*NAMES
         }
 
         fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, engine::Error> {
@@ -181,7 +182,7 @@ pub(super) mod tests {
             name: name.to_owned(),
             version: version.to_owned(),
             file: "model.pt".into(),
-            spec: spec::from_inputs(Vec::new()),
+            spec: spec::from_inputs(vec![spec::parse_input("x:FP32[-1]").unwrap()]),
             labels: Vec::new(),
             golden: None,
         };
