@@ -20,7 +20,7 @@ pub(crate) const CONNECTIONS: u32 = 64;
 pub(crate) const SECONDS: u32 = 10;
 
 const ROW: [usize; 3] = [3, 224, 224];
-const BATCHES: [usize; 4] = [1, 8, 16, 32];
+const BATCHES: [usize; 5] = [1, 8, 16, 20, 32];
 const MEAN_BATCH_TARGET: f64 = 16.0;
 /// Of the server's CPU time a row to the loop's, at the loop's best batch size.
 const CPU_TARGET: f64 = 1.03;
@@ -31,11 +31,11 @@ name = "image"
 dtype = "FP32"
 shape = [-1, 3, 224, 224]
 [batching]
-max_size = 16
+max_size = 20
 [instances]
 threads = 1
 [warm_up]
-sizes = [1, 16]
+sizes = [1, 20]
 "#;
 
 pub(crate) struct Resnet {

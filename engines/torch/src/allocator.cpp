@@ -41,34 +41,13 @@ size_t rounded(size_t bytes) {
 class Cache {
  public:
   void* take(size_t bytes) {
-    const bool kept = bytes >= kSmallest;
-    const size_t capacity = kept ? rounded(bytes) : bytes;
-    if (kept) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      live_ += capacity;
-      peak_ = std::max(peak_, live_);
-      const auto found = idle_.find(capacity);
-      if (found != idle_.end()) {
-        Header* const header = found->second;
-        idle_bytes_ -= capacity;
-        idle_.erase(found);
-        return header + 1;
-      }
-      // Half as much again as was ever in use at once is enough for batches of every size.
-      shrink(peak_ + peak_ / 2 - live_);
-    }
-    try {
-      return fresh(capacity);
-    } catch (...) {
-      trim();
-      try {
-        return fresh(capacity);
-      } catch (...) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (kept) live_ -= capacity;
-        throw;
-      }
-    }
+    if (bytes < kSmallest) return fresh(bytes);
+    const size_t capacity = rounded(bytes);
+    if (void* const block = reuse(capacity)) return block;
+    void* const block = fresh(capacity);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    count(capacity);
+    return block;
   }
 
   void give(void* block) {
@@ -88,7 +67,40 @@ class Cache {
   }
 
  private:
-  static void* fresh(size_t capacity) {
+  // A block that nobody uses; or else room is made for a new one.
+  void* reuse(size_t capacity) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = idle_.find(capacity);
+    if (found == idle_.end()) {
+      // Half as much again as is ever in use at once is enough for batches of every size.
+      const size_t live = live_ + capacity;
+      const size_t peak = std::max(peak_, live);
+      shrink(peak - live + peak / 2);
+      return nullptr;
+    }
+    Header* const header = found->second;
+    idle_bytes_ -= capacity;
+    idle_.erase(found);
+    count(capacity);
+    return header + 1;
+  }
+
+  void count(size_t capacity) {
+    live_ += capacity;
+    peak_ = std::max(peak_, live_);
+  }
+
+  // Where there is no memory left, what nobody uses is given back first.
+  void* fresh(size_t capacity) {
+    try {
+      return made(capacity);
+    } catch (...) {
+      trim();
+      return made(capacity);
+    }
+  }
+
+  static void* made(size_t capacity) {
     auto* const header = static_cast<Header*>(c10::alloc_cpu(sizeof(Header) + capacity));
     if (capacity >= kHuge) advise_huge_pages(header, capacity);
     header->capacity = capacity;
