@@ -114,8 +114,7 @@ fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
 async fn scrape(state: State) -> impl IntoResponse {
     let table = state.models.now();
     for handle in table.all() {
-        handle.metrics.waiting(handle.waiting());
-        handle.metrics.waiting_rows(handle.waiting_rows());
+        handle.count_waiting();
     }
     let states = state.control.states();
     let snapshot = state.health.snapshot();

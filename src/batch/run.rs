@@ -66,7 +66,7 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
             refuse(jobs, &broken());
             End::DeviceLost(error.gist())
         }
-        Ok(Err(engine::Error::OutOfMemory(_))) if rows > 1 && served.limits(0).row_wise => {
+        Ok(Err(engine::Error::OutOfMemory(_))) if rows > 1 && served.version.row_wise() => {
             in_parts(worker, instance, jobs, rows.div_ceil(2))
         }
         // One request's values may be what the model cannot bear: the others must not suffer for it.
