@@ -169,4 +169,4 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
