@@ -361,10 +361,10 @@ fn describe() {
     describe_histogram!(REQUEST_SECONDS, "From a request's head to its answer's first byte, in seconds");
     describe_histogram!(QUEUE_SECONDS, "Waiting for a batch, in seconds");
     describe_histogram!(COMPUTE_SECONDS, "Gathering and computing one batch, in seconds");
-    describe_histogram!(BATCH_ROWS, "Rows per batch");
+    describe_histogram!(BATCH_ROWS, "Rows per batch; a request that is computed alone and whole is one");
     describe_gauge!(
         BATCH_MAX_ROWS,
-        "The largest batch that is computed, in rows: lower once the device had no memory for more"
+        "The largest batch that is cut, in rows: lower once the device had no memory for more"
     );
     describe_counter!(BATCH_CUTS, "Batches, by why they did not wait for more");
     describe_gauge!(QUEUE_ROWS, "Rows of the requests waiting for a batch");

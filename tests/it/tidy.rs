@@ -49,7 +49,7 @@ const IMPORTS: [(&str, &[&str]); 17] = [
 ];
 
 /// No runtime, no sockets: tested as tables.
-const PURE: [&str; 9] = [
+const PURE: [&str; 11] = [
     "src/lifecycle/phase",
     "src/lifecycle/fault",
     "src/lifecycle/state",
@@ -59,6 +59,8 @@ const PURE: [&str; 9] = [
     "src/batch/waiting",
     "src/tensor",
     "src/model/spec",
+    "src/model/row_wise",
+    "src/engine/raised",
 ];
 
 struct Source {
