@@ -45,7 +45,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 /// What every handler may read.
 pub struct Shared {
     pub health: Health,
-    /// None before the lifecycle reaches `serving`.
+    /// Nothing serves before the lifecycle reaches `serving`.
     pub models: Arc<Models>,
     pub control: Control,
     /// What whoever orders by the main listener must bring.

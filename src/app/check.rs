@@ -2,7 +2,7 @@
 
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -80,13 +80,13 @@ fn prove(version: Arc<Version>, threads: usize) -> Result<(), String> {
 /// Bytes in use: the engine's on a GPU, the process's own on a CPU, where nothing else is counted apart.
 fn memory(engine: &dyn Engine, device: Device) -> u64 {
     match device {
-        Device::Cpu => resident(Path::new("/proc/self/status")).unwrap_or(0),
+        Device::Cpu => resident().unwrap_or(0),
         Device::Cuda(_) => engine.memory(device),
     }
 }
 
-fn resident(status: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(status).ok()?;
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
 }
@@ -97,6 +97,6 @@ mod tests {
 
     #[test]
     fn this_process_has_memory() {
-        assert!(resident(Path::new("/proc/self/status")).is_some_and(|bytes| bytes > 1 << 20));
+        assert!(resident().is_some_and(|bytes| bytes > 1 << 20));
     }
 }
