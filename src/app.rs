@@ -18,7 +18,7 @@ pub use exit::Exit;
 pub use listener::Listeners;
 
 use crate::batch::Models;
-use crate::batch::control::Control;
+use crate::batch::control::{Control, Rules};
 use crate::cli::{EngineArgs, ModelControl};
 use crate::config::{self, Config};
 use crate::dependency;
@@ -53,8 +53,8 @@ impl App {
         let (ledger, pulses) = (Ledger::default(), Pulses::default());
         let models = Arc::new(Models::new(config.default_model.clone()));
         let explicit = config.model_control == ModelControl::Explicit;
-        let repository = config.models.clone();
-        let (control, orders) = Control::new(models.clone(), (lifecycle.clone(), rx.clone()), repository, explicit);
+        let rules = Rules { repository: config.models.clone(), explicit };
+        let (control, orders) = Control::new(models.clone(), lifecycle.clone(), rules);
         let watchdog = Watchdog {
             lifecycle: lifecycle.clone(),
             pulses: pulses.clone(),

@@ -27,6 +27,7 @@ use ceiling::Ceiling;
 use identity::Identity;
 use job::Job;
 pub use models::Models;
+use pace::Load;
 use policy::Limits;
 use queue::Queue;
 
@@ -108,7 +109,7 @@ struct Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.served.queue.close();
-        self.served.metrics.waiting(0);
+        self.served.count_waiting();
     }
 }
 
@@ -124,7 +125,15 @@ impl Served {
     /// Refuses what needs no body to be refused: where the queue is full, or the deadline cannot be met. `rows` is 1
     /// where it is not known yet. Whoever is admitted may still be refused by [`Handle::infer`].
     pub fn admit(&self, rows: usize, deadline: Instant, priority: Priority) -> Result<(), Error> {
+        // Rows of no bytes are those to which the device's memory is no limit.
         self.queue.admit(rows, deadline, priority, self.limits(0))
+    }
+
+    /// Tells the metrics what waits now: nobody counts it as it comes and goes.
+    pub fn count_waiting(&self) {
+        let Load { requests, rows } = self.queue.load();
+        self.metrics.waiting(requests);
+        self.metrics.waiting_rows(rows);
     }
 
     /// What a batch may be now, of rows of so many bytes.
@@ -145,16 +154,6 @@ impl Handle {
     /// How clients are told which version answers. First asked once the version has its digest.
     pub fn identity(&self) -> &Identity {
         self.0.identity.get_or_init(|| Identity::of(&self.version))
-    }
-
-    /// Requests in the queue now.
-    pub fn waiting(&self) -> usize {
-        self.queue.load().requests
-    }
-
-    /// Their rows.
-    pub fn waiting_rows(&self) -> usize {
-        self.queue.load().rows
     }
 
     /// Queues one request and waits for its outputs.

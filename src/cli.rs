@@ -1,6 +1,7 @@
 //! The command line as clap sees it: raw flags and TORCHPOD_* variables. `config` makes sense of them.
 
 mod check;
+mod model;
 mod probe;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
 pub use check::CheckArgs;
+pub use model::ModelArgs;
 pub use probe::{ProbeArgs, Question};
 
 use crate::telemetry::LogFormat;
@@ -47,9 +49,9 @@ pub enum OnFatal {
 /// Who decides which models are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModelControl {
-    /// What is there at start, and nothing else.
+    /// No: what is there at start serves, and nothing else.
     None,
-    /// That, which may be nothing, and then whatever is ordered.
+    /// Yes; at start there may be none.
     Explicit,
 }
 
@@ -89,91 +91,14 @@ pub struct EngineArgs {
     after_help = "Every flag is also a variable: --drain-delay is TORCHPOD_DRAIN_DELAY. Flags win. Durations read like 5s or 200ms."
 )]
 pub struct ServeArgs {
-    /// Folder with <name>/<version>/model.pt below it, one model's own folder, or a .pt file
-    #[arg(
-        value_name = "MODELS_DIR|FILE.pt",
-        hide_env_values = true,
-        env = "TORCHPOD_MODELS",
-        default_value = "models"
-    )]
-    pub models: PathBuf,
-
-    /// Address for HTTP; port 0 takes a free one
-    #[arg(
-        help_heading = "Serving",
-        long,
-        value_name = "ADDR",
-        hide_env_values = true,
-        env = "TORCHPOD_LISTEN",
-        default_value = "0.0.0.0:8080"
-    )]
-    pub listen: String,
-
-    /// Address of a second listener for probes and metrics, with a thread and a runtime of its own
-    #[arg(help_heading = "Probes", long, value_name = "ADDR", hide_env_values = true, env = "TORCHPOD_PROBE_LISTEN")]
-    pub probe_listen: Option<String>,
-
-    /// The longest that a batch may run before /health says `hung`
-    #[arg(
-        help_heading = "Probes",
-        long,
-        value_name = "TIME",
-        hide_env_values = true,
-        env = "TORCHPOD_STALL_LIMIT",
-        default_value = "30s"
-    )]
-    pub stall_limit: String,
-
-    /// What a fault does that only another process can cure: end with code 70, or stay, unhealthy
-    #[arg(
-        help_heading = "Probes",
-        long,
-        value_enum,
-        hide_env_values = true,
-        env = "TORCHPOD_ON_FATAL",
-        default_value = "exit"
-    )]
-    pub on_fatal: OnFatal,
-
-    /// What /ready waits for: tcp://, http(s)://, redis(s)://, postgres://, mysql:// or grpc://; once per dependency
-    ///
-    /// Options follow a #: optional (shown, but /ready does not wait for it), interval=5s, timeout=2s, failures=3 (in a
-    /// row to go down), successes=1 (to come up), name=TEXT; such as `redis://cache:6379#optional,interval=2s`. In the
-    /// variable, spaces stand between URLs.
-    #[arg(
-        help_heading = "Probes",
-        long = "dependency",
-        value_name = "URL",
-        hide_env_values = true,
-        env = "TORCHPOD_DEPENDENCY",
-        value_delimiter = ' '
-    )]
-    pub dependencies: Vec<String>,
-
-    /// A TOML file whose keys are the names of these flags, such as drain-delay = "10s"; flags and variables win
-    #[arg(help_heading = "Serving", long, value_name = "FILE", hide_env_values = true, env = "TORCHPOD_CONFIG")]
-    pub config: Option<PathBuf>,
-
-    /// Address for gRPC; port 0 takes a free one, off opens none
-    #[arg(
-        help_heading = "Serving",
-        long,
-        value_name = "ADDR",
-        hide_env_values = true,
-        env = "TORCHPOD_GRPC_LISTEN",
-        default_value = "0.0.0.0:9090"
-    )]
-    pub grpc_listen: String,
-
-    /// Where models compute: cpu, cuda or cuda:1; auto leaves it to the model.toml, then takes a GPU if there is one
-    #[arg(help_heading = "Engine", long, hide_env_values = true, env = "TORCHPOD_DEVICE", default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    pub models: ModelArgs,
 
     /// The model that /predict means [default: the only one]
-    #[arg(help_heading = "Serving", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_DEFAULT_MODEL")]
+    #[arg(help_heading = "Models", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_DEFAULT_MODEL")]
     pub default_model: Option<String>,
 
-    /// Load and unload models while serving, by POST /v2/repository/…; `none` serves what is there at start
+    /// Whether models are loaded and unloaded while serving, by POST /v2/repository/…
     #[arg(
         help_heading = "Models",
         long,
@@ -198,46 +123,32 @@ pub struct ServeArgs {
         default_value = "10m"
     )]
     pub load_timeout: String,
-    /// The name of the one model, where it is not that of its file or folder
-    #[arg(help_heading = "Serving", long, value_name = "NAME", hide_env_values = true, env = "TORCHPOD_MODEL_NAME")]
-    pub model_name: Option<String>,
 
-    /// An input of a model without model.toml, such as image:FP32[-1,8,8]; once per input
+    /// Address for HTTP; port 0 takes a free one
     #[arg(
         help_heading = "Serving",
-        long = "input",
-        value_name = "NAME:DTYPE[SHAPE]",
-        hide_env_values = true,
-        env = "TORCHPOD_INPUT",
-        value_delimiter = ';'
-    )]
-    pub inputs: Vec<String>,
-
-    /// How long a SIGTERM'd server still takes new connections while the cluster's routes change; 0s where preStop sleeps
-    #[arg(
-        help_heading = "The end",
         long,
-        value_name = "TIME",
+        value_name = "ADDR",
         hide_env_values = true,
-        env = "TORCHPOD_DRAIN_DELAY",
-        default_value = "5s"
+        env = "TORCHPOD_LISTEN",
+        default_value = "0.0.0.0:8080"
     )]
-    pub drain_delay: String,
+    pub listen: String,
 
-    /// How long it then finishes requests in flight
+    /// Address for gRPC; port 0 takes a free one, off opens none
     #[arg(
-        help_heading = "The end",
+        help_heading = "Serving",
         long,
-        value_name = "TIME",
+        value_name = "ADDR",
         hide_env_values = true,
-        env = "TORCHPOD_DRAIN_TIMEOUT",
-        default_value = "30s"
+        env = "TORCHPOD_GRPC_LISTEN",
+        default_value = "0.0.0.0:9090"
     )]
-    pub drain_timeout: String,
+    pub grpc_listen: String,
 
-    /// Keep /ready at 200 during the drain
-    #[arg(help_heading = "The end", long, hide_env_values = true, env = "TORCHPOD_READY_WHILE_DRAINING", value_parser = clap::builder::FalseyValueParser::new())]
-    pub ready_while_draining: bool,
+    /// A TOML file whose keys are the names of these flags, such as drain-delay = "10s"; flags and variables win
+    #[arg(help_heading = "Serving", long, value_name = "FILE", hide_env_values = true, env = "TORCHPOD_CONFIG")]
+    pub config: Option<PathBuf>,
 
     /// The longest that a request may take, from its head to its answer
     #[arg(
@@ -302,27 +213,72 @@ pub struct ServeArgs {
     #[arg(help_heading = "Serving", long, value_name = "TEXT", hide_env_values = true, env = "TORCHPOD_LABEL")]
     pub label: Option<String>,
 
-    /// How log lines look
+    /// Address of a second listener for probes and metrics, with a thread and a runtime of its own
+    #[arg(help_heading = "Probes", long, value_name = "ADDR", hide_env_values = true, env = "TORCHPOD_PROBE_LISTEN")]
+    pub probe_listen: Option<String>,
+
+    /// The longest that a batch may run before /health says `hung`
     #[arg(
-        help_heading = "Logs",
+        help_heading = "Probes",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_STALL_LIMIT",
+        default_value = "30s"
+    )]
+    pub stall_limit: String,
+
+    /// What a fault does that only another process can cure: end with code 70, or stay, unhealthy
+    #[arg(
+        help_heading = "Probes",
         long,
         value_enum,
         hide_env_values = true,
-        env = "TORCHPOD_LOG_FORMAT",
-        default_value = "compact"
+        env = "TORCHPOD_ON_FATAL",
+        default_value = "exit"
     )]
-    pub log_format: LogFormat,
+    pub on_fatal: OnFatal,
 
-    /// What is logged, as for `RUST_LOG`, e.g. `debug` or `info,torchpod::http=debug`
+    /// What /ready waits for: tcp://, http(s)://, redis(s)://, postgres://, mysql:// or grpc://; once per dependency
+    ///
+    /// Options follow a #: optional (shown, but /ready does not wait for it), interval=5s, timeout=2s, failures=3 (in a
+    /// row to go down), successes=1 (to come up), name=TEXT; such as `redis://cache:6379#optional,interval=2s`. In the
+    /// variable, spaces stand between URLs.
     #[arg(
-        help_heading = "Logs",
-        long,
-        value_name = "FILTER",
+        help_heading = "Probes",
+        long = "dependency",
+        value_name = "URL",
         hide_env_values = true,
-        env = "TORCHPOD_LOG_FILTER",
-        default_value = "info"
+        env = "TORCHPOD_DEPENDENCY",
+        value_delimiter = ' '
     )]
-    pub log_filter: String,
+    pub dependencies: Vec<String>,
+
+    /// How long a SIGTERM'd server still takes new connections while the cluster's routes change; 0s where preStop sleeps
+    #[arg(
+        help_heading = "The end",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_DRAIN_DELAY",
+        default_value = "5s"
+    )]
+    pub drain_delay: String,
+
+    /// How long it then finishes requests in flight
+    #[arg(
+        help_heading = "The end",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_DRAIN_TIMEOUT",
+        default_value = "30s"
+    )]
+    pub drain_timeout: String,
+
+    /// Keep /ready at 200 during the drain
+    #[arg(help_heading = "The end", long, hide_env_values = true, env = "TORCHPOD_READY_WHILE_DRAINING", value_parser = clap::builder::FalseyValueParser::new())]
+    pub ready_while_draining: bool,
 
     /// The pod's terminationGracePeriodSeconds, for a warning where a drain could not finish within it
     #[arg(
@@ -344,6 +300,28 @@ pub struct ServeArgs {
         default_value = "/dev/termination-log"
     )]
     pub termination_log: PathBuf,
+
+    /// How log lines look
+    #[arg(
+        help_heading = "Logs",
+        long,
+        value_enum,
+        hide_env_values = true,
+        env = "TORCHPOD_LOG_FORMAT",
+        default_value = "compact"
+    )]
+    pub log_format: LogFormat,
+
+    /// What is logged, as for `RUST_LOG`, e.g. `debug` or `info,torchpod::http=debug`
+    #[arg(
+        help_heading = "Logs",
+        long,
+        value_name = "FILTER",
+        hide_env_values = true,
+        env = "TORCHPOD_LOG_FILTER",
+        default_value = "info"
+    )]
+    pub log_filter: String,
 
     /// Rehearse trouble: load-delay=30s, batch-delay=200ms, hang-after=10s, worker-panic-after=10s, …
     ///

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 
 use crate::chaos::Chaos;
-use crate::cli::{CheckArgs, Cli, EngineArgs, ModelControl, OnFatal, ServeArgs};
+use crate::cli::{CheckArgs, Cli, EngineArgs, ModelArgs, ModelControl, OnFatal, ServeArgs};
 use crate::dependency::{Dependency, may_hold_password};
 use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
@@ -101,14 +101,14 @@ impl Error {
 
 impl Config {
     pub fn new(args: ServeArgs, engine: &EngineArgs) -> Result<Self, Error> {
-        let mut wrong = misplaced(&args, engine);
-        let device = wrong.or("--device", &args.device, str::parse, DeviceChoice::Auto);
+        let mut wrong = misplaced(&args.models, args.default_model.as_deref(), engine);
+        let Check { models, given, device, engine } = Check::of(args.models, engine, &mut wrong);
         let chaos = wrong.or("--chaos", args.chaos.as_deref().unwrap_or_default(), str::parse, Chaos::default());
         let drain_delay = wrong.or("--drain-delay", &args.drain_delay, duration, MAX_TIME);
         let drain_timeout = wrong.or("--drain-timeout", &args.drain_timeout, duration, MAX_TIME);
         let grpc_listen = Some(args.grpc_listen.as_str()).filter(|text| !["", "off"].contains(text));
         let mut config = Self {
-            models: args.models,
+            models,
             listen: wrong.or("--listen", &args.listen, resolve, NOWHERE),
             grpc_listen: grpc_listen.map(|text| wrong.or("--grpc-listen", text, resolve, NOWHERE)),
             probe_listen: args.probe_listen.map(|text| wrong.or("--probe-listen", &text, resolve, NOWHERE)),
@@ -116,12 +116,12 @@ impl Config {
             on_fatal: args.on_fatal,
             dependencies: dependencies(&args.dependencies, &chaos, &mut wrong),
             device,
-            engine: engine_options(engine, device != DeviceChoice::Cpu),
+            engine,
             default_model: args.default_model,
             model_control: args.model_control,
             control_token: args.control_token.as_ref().and_then(|given| token(given, &mut wrong)),
             load_timeout: wrong.or("--load-timeout", &args.load_timeout, some_time, MAX_TIME),
-            given: Given { inputs: inputs(&args.inputs, &mut wrong), model_name: args.model_name },
+            given,
             drain_delay,
             drain_timeout,
             ready_while_draining: args.ready_while_draining,
@@ -158,24 +158,28 @@ pub struct Check {
 
 impl Check {
     pub fn new(args: CheckArgs, engine: &EngineArgs) -> Result<Self, Error> {
-        let mut wrong = Error::default();
+        let mut wrong = misplaced(&args.models, None, engine);
+        let check = Self::of(args.models, engine, &mut wrong);
+        if wrong.0.is_empty() { Ok(check) } else { Err(wrong) }
+    }
+
+    fn of(args: ModelArgs, engine: &EngineArgs, wrong: &mut Error) -> Self {
         let device = wrong.or("--device", &args.device, str::parse, DeviceChoice::Auto);
-        let check = Self {
+        Self {
             models: args.models,
-            given: Given { inputs: inputs(&args.inputs, &mut wrong), model_name: args.model_name },
+            given: Given { inputs: inputs(&args.inputs, wrong), model_name: args.model_name },
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
-        };
-        if wrong.0.is_empty() { Ok(check) } else { Err(wrong) }
+        }
     }
 }
 
 /// Notes the names that are URLs: whoever looks for them later would show them, with their passwords.
-fn misplaced(args: &ServeArgs, engine: &EngineArgs) -> Error {
+fn misplaced(models: &ModelArgs, default_model: Option<&str>, engine: &EngineArgs) -> Error {
     let names = [
-        ("MODELS_DIR|FILE.pt", Some(args.models.as_os_str())),
-        ("--model-name", args.model_name.as_ref().map(AsRef::as_ref)),
-        ("--default-model", args.default_model.as_ref().map(AsRef::as_ref)),
+        ("MODELS_DIR|FILE.pt", Some(models.models.as_os_str())),
+        ("--model-name", models.model_name.as_ref().map(AsRef::as_ref)),
+        ("--default-model", default_model.map(AsRef::as_ref)),
         ("--engine-dir", engine.engine_dir.as_ref().map(AsRef::as_ref)),
         ("--libtorch", engine.libtorch.as_ref().map(AsRef::as_ref)),
     ];
@@ -414,6 +418,14 @@ mod tests {
         for (error, said) in error.0.iter().zip(said) {
             assert!(error.starts_with(said) && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_check_shows_no_password_either() {
+        let cli = Cli::try_parse_from(["torchpod", "check", "redis://:hunter2@cache"]).unwrap();
+        let Some(Command::Check(args)) = cli.command else { panic!("not check") };
+        let error = Check::new(args, &cli.engine).unwrap_err().to_string();
+        assert!(error.starts_with("MODELS_DIR|FILE.pt ") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

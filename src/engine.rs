@@ -72,6 +72,10 @@ pub struct Layout {
 }
 
 impl Layout {
+    pub fn of(tensor: &Tensor) -> Self {
+        Self { dtype: tensor.dtype, shape: tensor.shape.clone() }
+    }
+
     /// That of `rows` rows like those of `tensor`.
     pub fn of_rows(tensor: &Tensor, rows: usize) -> Self {
         let mut shape = tensor.shape.clone();

@@ -45,7 +45,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 /// What every handler may read.
 pub struct Shared {
     pub health: Health,
-    /// None before the lifecycle reaches `serving`.
+    /// Nothing serves before the lifecycle reaches `serving`.
     pub models: Arc<Models>,
     pub control: Control,
     /// What whoever orders by the main listener must bring.
@@ -114,8 +114,7 @@ fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
 async fn scrape(state: State) -> impl IntoResponse {
     let table = state.models.now();
     for handle in table.all() {
-        handle.metrics.waiting(handle.waiting());
-        handle.metrics.waiting_rows(handle.waiting_rows());
+        handle.count_waiting();
     }
     let states = state.control.states();
     let snapshot = state.health.snapshot();

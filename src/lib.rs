@@ -1,8 +1,9 @@
 //! torchpod serves PyTorch models over HTTP and tells the kubelet the truth at every moment of its life.
 //!
 //! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `dependency`, `health`),
-//! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`), how they come in (`http`, `grpc`),
-//! what it tells (`telemetry`), the wiring (`app`), and the client that asks it (`probe`).
+//! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`) and what trouble can be rehearsed
+//! there (`chaos`), how they come in (`http`, `grpc`), what it tells (`telemetry`), the wiring (`app`) and what ends it
+//! (`signal`), and the client that asks it (`probe`).
 
 pub mod cli;
 pub mod config;

@@ -87,6 +87,11 @@ impl Tx {
         self.snapshot.borrow().state
     }
 
+    /// Another end that reads it.
+    pub fn subscribe(&self) -> Rx {
+        Rx(self.snapshot.subscribe())
+    }
+
     /// What the event changes, and from what to what.
     fn change(&self, event: Event, from: Phase, to: Phase) -> (Arc<str>, (&'static str, &'static str)) {
         let dependency = |index: usize| self.dependencies.get(index).cloned().unwrap_or_else(|| "dependency".into());

@@ -85,7 +85,8 @@ impl fmt::Display for DType {
     }
 }
 
-/// A dense tensor. Clones and slices share its bytes. `bytes` is row-major and little-endian, exactly the product of `shape` times the element's size.
+/// A dense tensor. `bytes` is row-major and little-endian, exactly the product of `shape` times the element's size; clones
+/// and slices share them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     pub dtype: DType,

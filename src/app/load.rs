@@ -21,7 +21,7 @@ use crate::lifecycle::{Event, Tx};
 use crate::model::repository::{self, Found, Given};
 use crate::telemetry::Telemetry;
 use candidate::Workshop;
-pub(super) use candidate::{cores, device};
+pub(super) use candidate::{device, threads};
 
 /// Resolves when loading has succeeded or failed for good.
 pub(super) type Loader = std::pin::Pin<Box<dyn Future<Output = Result<(), Exit>> + Send>>;

@@ -26,13 +26,17 @@ pub struct Control(Arc<Desk>);
 struct Desk {
     models: Arc<Models>,
     lifecycle: lifecycle::Tx,
-    rx: lifecycle::Rx,
-    /// Where models lie.
-    repository: PathBuf,
-    /// Whether orders are taken at all: `--model-control explicit`.
-    explicit: bool,
+    rules: Rules,
     orders: mpsc::SyncSender<Order>,
     book: Mutex<Book>,
+}
+
+/// What the command line says of orders.
+pub struct Rules {
+    /// Where models lie.
+    pub repository: PathBuf,
+    /// Whether orders are taken at all: `--model-control explicit`.
+    pub explicit: bool,
 }
 
 /// What is known beyond the table of what serves.
@@ -116,22 +120,16 @@ pub enum Refused {
 }
 
 impl Control {
-    /// The desk, and where the loader hears of orders. `repository` is where models lie; orders are taken only where
-    /// `explicit`.
-    pub fn new(
-        models: Arc<Models>,
-        (lifecycle, rx): (lifecycle::Tx, lifecycle::Rx),
-        repository: PathBuf,
-        explicit: bool,
-    ) -> (Self, mpsc::Receiver<Order>) {
+    /// The desk, and where the loader hears of orders.
+    pub fn new(models: Arc<Models>, lifecycle: lifecycle::Tx, rules: Rules) -> (Self, mpsc::Receiver<Order>) {
         let (orders, heard) = mpsc::sync_channel(WAITING);
-        let desk = Desk { models, lifecycle, rx, repository, explicit, orders, book: Mutex::default() };
+        let desk = Desk { models, lifecycle, rules, orders, book: Mutex::default() };
         (Self(Arc::new(desk)), heard)
     }
 
     /// Whether orders are taken at all.
     pub fn is_explicit(&self) -> bool {
-        self.0.explicit
+        self.0.rules.explicit
     }
 
     /// Loads what is in the model's folder, beside what serves, and resolves when it serves. A drain is not waited for.
@@ -147,7 +145,7 @@ impl Control {
                 Refused::Failed("nobody loads any more; the log has the reason".to_owned())
             }
         })?;
-        let mut rx = self.0.rx.clone();
+        let mut rx = self.0.lifecycle.subscribe();
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(Refused::Failed("the loader broke off".to_owned()))),
@@ -205,7 +203,7 @@ impl Control {
 
     /// The same, and what lies in the repository and was never loaded.
     pub async fn index(&self) -> Vec<Entry> {
-        let root = self.0.repository.clone();
+        let root = self.0.rules.repository.clone();
         let folders = tokio::task::spawn_blocking(move || repository::names(&root)).await.unwrap_or_default();
         let mut entries = self.states();
         for name in folders {
@@ -228,7 +226,7 @@ impl Control {
     fn open(&self) -> Result<(), Refused> {
         let phase = self.0.lifecycle.state().phase;
         match closed(phase) {
-            _ if !self.0.explicit => Err(Refused::Off),
+            _ if !self.is_explicit() => Err(Refused::Off),
             Some(phase) => Err(Refused::Closed(phase)),
             None => Ok(()),
         }
@@ -324,7 +322,8 @@ mod tests {
     fn server() -> Server {
         let (lifecycle, rx) = lifecycle::channel([]);
         let models = Arc::new(Models::new(None));
-        let (control, orders) = Control::new(models.clone(), (lifecycle.clone(), rx.clone()), "models".into(), true);
+        let rules = Rules { repository: "models".into(), explicit: true };
+        let (control, orders) = Control::new(models.clone(), lifecycle.clone(), rules);
         models.publish("a", vec![handle("a", "1")]);
         for event in [Event::LoadStarted, Event::Loaded, Event::Warmed] {
             lifecycle.apply(event, "a test");

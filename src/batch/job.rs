@@ -203,9 +203,8 @@ impl Column {
     /// An empty one like `output`, with room for `rows`: memory that is not to be had must not end the process.
     fn for_rows((name, tensor): &(Arc<str>, Tensor), rows: usize) -> Result<Self, Error> {
         let row_shape = tensor.row_shape().to_vec();
-        let row = row_shape.iter().product::<usize>() * tensor.dtype.size();
         let mut bytes = Vec::new();
-        let room = rows.checked_mul(row).is_some_and(|all| bytes.try_reserve_exact(all).is_ok());
+        let room = rows.checked_mul(tensor.row_size()).is_some_and(|all| bytes.try_reserve_exact(all).is_ok());
         room.then_some(Self { name: name.clone(), dtype: tensor.dtype, row_shape, bytes }).ok_or(Error::OutOfMemory)
     }
 

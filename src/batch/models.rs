@@ -140,55 +140,14 @@ impl Table {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::engine::{self, About, Device, Engine, Instance, Model};
-    use crate::model::repository::Found;
-    use crate::model::spec;
+    use crate::batch::worker::tests::echo::Echo;
     use crate::telemetry::Telemetry;
 
-    /// An engine whose models are there and compute nothing.
-    struct Idle;
-
-    impl Engine for Idle {
-        fn about(&self) -> &About {
-            panic!("not asked in these tests")
-        }
-
-        fn load(
-            &self,
-            _path: &Path,
-            _device: Device,
-            _progress: &mut dyn FnMut(u64, u64),
-        ) -> Result<Box<dyn Model>, engine::Error> {
-            Ok(Box::new(Self))
-        }
-    }
-
-    impl Model for Idle {
-        fn arguments(&self) -> &[String] {
-            static NAMES: std::sync::LazyLock<[String; 1]> = std::sync::LazyLock::new(|| ["x".to_owned()]);
-            &*NAMES
-        }
-
-        fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, engine::Error> {
-            panic!("not asked in these tests")
-        }
-    }
-
+    /// A version that nobody computes.
     pub(in super::super) fn handle(name: &str, version: &str) -> Handle {
-        let found = Found {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            file: "model.pt".into(),
-            spec: spec::from_inputs(vec![spec::parse_input("x:FP32[-1]").unwrap()]),
-            labels: Vec::new(),
-            golden: None,
-        };
-        let version = Version::load(&Idle, found, Device::Cpu, &mut |_, _| {}).unwrap();
-        let metrics = Telemetry::new().model(name, &version.version);
-        Handle::new(version, metrics, 9)
+        let loaded = Echo::default().load([name, version], 4, 1);
+        Handle::new(loaded, Telemetry::new().model(name, version), 9)
     }
 
     fn id(found: Option<Handle>) -> Option<String> {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::telemetry::metrics::CutReason;
+
 /// What a batch of a model may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -31,34 +33,7 @@ pub(super) enum Decision {
     /// For so long, unless more comes.
     Wait(Duration),
     /// What there is, up to the limits.
-    Cut(Reason),
-}
-
-/// Why a batch did not wait for more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// It takes no more.
-    Full,
-    /// A worker had nothing to do, and took all there was.
-    Idle,
-    /// It has waited for `max_delay`.
-    Delay,
-    /// Waiting on would miss a deadline.
-    Deadline,
-    /// Others wait that cannot share it.
-    Shape,
-}
-
-impl Reason {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Idle => "idle",
-            Self::Delay => "delay",
-            Self::Deadline => "deadline",
-            Self::Shape => "shape",
-        }
-    }
+    Cut(CutReason),
 }
 
 /// How much later than asked a waiting worker may wake, on a machine that is not overloaded.
@@ -68,19 +43,19 @@ const LATENESS: Duration = Duration::from_millis(1);
 /// is added, since half of all batches take longer than the mean.
 pub(super) fn decide(head: &Head, limits: &Limits, needs: Duration, now: Instant) -> Decision {
     if !limits.row_wise || head.rows >= limits.max_size {
-        return Decision::Cut(Reason::Full);
+        return Decision::Cut(CutReason::Full);
     }
     if limits.max_delay.is_zero() {
-        return Decision::Cut(if head.others { Reason::Shape } else { Reason::Idle });
+        return Decision::Cut(if head.others { CutReason::Shape } else { CutReason::Idle });
     }
     let delay = (head.since + limits.max_delay).saturating_duration_since(now);
     let spare = head.deadline.saturating_duration_since(now).saturating_sub(needs + needs / 4 + LATENESS);
     if delay.is_zero() {
-        Decision::Cut(Reason::Delay)
+        Decision::Cut(CutReason::Delay)
     } else if spare.is_zero() {
-        Decision::Cut(Reason::Deadline)
+        Decision::Cut(CutReason::Deadline)
     } else if head.others {
-        Decision::Cut(Reason::Shape)
+        Decision::Cut(CutReason::Shape)
     } else {
         Decision::Wait(delay.min(spare))
     }
@@ -104,20 +79,20 @@ mod tests {
         let (cut, wait) = (Decision::Cut, |millis| Decision::Wait(ms(millis)));
         // Limits, rows, how long the oldest has waited, time to the earliest deadline, whether others wait.
         let table = [
-            (LIMITS, 4, 0, 1000, false, cut(Reason::Full)),
-            (LIMITS, 9, 0, 1000, true, cut(Reason::Full)),
-            (LIMITS, 9, 20, 0, true, cut(Reason::Full)),
-            (greedy, 3, 0, 1000, false, cut(Reason::Idle)),
-            (greedy, 3, 0, 1000, true, cut(Reason::Shape)),
+            (LIMITS, 4, 0, 1000, false, cut(CutReason::Full)),
+            (LIMITS, 9, 0, 1000, true, cut(CutReason::Full)),
+            (LIMITS, 9, 20, 0, true, cut(CutReason::Full)),
+            (greedy, 3, 0, 1000, false, cut(CutReason::Idle)),
+            (greedy, 3, 0, 1000, true, cut(CutReason::Shape)),
             (LIMITS, 3, 0, 1000, false, wait(10)),
             (LIMITS, 3, 4, 1000, false, wait(6)),
-            (LIMITS, 3, 10, 1000, true, cut(Reason::Delay)),
-            (LIMITS, 3, 4, 1000, true, cut(Reason::Shape)),
+            (LIMITS, 3, 10, 1000, true, cut(CutReason::Delay)),
+            (LIMITS, 3, 4, 1000, true, cut(CutReason::Shape)),
             // A batch takes 8 ms: 10 with what is added, and one for waking late.
-            (LIMITS, 3, 4, 11, false, cut(Reason::Deadline)),
+            (LIMITS, 3, 4, 11, false, cut(CutReason::Deadline)),
             (LIMITS, 3, 4, 12, false, wait(1)),
-            (LIMITS, 3, 4, 0, false, cut(Reason::Deadline)),
-            (whole, 1, 0, 1000, false, cut(Reason::Full)),
+            (LIMITS, 3, 4, 0, false, cut(CutReason::Deadline)),
+            (whole, 1, 0, 1000, false, cut(CutReason::Full)),
         ];
         for (limits, rows, waited, left, others, expected) in table {
             let since = Instant::now();

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::job::Job;
 use super::pace::{Crew, Load, Pace};
-use super::policy::{self, Decision, Limits, Reason};
+use super::policy::{self, Decision, Limits};
 use super::waiting::{Item as _, Waiting};
 use super::{Error, Priority};
+use crate::telemetry::metrics::CutReason;
 
 pub(super) struct Queue {
     /// `None` once the queue is closed.
@@ -46,7 +47,7 @@ struct Newcomer<'a> {
 /// One batch for one worker; never empty.
 pub(super) struct Batch {
     pub(super) jobs: Vec<Job>,
-    pub(super) reason: Reason,
+    pub(super) reason: CutReason,
 }
 
 impl Queue {
@@ -166,8 +167,8 @@ impl Queue {
             let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
             if rows > 0 {
                 // Some that would have filled it were not awaited any more.
-                let is_short = reason == Reason::Full && limits.row_wise && rows < limits.max_size;
-                return Some(Batch { jobs: cut.batch, reason: if is_short { Reason::Idle } else { reason } });
+                let is_short = reason == CutReason::Full && limits.row_wise && rows < limits.max_size;
+                return Some(Batch { jobs: cut.batch, reason: if is_short { CutReason::Idle } else { reason } });
             }
             open = self.lock();
         }

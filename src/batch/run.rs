@@ -45,7 +45,6 @@ pub(super) fn batch(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>
 
 fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, attempt: Attempt) -> End {
     let (served, started) = (&worker.served, Instant::now());
-    let model = || served.version.id();
     let rows = jobs.iter().map(|job| job.rows).sum();
     let result = catch_unwind(AssertUnwindSafe(|| {
         attempt.trouble.map_or(Ok(()), |trouble| suffer(instance, trouble))?;
@@ -61,32 +60,41 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
             reply(jobs, outputs);
             End::Answered
         }
-        Ok(Err(error @ engine::Error::DeviceLost(_))) => {
-            tracing::error!(model = model(), rows, %error, "batch failed");
+        Ok(Err(error)) => try_smaller_or_refuse(worker, instance, jobs, error),
+        Err(_) => {
+            tracing::error!(model = served.version.id(), rows, "the worker panicked in this batch");
+            refuse(jobs, &broken());
+            End::Panicked
+        }
+    }
+}
+
+/// After a batch that failed with `error`: its halves, its requests, or an answer to everyone.
+fn try_smaller_or_refuse(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, error: engine::Error) -> End {
+    let version = &worker.served.version;
+    let (model, rows) = (version.id(), jobs.iter().map(|job| job.rows).sum::<usize>());
+    match error {
+        engine::Error::OutOfMemory(_) if rows > 1 && version.row_wise() => {
+            in_parts(worker, instance, jobs, rows.div_ceil(2))
+        }
+        engine::Error::DeviceLost(_) => {
+            tracing::error!(model, rows, %error, "batch failed");
             refuse(jobs, &broken());
             End::DeviceLost(error.gist())
         }
-        Ok(Err(engine::Error::OutOfMemory(_))) if rows > 1 && served.limits(0).row_wise => {
-            in_parts(worker, instance, jobs, rows.div_ceil(2))
-        }
         // One request's values may be what the model cannot bear: the others must not suffer for it.
-        Ok(Err(error)) if jobs.len() > 1 => {
-            tracing::warn!(model = model(), rows, %error, "batch failed; trying its requests one by one");
+        error if jobs.len() > 1 => {
+            tracing::warn!(model, rows, %error, "batch failed; trying its requests one by one");
             one_by_one(worker, instance, jobs)
         }
-        Ok(Err(error)) => {
-            tracing::error!(model = model(), rows, %error, "batch failed");
+        error => {
+            tracing::error!(model, rows, %error, "batch failed");
             let answer = match error {
                 engine::Error::OutOfMemory(_) => Error::OutOfMemory,
                 error => Error::Failed(error.told()),
             };
             refuse(jobs, &answer);
             End::Answered
-        }
-        Err(_) => {
-            tracing::error!(model = model(), rows, "the worker panicked in this batch");
-            refuse(jobs, &broken());
-            End::Panicked
         }
     }
 }

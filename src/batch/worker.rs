@@ -102,7 +102,7 @@ impl Worker {
     /// Takes batches until nobody brings any more, or until one of them ends this worker.
     fn serve(self, mut instance: Box<dyn Instance>) {
         while let Some(Batch { jobs, reason }) = self.served.queue.take(|job| self.served.limits(job.row_bytes)) {
-            self.served.metrics.cut(reason.name());
+            self.served.metrics.cut(reason);
             let now = Instant::now();
             for job in jobs.iter().filter(|job| job.is_first()) {
                 self.served.metrics.queue_time(now.saturating_duration_since(job.queued));
@@ -169,4 +169,4 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -104,6 +104,7 @@ fn outcome(result: &Result<Response, Error>) -> Outcome {
         Ok(_) => Outcome::Ok,
         Err(status) if status.is_client_error() => Outcome::ClientError,
         Err(StatusCode::SERVICE_UNAVAILABLE) => Outcome::Refused,
+        Err(StatusCode::GATEWAY_TIMEOUT) => Outcome::Deadline,
         Err(_) => Outcome::ServerError,
     }
 }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Router, middleware};
 use http_body_util::{BodyExt as _, Limited};
@@ -58,10 +58,10 @@ pub(super) enum Trust {
 pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> {
     let count = middleware::from_fn_with_state(shared.clone(), layer::count);
     let load = move |state: State, name: Name, request: Request| async move {
-        answer(load(&state, trust, name, request).await)
+        load(&state, trust, name, request).await.map(done)
     };
     let unload = move |state: State, name: Name, request: Request| async move {
-        answer(unload(&state, trust, name, request).await)
+        unload(&state, trust, name, request).await.map(done)
     };
     Router::new()
         .route("/v2/repository/index", post(index))
@@ -72,14 +72,11 @@ pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> 
 
 type Name = Result<Path<String>, PathRejection>;
 
-async fn index(state: State, request: Request) -> Response {
-    let lines = async {
-        let asked = read(request.into_body()).await?;
-        let entries = state.control.index().await;
-        let wanted = entries.iter().filter(|entry| !asked.ready || entry.is_ready());
-        Ok(error::json(StatusCode::OK, &wanted.map(line).collect::<Vec<_>>()))
-    };
-    lines.await.unwrap_or_else(Failure::into_response)
+async fn index(state: State, request: Request) -> Result<Response, Failure> {
+    let asked = read(request.into_body()).await?;
+    let entries = state.control.index().await;
+    let wanted = entries.iter().filter(|entry| !asked.ready || entry.is_ready());
+    Ok(error::json(StatusCode::OK, &wanted.map(line).collect::<Vec<_>>()))
 }
 
 fn line(entry: &Entry) -> Line<'_> {
@@ -93,21 +90,22 @@ async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Res
         let text = format!("parameter {parameter:?}: expected none, since what is in the model's folder is loaded");
         return Err(Failure(StatusCode::BAD_REQUEST, text));
     }
-    state.control.load(&known(name)?).await.map_err(|refused| failure(state, &refused))
+    state.control.load(&decoded(name)?).await.map_err(|refused| failure(state, &refused))
 }
 
 async fn unload(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Failure> {
     authorise(state, trust, request.headers())?;
     // `unload_dependents` is what Triton's clients send; no model depends on another here.
     read(request.into_body()).await?;
-    state.control.unload(&known(name)?).map_err(|refused| failure(state, &refused))
+    state.control.unload(&decoded(name)?).map_err(|refused| failure(state, &refused))
 }
 
-fn answer(result: Result<(), Failure>) -> Response {
-    result.map_or_else(Failure::into_response, |()| error::json(StatusCode::OK, &Map::new()))
+/// What the protocol answers where there is nothing to say.
+fn done((): ()) -> Response {
+    error::json(StatusCode::OK, &Map::new())
 }
 
-fn known(name: Name) -> Result<String, Failure> {
+fn decoded(name: Name) -> Result<String, Failure> {
     name.map(|Path(name)| name).map_err(|_| Failure(StatusCode::NOT_FOUND, "the model's name is no UTF-8".to_owned()))
 }
 
@@ -176,7 +174,7 @@ struct Envelope<'a> {
     error: &'a str,
 }
 
-impl Failure {
+impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self(status, text) = self;
         let mut response = error::json(status, &Envelope { error: &text });
@@ -186,6 +184,6 @@ impl Failure {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        response.into_response()
+        response
     }
 }

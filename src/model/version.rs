@@ -226,8 +226,7 @@ impl Version {
         let outputs = self.whole(instance, inputs)?;
         let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
         proof.runs.entry(rows).or_default().push(started.elapsed());
-        let layout = |tensor: Tensor| Layout { dtype: tensor.dtype, shape: tensor.shape };
-        proof.outputs = outputs.into_iter().map(|(name, tensor)| (name, layout(tensor))).collect();
+        proof.outputs = outputs.into_iter().map(|(name, tensor)| (name, Layout::of(&tensor))).collect();
         Ok(())
     }
 
@@ -287,8 +286,7 @@ impl Version {
 
     /// Computes one request as it came. Its outputs need no batch dimension.
     pub fn whole(&self, instance: &mut dyn Instance, inputs: &[Tensor]) -> Result<Outputs, engine::Error> {
-        let layout = |tensor: &Tensor| Layout { dtype: tensor.dtype, shape: tensor.shape.clone() };
-        let mut slot = instance.slot(&inputs.iter().map(layout).collect::<Vec<_>>())?;
+        let mut slot = instance.slot(&inputs.iter().map(Layout::of).collect::<Vec<_>>())?;
         for (index, tensor) in inputs.iter().enumerate() {
             slot.input(index).copy_from_slice(&tensor.bytes);
         }

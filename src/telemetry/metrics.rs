@@ -128,13 +128,13 @@ pub struct ModelMetrics {
     /// Says that somebody still counts here.
     _series: Arc<Series>,
     load_seconds: Gauge,
-    by_outcome: [Counter; 5],
+    by_outcome: [Counter; 6],
     request_seconds: Histogram,
     queue_seconds: Histogram,
     compute_seconds: Histogram,
     batch_rows: Histogram,
     batch_max_rows: Gauge,
-    cuts: [(&'static str, Counter); 5],
+    cuts: [Counter; 5],
     queue_requests: Gauge,
     queue_rows: Gauge,
     worker_restarts: Counter,
@@ -146,15 +146,31 @@ pub enum Outcome {
     Ok,
     ClientError,
     Refused,
+    /// Not computed in time, or refused since it could not be.
+    Deadline,
     ServerError,
     /// The client closed its connection before it had its answer.
     Left,
 }
 
-const OUTCOMES: [&str; 5] = ["ok", "client_error", "refused", "server_error", "left"];
+const OUTCOMES: [&str; 6] = ["ok", "client_error", "refused", "deadline", "server_error", "left"];
 
-/// Why batches did not wait for more.
-const CUTS: [&str; 5] = ["full", "idle", "delay", "deadline", "shape"];
+/// Why a batch did not wait for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutReason {
+    /// It takes no more.
+    Full,
+    /// A worker had nothing to do, and took all there was.
+    Idle,
+    /// It has waited for `max_delay`.
+    Delay,
+    /// Waiting on would miss a deadline.
+    Deadline,
+    /// Others wait that cannot share it.
+    Shape,
+}
+
+const CUT_REASONS: [&str; 5] = ["full", "idle", "delay", "deadline", "shape"];
 
 impl Telemetry {
     #[allow(clippy::new_without_default)] // It is no value among others: a process has one.
@@ -208,9 +224,9 @@ impl Telemetry {
             compute_seconds: histogram!(COMPUTE_SECONDS, &labels),
             batch_rows: histogram!(BATCH_ROWS, &labels),
             batch_max_rows: gauge!(BATCH_MAX_ROWS, &labels),
-            cuts: CUTS.map(|reason| {
+            cuts: CUT_REASONS.map(|reason| {
                 let [model, version] = labels.clone();
-                (reason, counter!(BATCH_CUTS, &[model, version, ("reason", reason.to_owned())]))
+                counter!(BATCH_CUTS, &[model, version, ("reason", reason.to_owned())])
             }),
             queue_rows: gauge!(QUEUE_ROWS, &labels),
             queue_requests: gauge!(QUEUE_REQUESTS, &labels),
@@ -345,10 +361,10 @@ fn describe() {
     describe_histogram!(REQUEST_SECONDS, "From a request's head to its answer's first byte, in seconds");
     describe_histogram!(QUEUE_SECONDS, "Waiting for a batch, in seconds");
     describe_histogram!(COMPUTE_SECONDS, "Gathering and computing one batch, in seconds");
-    describe_histogram!(BATCH_ROWS, "Rows per batch");
+    describe_histogram!(BATCH_ROWS, "Rows per batch; a request that is computed alone and whole is one");
     describe_gauge!(
         BATCH_MAX_ROWS,
-        "The largest batch that is computed, in rows: lower once the device had no memory for more"
+        "The largest batch that is cut, in rows: lower once the device had no memory for more"
     );
     describe_counter!(BATCH_CUTS, "Batches, by why they did not wait for more");
     describe_gauge!(QUEUE_ROWS, "Rows of the requests waiting for a batch");
@@ -356,7 +372,10 @@ fn describe() {
     describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
     describe_gauge!(REQUEST_MEMORY, "Bytes that bodies and tensors of requests hold, of --request-memory");
     describe_gauge!(FAULT, "1 for each fault that the server has now, 0 for the others");
-    describe_counter!(TRANSITIONS, "Changes of the phase, of a fault or of a dependency, by what it changed to");
+    describe_counter!(
+        TRANSITIONS,
+        "Changes of the phase, of a fault, of whether there are models or of a dependency, by what it changed to"
+    );
     describe_gauge!(OLDEST_BATCH, "How long the oldest batch has been running, in seconds");
     describe_counter!(WORKER_RESTARTS, "Workers that panicked and were replaced");
     describe_gauge!(DEPENDENCY_UP, "1 for a dependency that is up, 0 for one that is down or was never checked");
@@ -388,11 +407,9 @@ impl ModelMetrics {
         self.compute_seconds.record(took);
     }
 
-    /// A batch was cut for `reason`, one of `full`, `idle`, `delay`, `deadline` and `shape`.
-    pub fn cut(&self, reason: &str) {
-        if let Some((_, count)) = self.cuts.iter().find(|(name, _)| *name == reason) {
-            count.increment(1);
-        }
+    /// A batch was cut.
+    pub fn cut(&self, reason: CutReason) {
+        self.cuts[reason as usize].increment(1);
     }
 
     #[allow(clippy::cast_precision_loss)] // A batch has fewer than 2⁵³ rows.
@@ -423,116 +440,4 @@ impl ModelMetrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lifecycle::{self, Event};
-
-    #[test]
-    fn what_is_recorded_is_rendered() {
-        let telemetry = Telemetry::new();
-        telemetry.build_info("torch", "libtorch 2.11.0");
-        let model = telemetry.model("digits", "1");
-        model.request(Outcome::Ok, Duration::from_millis(3));
-        model.batch(8, Duration::from_millis(2));
-        model.cut("shape");
-        model.batch_max_rows(16);
-        model.waiting(3);
-        model.waiting_rows(5);
-        telemetry.listener("http", || 3);
-        let (lifecycle, rx) = lifecycle::channel([]);
-        lifecycle.apply(Event::LoadStarted, "a test");
-        lifecycle.apply(Event::Raised(Fault::Hung), "a test");
-        model.worker_restart();
-        let report = dependency::Report {
-            name: "tcp://cache:6379".to_owned(),
-            required: true,
-            age: Some(Duration::from_secs(2)),
-            latency: None,
-            error: None,
-            succeeded: 5,
-            failed: 1,
-        };
-        telemetry.dependency(&report, true);
-        telemetry.load(Load::TimedOut);
-        let serving =
-            Serving { model: "digits", version: "1", digest: "sha256:00".to_owned(), device: "cpu".to_owned() };
-        let scrape = Scrape {
-            snapshot: &rx.snapshot(),
-            in_flight: 4,
-            oldest_batch: Duration::from_secs(3),
-            request_memory: 512,
-            serving: vec![serving],
-            versions: vec![["digits", "1", "READY"]],
-            stuck_loads: 1,
-        };
-        let text = telemetry.render(&scrape);
-        for line in [
-            "torchpod_build_info{version=\"0.1.0\",abi=\"3\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
-            "torchpod_phase{phase=\"serving\"} 0",
-            "torchpod_phase{phase=\"loading\"} 1",
-            "torchpod_fault{fault=\"hung\"} 1",
-            "torchpod_fault{fault=\"device_lost\"} 0",
-            "torchpod_transitions_total{subject=\"phase\",to=\"loading\"} 1",
-            "torchpod_transitions_total{subject=\"hung\",to=\"raised\"} 1",
-            "torchpod_oldest_batch_seconds 3",
-            "torchpod_worker_restarts_total{model=\"digits\",version=\"1\"} 1",
-            "torchpod_dependency_up{dependency=\"tcp://cache:6379\",required=\"true\"} 1",
-            "torchpod_dependency_checks_total{dependency=\"tcp://cache:6379\",outcome=\"ok\"} 5",
-            "torchpod_dependency_check_age_seconds{dependency=\"tcp://cache:6379\"} 2",
-            "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"ok\"} 1",
-            "torchpod_request_duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"0.005\"} 1",
-            "torchpod_batch_rows_bucket{model=\"digits\",version=\"1\",le=\"8\"} 1",
-            "torchpod_batch_cuts_total{model=\"digits\",version=\"1\",reason=\"shape\"} 1",
-            "torchpod_batch_cuts_total{model=\"digits\",version=\"1\",reason=\"full\"} 0",
-            "torchpod_batch_max_rows{model=\"digits\",version=\"1\"} 16",
-            "torchpod_queue_requests{model=\"digits\",version=\"1\"} 3",
-            "torchpod_queue_rows{model=\"digits\",version=\"1\"} 5",
-            "torchpod_in_flight_requests 4",
-            "torchpod_request_memory_bytes 512",
-            "torchpod_connections{listener=\"http\"} 3",
-            "torchpod_model_info{model=\"digits\",version=\"1\",digest=\"sha256:00\",device=\"cpu\"} 1",
-            "torchpod_model_state{model=\"digits\",version=\"1\",state=\"ready\"} 1",
-            "torchpod_loads_total{outcome=\"timed_out\"} 1",
-            "torchpod_stuck_loads 1",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
-    }
-
-    #[test]
-    fn a_version_that_left_keeps_its_counts_for_a_while_and_comes_back_to_them() {
-        let telemetry = Telemetry::new();
-        let (_lifecycle, rx) = lifecycle::channel([]);
-        let asked =
-            |version: &str| format!("torchpod_requests_total{{model=\"m\",version=\"{version}\",outcome=\"ok\"}} ");
-        let text = || {
-            let (snapshot, serving, versions) = (&rx.snapshot(), Vec::new(), Vec::new());
-            let (in_flight, oldest_batch, stuck_loads) = (0, Duration::ZERO, 0);
-            telemetry.render(&Scrape {
-                snapshot,
-                in_flight,
-                oldest_batch,
-                request_memory: 0,
-                serving,
-                versions,
-                stuck_loads,
-            })
-        };
-        let stays = telemetry.model("m", "stays");
-        for version in 1..=KEPT {
-            telemetry.model("m", &version.to_string()).request(Outcome::Ok, Duration::ZERO);
-        }
-        assert!(text().contains(&(asked("1") + "1")));
-        telemetry.model("m", "1").request(Outcome::Ok, Duration::ZERO);
-        assert!(text().contains(&(asked("1") + "2")), "it counts on, in one series: {}", text());
-        assert_eq!(text().matches("# TYPE torchpod_requests_total").count(), 1);
-        for version in KEPT + 1..=KEPT * 9 {
-            telemetry.model("m", &version.to_string()).request(Outcome::Ok, Duration::ZERO);
-        }
-        let text = text();
-        assert!(!text.contains(&asked("1")) && text.contains(&asked("stays")));
-        let kept = text.lines().filter(|line| line.starts_with("torchpod_requests_total") && line.contains("\"ok\""));
-        assert_eq!(kept.count(), KEPT + 2, "those kept, the latest, and the one that stays");
-        drop(stays);
-    }
-}
+mod tests;

@@ -1,26 +1,15 @@
 //! `torchpod check`: what it measures, what it says of what fails, and how it ends.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::support::{ROOT, Turn};
-
-/// A repository of odd models.
-fn make(names: &[&str]) -> TempDir {
-    let root = TempDir::new().unwrap();
-    let mut command = Command::new("python3");
-    command.args(["-B", "tests/models/make.py"]).arg(root.path()).args(names).current_dir(ROOT);
-    assert!(command.status().is_ok_and(|status| status.success()), "make.py writes {names:?}");
-    root
-}
+use crate::models::{Repository, digest_of_digits};
+use crate::support::Turn;
 
 /// Exit code, stdout and stderr.
-fn check(turn: &Turn, path: &Path, flags: &[&str]) -> (Option<i32>, String, String) {
-    let mut arguments = vec!["check", path.to_str().unwrap()];
+fn check(turn: &Turn, path: &str, flags: &[&str]) -> (Option<i32>, String, String) {
+    let mut arguments = vec!["check", path];
     arguments.extend(flags);
     let output = turn.run(&arguments);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -30,7 +19,7 @@ fn check(turn: &Turn, path: &Path, flags: &[&str]) -> (Option<i32>, String, Stri
 #[test]
 fn the_table_tells_what_serving_would_take() {
     let turn = Turn::shared();
-    let (code, stdout, stderr) = check(&turn, &Path::new(ROOT).join("models"), &[]);
+    let (code, stdout, stderr) = check(&turn, "models", &[]);
     assert_eq!(code, Some(0), "{stderr}");
     for part in ["digits@1", "image: FP32", "logits: FP32", "row-wise", "yes", " ms", " MiB", "startupProbe:"] {
         assert!(stdout.contains(part), "{part:?} in {stdout}");
@@ -41,12 +30,10 @@ fn the_table_tells_what_serving_would_take() {
 #[test]
 fn json_has_the_same_as_data() {
     let turn = Turn::shared();
-    let (code, stdout, _) = check(&turn, &Path::new(ROOT).join("models"), &["--json"]);
+    let (code, stdout, _) = check(&turn, "models", &["--json"]);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     let digits = &report["models"][0];
-    let sum = Command::new("sha256sum").arg(format!("{ROOT}/models/digits/1/model.pt")).output().unwrap();
-    let sum = String::from_utf8(sum.stdout).unwrap();
-    assert_eq!(digits["digest"], format!("sha256:{}", &sum[..64]));
+    assert_eq!(digits["digest"], digest_of_digits());
     assert_eq!(code, Some(0));
     assert_eq!(digits["inputs"], json!([{"name": "image", "dtype": "FP32", "shape": "[-1, 8, 8]"}]));
     assert_eq!(digits["outputs"], json!([{"name": "logits", "dtype": "FP32", "shape": "[-1, 10]"}]));
@@ -63,8 +50,8 @@ fn json_has_the_same_as_data() {
 #[test]
 fn what_fails_is_named_and_the_others_are_checked_all_the_same() {
     let turn = Turn::shared();
-    let root = make(&["text", "softmax_of_batch", "state_dict", "plain", "row_sum"]);
-    let (code, stdout, stderr) = check(&turn, root.path(), &["--json"]);
+    let repository = Repository::odd(&["text", "softmax_of_batch", "state_dict", "plain", "row_sum"]);
+    let (code, stdout, stderr) = check(&turn, repository.path(), &["--json"]);
     assert_eq!(code, Some(3), "{stderr}");
     assert!(stderr.ends_with("torchpod: 2 of 5 versions cannot be served\n"), "{stderr}");
     let report: Value = serde_json::from_str(&stdout).unwrap();
@@ -78,7 +65,7 @@ fn what_fails_is_named_and_the_others_are_checked_all_the_same() {
     assert_eq!(of("row_sum")["outputs"][1], json!({"name": "output_1", "dtype": "FP32", "shape": "[-1]"}));
     assert_eq!(report["startup_probe"], Value::Null);
 
-    let (_, stdout, _) = check(&turn, root.path(), &[]);
+    let (_, stdout, _) = check(&turn, repository.path(), &[]);
     let problem = |line: &str| line.starts_with("text@1 failed in its warm-up: the model returns");
     assert!(stdout.lines().any(problem) && !stdout.contains("startupProbe"), "{stdout}");
 }
@@ -86,17 +73,20 @@ fn what_fails_is_named_and_the_others_are_checked_all_the_same() {
 #[test]
 fn what_is_wrong_in_the_folder_is_told_a_line_each() {
     let turn = Turn::shared();
-    let root = make(&["row_sum", "list"]);
-    fs::write(root.path().join("row_sum/model.toml"), "[[inputs]]\nname = \"x\"\ndtype = \"FP31\"\nshape = [3]\n")
-        .unwrap();
-    fs::remove_dir_all(root.path().join("list/1")).unwrap();
-    let (code, _, stderr) = check(&turn, root.path(), &[]);
+    let repository = Repository::odd(&["row_sum", "list"]);
+    fs::write(
+        repository.folder("row_sum").join("model.toml"),
+        "[[inputs]]\nname = \"x\"\ndtype = \"FP31\"\nshape = [3]\n",
+    )
+    .unwrap();
+    fs::remove_dir_all(repository.folder("list").join("1")).unwrap();
+    let (code, _, stderr) = check(&turn, repository.path(), &[]);
     assert_eq!(code, Some(2));
     let wrong = |parts: [&str; 2]| stderr.lines().any(|line| parts.iter().all(|part| line.contains(part)));
     assert!(wrong(["dtype = \"FP31\"", "at line 3 in "]), "{stderr}");
     assert!(wrong(["shape = [3]", "at line 4 in "]), "{stderr}");
     assert!(wrong(["/list holds no version", "torchpod: "]), "{stderr}");
-    let (code, _, stderr) = check(&turn, root.path(), &["--jsn"]);
+    let (code, _, stderr) = check(&turn, repository.path(), &["--jsn"]);
     assert_eq!(code, Some(2));
     assert!(stderr.contains("--jsn") && stderr.contains("`torchpod check --help`"), "{stderr}");
 }
@@ -104,13 +94,13 @@ fn what_is_wrong_in_the_folder_is_told_a_line_each() {
 #[test]
 fn every_version_that_is_wanted_is_checked_by_the_name_it_is_given() {
     let turn = Turn::shared();
-    let root = make(&["row_sum"]);
-    let folder = root.path().join("row_sum");
+    let repository = Repository::odd(&["row_sum"]);
+    let folder = repository.folder("row_sum");
     let toml = fs::read_to_string(folder.join("model.toml")).unwrap();
     fs::write(folder.join("model.toml"), format!("versions = \"all\"\n{toml}")).unwrap();
     fs::create_dir(folder.join("3")).unwrap();
     fs::copy(folder.join("1/model.pt"), folder.join("3/model.pt")).unwrap();
-    let (code, stdout, stderr) = check(&turn, &folder, &["--model-name", "net", "--json"]);
+    let (code, stdout, stderr) = check(&turn, folder.to_str().unwrap(), &["--model-name", "net", "--json"]);
     assert_eq!(code, Some(0), "{stderr}");
     let report: Value = serde_json::from_str(&stdout).unwrap();
     let ids: Vec<_> = report["models"].as_array().unwrap().iter().map(|row| (&row["model"], &row["version"])).collect();

@@ -131,3 +131,27 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
 pub(crate) fn predict(address: SocketAddr, content_type: &str, body: &[u8]) -> Answer {
     ask(address, &predict_request(content_type, body)).unwrap_or_else(|error| panic!("POST /predict: {error}"))
 }
+
+/// The value of a metric's series; `None` where there is none.
+pub(crate) fn metric(address: SocketAddr, series: &str) -> Option<f64> {
+    let text = get(address, "/metrics").text();
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// The same of one that is there and counts something.
+pub(crate) fn count(address: SocketAddr, series: &str) -> usize {
+    let value = metric(address, series).unwrap_or_else(|| panic!("{series} is there"));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Whole, and small enough for a test.
+    let count = value as usize;
+    count
+}
+
+/// What `numpy.save` writes.
+pub(crate) fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    // Magic, version, length, header and newline end at a multiple of 64.
+    header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
+    header.push('\n');
+    let length = u16::try_from(header.len()).unwrap();
+    [b"\x93NUMPY\x01\x00", &length.to_le_bytes()[..], header.as_bytes(), data].concat()
+}

@@ -143,11 +143,7 @@ fn check_refused(answer: &Answer) {
 fn above_the_limit_of_connections_probes_are_answered_and_the_rest_is_refused() {
     let turn = Turn::shared();
     let (server, begun) = (turn.serve(&["--max-connections", "4"]), Instant::now());
-    let open = || {
-        let text = client::get(server.address, "/metrics").text();
-        let line = text.lines().find_map(|line| line.strip_prefix("torchpod_connections{listener=\"http\"} "));
-        line.and_then(|count| count.parse::<usize>().ok()).expect("a number")
-    };
+    let open = || client::count(server.address, "torchpod_connections{listener=\"http\"}");
     // Connections of the start may still be closing.
     poll("only the connection that asks is open", || open() == 1);
     let mut kept = Vec::new();

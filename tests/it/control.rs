@@ -8,14 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer, Connection, SAMPLE};
-use crate::models::{Repository, ask, computed_by, index, metric, order, post, posting, without_golden};
+use crate::models::{Repository, ask, computed_by, index, order, post, posting, without_golden};
 use crate::support::{ANY_PORT, Server, Turn, poll};
-
-const EXPLICIT: [&str; 4] = ["--model-control", "explicit", "--probe-listen", ANY_PORT];
-
-fn explicit<'a>(repository: &'a Repository, more: &[&'a str]) -> Vec<&'a str> {
-    [&[repository.path()], &EXPLICIT[..], more].concat()
-}
 
 /// What the three probes say: /startup, /health, /ready.
 fn probes(server: &Server<'_>) -> [u16; 3] {
@@ -33,7 +27,7 @@ fn code(answer: &Answer) -> (u16, Value) {
 #[test]
 fn a_server_without_a_model_waits_for_one_and_serves_from_then_on() {
     let (turn, repository) = (Turn::shared(), Repository::empty());
-    let server = turn.start(&explicit(&repository, &[]));
+    let server = turn.start(&repository.explicit(&[]));
     poll("it waits", || client::get(server.address, "/ready").json()["stage"] == "waiting for a model");
     assert_eq!(probes(&server), [503, 200, 503]);
     assert_eq!(code(&ask(server.address, "/predict")), (503, json!("not_ready")));
@@ -55,7 +49,7 @@ fn a_server_without_a_model_waits_for_one_and_serves_from_then_on() {
 #[test]
 fn the_last_model_gone_leaves_a_server_that_is_alive_started_and_not_ready() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &["--ready-while-draining"]));
+    let server = turn.serve(&repository.explicit(&["--ready-while-draining"]));
     assert_eq!(order(server.probe, "unload", "digits").status, 200);
     assert_eq!((probes(&server), reason(&server)), ([200, 200, 503], json!("no_model")));
     assert_eq!(code(&ask(server.address, "/predict")), (503, json!("not_ready")));
@@ -70,7 +64,7 @@ fn the_last_model_gone_leaves_a_server_that_is_alive_started_and_not_ready() {
         index(server.address) == [("digits@1".to_owned(), "UNAVAILABLE".to_owned(), "unloaded".to_owned())]
     });
     let unloaded = r#"torchpod_model_state{model="digits",version="1",state="unavailable"}"#;
-    assert_eq!(metric(server.address, unloaded), Some(1.0));
+    assert_eq!(client::metric(server.address, unloaded), Some(1.0));
     assert_eq!(order(server.probe, "unload", "digits").status, 404);
 
     assert_eq!(order(server.probe, "load", "digits").status, 200);
@@ -81,7 +75,7 @@ fn the_last_model_gone_leaves_a_server_that_is_alive_started_and_not_ready() {
 #[test]
 fn an_unload_leaves_nobody_without_an_answer() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &["--chaos", "batch-delay=500ms"]));
+    let server = turn.serve(&repository.explicit(&["--chaos", "batch-delay=500ms"]));
     let mut waiting: Vec<_> = (0..4).map(|_| Connection::open(server.address).unwrap()).collect();
     for connection in &mut waiting {
         connection.send(&posting("/predict", &[], SAMPLE)).unwrap();
@@ -135,7 +129,7 @@ fn several_models_are_served_by_their_names_and_one_may_be_the_default() {
 #[test]
 fn one_model_of_several_comes_and_goes_without_touching_the_other() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &[]));
+    let server = turn.serve(&repository.explicit(&[]));
     repository.describe("other", &without_golden());
     repository.add("other", 2);
     let listed = || index(server.address).into_iter().map(|(id, state, _)| id + " " + &state).collect::<Vec<_>>();
@@ -157,7 +151,7 @@ fn order_with(address: SocketAddr, what: &str, header: &[&str]) -> Answer {
 #[test]
 fn the_main_listener_wants_the_token_and_the_probe_listener_none() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &[]));
+    let server = turn.serve(&repository.explicit(&[]));
     for what in ["load", "unload"] {
         let answer = order_with(server.address, what, &["Authorization: Bearer x"]);
         let error = answer.json()["error"].as_str().unwrap().to_owned();
@@ -170,7 +164,7 @@ fn the_main_listener_wants_the_token_and_the_probe_listener_none() {
     drop(server);
 
     let token = [("TORCHPOD_CONTROL_TOKEN", "s3cret-token")];
-    let server = turn.start_with(&token, &explicit(&repository, &["--log-filter", "debug"]));
+    let server = turn.start_with(&token, &repository.explicit(&["--log-filter", "debug"]));
     server.wait_until("serving");
     let odd =
         ["Bearer s3cret-tokem", "Bearer s3cret-token2", "Bearer ", "Basic s3cret-token", "s3cret-token", "Bearer"];
@@ -203,7 +197,7 @@ fn without_explicit_control_nothing_is_loaded_and_the_index_can_be_read() {
 #[test]
 fn no_name_leads_out_of_the_repository_and_no_parameter_is_passed_over() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &[]));
+    let server = turn.serve(&repository.explicit(&[]));
     let probe = server.probe.unwrap();
     let outside = format!("..%2F{}", repository.path().rsplit('/').next().unwrap());
     for name in ["gone", "..", "%2e%2e", ".", "digits%2F1", &outside, "%00", "%ff", "digits%0a"] {
@@ -232,7 +226,7 @@ fn no_name_leads_out_of_the_repository_and_no_parameter_is_passed_over() {
 #[test]
 fn a_signal_during_a_load_ends_the_server_soon_and_cleanly() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &["--chaos", "candidate-hang=1", "--drain-delay", "0s"]));
+    let server = turn.serve(&repository.explicit(&["--chaos", "candidate-hang=1", "--drain-delay", "0s"]));
     repository.add("digits", 2);
     let probe = server.probe.unwrap();
     thread::scope(|scope| {
@@ -255,7 +249,7 @@ fn a_signal_during_a_load_ends_the_server_soon_and_cleanly() {
 #[test]
 fn a_signal_during_the_first_load_ends_the_server_soon_and_cleanly() {
     let (turn, repository) = (Turn::shared(), Repository::empty());
-    let server = turn.start(&explicit(&repository, &["--chaos", "load-delay=1h"]));
+    let server = turn.start(&repository.explicit(&["--chaos", "load-delay=1h"]));
     poll("it waits", || client::get(server.address, "/ready").json()["stage"] == "waiting for a model");
     repository.describe("digits", &without_golden());
     repository.add("digits", 1);
@@ -272,7 +266,7 @@ fn a_signal_during_the_first_load_ends_the_server_soon_and_cleanly() {
 #[test]
 fn a_draining_server_keeps_its_models_as_they_are() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &["--drain-delay", "20s"]));
+    let server = turn.serve(&repository.explicit(&["--drain-delay", "20s"]));
     server.signal(Signal::TERM);
     server.wait_until("draining");
     for what in ["load", "unload"] {
@@ -286,7 +280,7 @@ fn a_draining_server_keeps_its_models_as_they_are() {
 #[test]
 fn a_client_that_leaves_does_not_call_its_order_off() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &["--chaos", "load-delay=500ms"]));
+    let server = turn.serve(&repository.explicit(&["--chaos", "load-delay=500ms"]));
     repository.add("digits", 2);
     let mut client = Connection::open(server.probe.unwrap()).unwrap();
     client.send(&posting("/v2/repository/models/digits/load", &[], b"")).unwrap();
@@ -298,7 +292,7 @@ fn a_client_that_leaves_does_not_call_its_order_off() {
 #[test]
 fn an_unload_wins_over_a_load_that_was_ordered_before_it() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = turn.serve(&explicit(&repository, &["--chaos", "load-delay=1s"]));
+    let server = turn.serve(&repository.explicit(&["--chaos", "load-delay=1s"]));
     repository.add("digits", 2);
     thread::scope(|scope| {
         let load = scope.spawn(|| order(server.probe, "load", "digits"));

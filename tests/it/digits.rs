@@ -107,18 +107,8 @@ fn a_request_larger_than_a_batch_comes_out_right_from_every_kind_of_body() {
     let server = turn.serve(&[]);
     let json = json!({"inputs": golden.images}).to_string();
     golden.check(&client::predict(server.address, JSON, json.as_bytes()));
-    golden.check(&client::predict(server.address, NPY, &npy(&golden.bytes(), "(200, 8, 8)")));
+    golden.check(&client::predict(server.address, NPY, &client::npy("<f4", "(200, 8, 8)", &golden.bytes())));
     golden.check(&client::predict(server.address, RAW, &golden.bytes()));
-}
-
-/// What `numpy.save` writes for FP32.
-pub(crate) fn npy(data: &[u8], shape: &str) -> Vec<u8> {
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-    // Magic, version, length, header and newline end at a multiple of 64.
-    header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
-    header.push('\n');
-    let length = u16::try_from(header.len()).unwrap();
-    [b"\x93NUMPY\x01\x00", &length.to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{self, Connection, JSON, NPY, RAW, SAMPLE, request};
-use crate::digits::npy;
+use crate::client::{self, Connection, JSON, NPY, RAW, SAMPLE, npy, request};
 use crate::support::{Random, Server, Turn};
 
 /// Tokens that stand where a number should.
@@ -56,7 +55,7 @@ fn good(content_type: &str) -> Vec<u8> {
     let pixels: Vec<u8> = (0..64_u8).flat_map(|pixel| f32::from(pixel % 17).to_le_bytes()).collect();
     match content_type {
         JSON => SAMPLE.to_vec(),
-        NPY => npy(&pixels, "(1, 8, 8)"),
+        NPY => npy("<f4", "(1, 8, 8)", &pixels),
         _ => pixels,
     }
 }
@@ -130,9 +129,9 @@ fn spoilt_npy(random: &mut Random) -> Vec<u8> {
     match random.below(6) {
         0 => body[random.below(10)] = random.byte(), // magic, version or length
         1 => body = replace(&body, b"<f4", random.pick(&DESCRIPTORS).as_bytes()),
-        2 => body = npy(&body[body.len() - 256..], random.pick(&SHAPES)),
+        2 => body = npy("<f4", random.pick(&SHAPES), &body[body.len() - 256..]),
         3 => body = replace(&body, b"False", random.pick(&["True", "", "Falsehood", "\u{e9}"]).as_bytes()),
-        4 => body = npy(&body[body.len() - 256..], &format!("({})", "1, ".repeat(random.below(20_000)))),
+        4 => body = npy("<f4", &format!("({})", "1, ".repeat(random.below(20_000))), &body[body.len() - 256..]),
         _ => body.extend((0..=random.below(600)).map(|_| 0xff)),
     }
     body

@@ -1,10 +1,8 @@
 //! Every answer says which version gave it, and which request it answers.
 
-use std::process::Command;
-
 use crate::client::{self, Answer, Connection, JSON, SAMPLE};
-use crate::models::{Repository, ask, post, posting};
-use crate::support::{ANY_PORT, ROOT, Turn};
+use crate::models::{Repository, ask, digest_of_digits, post, posting};
+use crate::support::{ANY_PORT, Turn};
 
 fn identity(answer: &Answer) -> [Option<&str>; 3] {
     ["torchpod-model", "torchpod-model-version", "torchpod-model-digest"].map(|name| answer.header(name))
@@ -14,8 +12,7 @@ fn identity(answer: &Answer) -> [Option<&str>; 3] {
 fn every_answer_of_a_model_names_the_version_and_its_files_digest() {
     let turn = Turn::shared();
     let server = turn.serve(&[]);
-    let output = Command::new("sha256sum").arg(format!("{ROOT}/models/digits/1/model.pt")).output().unwrap();
-    let digest = format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap());
+    let digest = digest_of_digits();
     let expected = [Some("digits"), Some("1"), Some(digest.as_str())];
     let good = ask(server.address, "/predict");
     assert_eq!((good.status, identity(&good)), (200, expected));

@@ -9,9 +9,7 @@ const MIB: usize = 1 << 20;
 
 /// Bytes that `/metrics` says requests hold.
 fn held(server: &Server) -> usize {
-    let text = client::get(server.address, "/metrics").text();
-    let line = text.lines().find_map(|line| line.strip_prefix("torchpod_request_memory_bytes "));
-    line.and_then(|number| number.parse().ok()).expect("the gauge is there")
+    client::count(server.address, "torchpod_request_memory_bytes")
 }
 
 /// The head of a request that announces `length` bytes, and its first `sent` bytes.
@@ -82,6 +80,8 @@ fn a_client_says_how_long_its_request_may_take() {
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (504, &"deadline_exceeded".into()));
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     }
+    let late = "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"deadline\"}";
+    assert_eq!(client::metric(server.address, late), Some(2.0));
     let answer = client::ask(server.address, &request("X-Request-Timeout-Ms: soon")).unwrap();
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("x-request-timeout-ms: got \\\"soon\\\""), "{}", answer.text());

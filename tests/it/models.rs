@@ -1,15 +1,16 @@
-//! Folders of models to be changed under a server's feet: copies of digits, each version with weights of its own, so that
-//! an answer's numbers tell which version computed it.
+//! Folders of models: odd ones, and copies of digits to be changed under a server's feet, each version with weights of its
+//! own, so that an answer's numbers tell which version computed it.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{self, Answer, JSON, SAMPLE};
-use crate::support::ROOT;
+use crate::support::{ANY_PORT, ROOT};
 
 /// What each version adds to its first logit.
 const STEP: f64 = 1000.0;
@@ -30,12 +31,26 @@ impl Repository {
         repository
     }
 
+    /// With models as people really write them, of those that `tests/models/make.py` knows.
+    pub(crate) fn odd(names: &[&str]) -> Self {
+        let repository = Self::empty();
+        let mut make = Command::new("python3");
+        make.args(["-B", "tests/models/make.py", repository.path()]).args(names).current_dir(ROOT);
+        assert!(make.status().is_ok_and(|status| status.success()), "make.py writes {names:?}");
+        repository
+    }
+
     pub(crate) fn path(&self) -> &str {
         self.0.path().to_str().unwrap()
     }
 
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// The arguments of a server whose models may be changed, by the probe listener.
+    pub(crate) fn explicit<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        [&[self.path(), "--model-control", "explicit", "--probe-listen", ANY_PORT], more].concat()
     }
 
     /// Writes the model's description.
@@ -60,6 +75,12 @@ impl Repository {
         fs::write(folder.join("coming"), file).unwrap();
         fs::rename(folder.join("coming"), folder.join("model.pt")).unwrap();
     }
+}
+
+/// What `sha256sum` says of the shipped model, as torchpod writes it.
+pub(crate) fn digest_of_digits() -> String {
+    let output = Command::new("sha256sum").arg(format!("{ROOT}/models/digits/1/model.pt")).output().unwrap();
+    format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap())
 }
 
 /// digits' own description.
@@ -159,10 +180,4 @@ pub(crate) fn index(address: SocketAddr) -> Vec<(String, String, String)> {
         (text(&line["name"]) + "@" + &text(&line["version"]), text(&line["state"]), text(&line["reason"]))
     };
     answer.json().as_array().unwrap().iter().map(line).collect()
-}
-
-/// The value of a metric's series; `None` where there is none.
-pub(crate) fn metric(address: SocketAddr, series: &str) -> Option<f64> {
-    let text = client::get(address, "/metrics").text();
-    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }

@@ -1,31 +1,17 @@
 //! Models as people really write them: each is served in its way, or refused with a sentence that helps.
-//!
-//! `tests/models/make.py` writes them without torch.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::client::{self, Answer, JSON, NPY, RAW};
-use crate::support::{ANY_PORT, ROOT, Server, Turn};
-
-/// A repository with the one model `name`.
-pub(crate) fn make(name: &str) -> (TempDir, PathBuf) {
-    let root = TempDir::new().unwrap();
-    let mut command = Command::new("python3");
-    command.args(["-B", "tests/models/make.py"]).arg(root.path()).arg(name).current_dir(ROOT);
-    let made = command.status();
-    assert!(made.is_ok_and(|status| status.success()), "make.py writes {name}");
-    let folder = root.path().join(name);
-    (root, folder)
-}
+use crate::models::Repository;
+use crate::support::{ANY_PORT, Server, Turn};
 
 /// Serves the model `name` while `ask` asks.
 fn serving(turn: &Turn, name: &str, flags: &[&str], ask: impl FnOnce(&Server<'_>)) {
-    let (_root, folder) = make(name);
+    let repository = Repository::odd(&[name]);
+    let folder = repository.folder(name);
     let mut arguments = vec![folder.to_str().unwrap()];
     arguments.extend(flags);
     ask(&turn.serve(&arguments));
@@ -40,13 +26,6 @@ fn outputs(server: &Server<'_>, inputs: &Value) -> Value {
     let answer = predict(server, inputs);
     assert_eq!(answer.status, 200, "{inputs}: {}", answer.text());
     answer.json()["outputs"].clone()
-}
-
-/// A `.npy` file.
-fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
-    let length = u16::try_from(header.len()).unwrap().to_le_bytes();
-    [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), data].concat()
 }
 
 #[test]
@@ -108,7 +87,7 @@ fn every_type_comes_back_as_it_went() {
             ("<f4", [1.5_f32.to_le_bytes(), (-2.0_f32).to_le_bytes()].concat(), json!([1.5, -2.0])),
             ("<f8", [0.1_f64.to_le_bytes(), (-2.0_f64).to_le_bytes()].concat(), json!([0.1, -2.0])),
         ] {
-            let answer = client::predict(server.address, NPY, &npy(descr, "(2,)", &data));
+            let answer = client::predict(server.address, NPY, &client::npy(descr, "(2,)", &data));
             assert_eq!(answer.json()["outputs"]["output"], expected, "{descr}: {}", answer.text());
         }
     });
@@ -122,10 +101,9 @@ fn wait_for_reason(server: &Server<'_>, part: &str) {
     });
 }
 
-fn metric(server: &Server<'_>, name: &str) -> f64 {
-    let text = client::get(server.address, "/metrics").text();
-    let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")));
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
+/// How many batches the model `name` has computed.
+fn batches(server: &Server<'_>, name: &str) -> usize {
+    client::count(server.address, &format!("torchpod_batch_rows_count{{model=\"{name}\",version=\"1\"}}"))
 }
 
 #[test]
@@ -139,7 +117,7 @@ fn rows_that_depend_on_others_are_computed_alone_and_whole() {
         let doubled = outputs(server, &json!(rows));
         assert_eq!((&doubled["output"][0][0], &doubled["output"][39][0]), (&json!(-2.0), &json!(200.0)));
 
-        let before = metric(server, "torchpod_batch_rows_count");
+        let before = batches(server, "control_flow");
         thread::scope(|scope| {
             for caller in 0..6_i32 {
                 scope.spawn(move || {
@@ -151,8 +129,8 @@ fn rows_that_depend_on_others_are_computed_alone_and_whole() {
                 });
             }
         });
-        let batches = metric(server, "torchpod_batch_rows_count") - before;
-        assert!((batches - 6.0).abs() < 0.1, "six requests took {batches} batches");
+        let batches = batches(server, "control_flow") - before;
+        assert_eq!(batches, 6, "six requests, none of which shares a batch");
     });
     serving(&turn, "softmax_of_batch", &[], |server| {
         wait_for_reason(server, "output output of a row changes");
@@ -171,14 +149,14 @@ fn rows_that_depend_on_others_are_computed_alone_and_whole() {
 fn rows_that_are_independent_share_a_batch() {
     let turn = Turn::shared();
     serving(&turn, "buffers", &["--chaos", "batch-delay=300ms"], |server| {
-        let before = metric(server, "torchpod_batch_rows_count");
+        let before = batches(server, "buffers");
         thread::scope(|scope| {
             for _ in 0..6 {
                 scope.spawn(|| outputs(server, &json!([[3, 4, 5]])));
             }
         });
-        let batches = metric(server, "torchpod_batch_rows_count") - before;
-        assert!(batches < 5.5, "six requests took {batches} batches");
+        let batches = batches(server, "buffers") - before;
+        assert!(batches < 6, "six requests took {batches} batches");
     });
 }
 
@@ -250,8 +228,11 @@ fn a_model_that_nothing_describes_takes_what_comes() {
         assert_eq!(outputs(server, &json!([[1, 2]])), json!({"output_0": [[2, 4]], "output_1": [3]}));
         server.log.wait_for("learned", |line| line["message"] == "rows are independent: requests share batches");
         assert_eq!(outputs(server, &json!([[1.5]])), json!({"output_0": [[3.0]], "output_1": [1.5]}));
-        let answer =
-            client::predict(server.address, NPY, &npy("<f8", "(2, 1)", &[1.0_f64, 2.0].map(f64::to_le_bytes).concat()));
+        let answer = client::predict(
+            server.address,
+            NPY,
+            &client::npy("<f8", "(2, 1)", &[1.0_f64, 2.0].map(f64::to_le_bytes).concat()),
+        );
         assert_eq!(answer.json()["outputs"]["output_0"], json!([[2.0], [4.0]]));
         let scalar = predict(server, &json!({"x": 1})).json();
         assert_eq!(scalar["error"]["message"], "x: a single value, expected an array of rows");
@@ -301,8 +282,8 @@ fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
         ("nothing", ["it is empty", whole]),
         ("truncated", ["truncated or damaged", whole]),
     ] {
-        let (_root, folder) = make(name);
-        let output = turn.run(&["serve", folder.to_str().unwrap(), "--listen", ANY_PORT]);
+        let repository = Repository::odd(&[name]);
+        let output = turn.run(&["serve", repository.path(), "--listen", ANY_PORT]);
         let stderr = String::from_utf8(output.stderr).unwrap();
         let reason = stderr.lines().last().unwrap_or_default();
         assert_eq!(output.status.code(), Some(3), "{name}: {stderr}");

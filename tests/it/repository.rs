@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::client::{self, JSON};
-use crate::odd_models::make;
+use crate::models::Repository;
 use crate::support::{Server, Turn};
 
 /// `name@version` as an answer has it.
@@ -18,9 +18,10 @@ fn answers(server: &Server<'_>) -> String {
 
 #[test]
 fn a_flat_folder_is_one_model_whose_name_the_command_line_the_environment_or_a_file_gives() {
-    let (turn, (root, folder)) = (Turn::shared(), make("row_sum"));
+    let (turn, repository) = (Turn::shared(), Repository::odd(&["row_sum"]));
+    let folder = repository.folder("row_sum");
     fs::rename(folder.join("1/model.pt"), folder.join("model.pt")).unwrap();
-    let (models, config) = (folder.to_str().unwrap(), root.path().join("torchpod.toml"));
+    let (models, config) = (folder.to_str().unwrap(), folder.join("torchpod.toml"));
     fs::write(&config, "model-name = 'from-a-file'").unwrap();
 
     assert_eq!(answers(&turn.serve(&[models])), "row_sum@1");
@@ -33,15 +34,15 @@ fn a_flat_folder_is_one_model_whose_name_the_command_line_the_environment_or_a_f
 
 #[test]
 fn the_highest_of_the_versions_that_a_rule_wants_answers() {
-    let (turn, (root, folder)) = (Turn::shared(), make("row_sum"));
+    let (turn, repository) = (Turn::shared(), Repository::odd(&["row_sum"]));
+    let folder = repository.folder("row_sum");
     let toml = fs::read_to_string(folder.join("model.toml")).unwrap();
     for version in ["2", "10"] {
         fs::create_dir(folder.join(version)).unwrap();
         fs::copy(folder.join("1/model.pt"), folder.join(version).join("model.pt")).unwrap();
     }
-    let models = root.path().to_str().unwrap();
     for (rule, expected) in [("\"latest\"", "row_sum@10"), ("\"all\"", "row_sum@10"), ("[1, 2]", "row_sum@2")] {
         fs::write(folder.join("model.toml"), format!("versions = {rule}\n{toml}")).unwrap();
-        assert_eq!(answers(&turn.serve(&[models])), expected, "{rule}");
+        assert_eq!(answers(&turn.serve(&[repository.path()])), expected, "{rule}");
     }
 }

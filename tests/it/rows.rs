@@ -1,15 +1,13 @@
 //! Whatever shares a batch, is split or is rejoined: every caller gets the rows that it sent.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
-
-use tempfile::TempDir;
 
 use crate::client::{self, Connection, RAW};
 use crate::digits::{self, numbers, rows};
-use crate::support::{ROOT, Random, Server, Turn};
+use crate::models::Repository;
+use crate::support::{Random, Server, Turn};
 
 const CALLERS: u64 = 64;
 const REQUESTS: usize = 12;
@@ -36,15 +34,6 @@ count = 3
 threads = 1
 "#;
 
-fn row_sum() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    let script = Path::new(ROOT).join("tests/models/make.py");
-    let made = Command::new("python3").arg(script).arg(folder.path()).arg("row_sum").status();
-    assert!(made.is_ok_and(|status| status.success()), "make.py writes row_sum");
-    std::fs::write(folder.path().join("row_sum/model.toml"), ROW_SUM).unwrap();
-    folder
-}
-
 /// `CALLERS` at once, each asking again and again by `ask`, with random numbers of its own.
 fn callers(server: &Server, ask: impl Fn(&mut Connection, &mut Random) + Sync) {
     thread::scope(|scope| {
@@ -62,9 +51,9 @@ fn callers(server: &Server, ask: impl Fn(&mut Connection, &mut Random) + Sync) {
 
 #[test]
 fn sixty_four_callers_of_one_to_a_hundred_rows_get_their_own_rows_bit_for_bit() {
-    let models = row_sum();
-    let turn = Turn::shared();
-    let server = turn.serve(&[models.path().to_str().unwrap()]);
+    let (turn, repository) = (Turn::shared(), Repository::odd(&["row_sum"]));
+    fs::write(repository.folder("row_sum").join("model.toml"), ROW_SUM).unwrap();
+    let server = turn.serve(&[repository.path()]);
     callers(&server, |connection, random| {
         let row_count = 1 + random.below(MOST_ROWS);
         // Whole numbers, whose sums are exact.
@@ -77,12 +66,9 @@ fn sixty_four_callers_of_one_to_a_hundred_rows_get_their_own_rows_bit_for_bit() 
         assert_eq!(rows(&outputs["rows"]), sent);
         assert_eq!(numbers(&outputs["sums"]), sent.iter().map(|row| row.iter().sum()).collect::<Vec<f64>>());
     });
-    let metrics = client::get(server.address, "/metrics").text();
-    let cuts = |reason: &str| {
-        let line = format!("torchpod_batch_cuts_total{{model=\"row_sum\",version=\"1\",reason=\"{reason}\"}} ");
-        metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or_default()
-    };
-    assert!(cuts("full") > 100, "requests were split and shared batches:\n{metrics}");
+    let full = "torchpod_batch_cuts_total{model=\"row_sum\",version=\"1\",reason=\"full\"}";
+    let full = client::count(server.address, full);
+    assert!(full > 100, "requests were split and shared batches, {full} of them full");
 }
 
 #[test]

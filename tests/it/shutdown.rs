@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -330,11 +331,15 @@ fn clients_that_send_and_read_slowly_are_served_to_the_last_byte_by_a_server_tha
     let server = turn.serve(&["--drain-delay", "0s", "--drain-timeout", "20s"]);
     let address = server.address;
     let answered = thread::scope(|scope| {
+        let (say, drains) = mpsc::channel();
         let sends = scope.spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
             let request = client::predict_request(JSON, &[SAMPLE, &vec![b' '; 8 << 20]].concat());
+            let (before, after) = request.split_at(request.len() / 2);
+            stream.write_all(before).unwrap();
+            drains.recv().unwrap();
             // Some 2 MB a second.
-            for part in request.chunks(200 << 10) {
+            for part in after.chunks(200 << 10) {
                 stream.write_all(part).unwrap();
                 thread::sleep(Duration::from_millis(100));
             }
@@ -357,6 +362,7 @@ fn clients_that_send_and_read_slowly_are_served_to_the_last_byte_by_a_server_tha
         });
         poll("one is computed, the other in flight", || computed(&server) == 1 && in_flight(&server) == 2);
         server.signal(Signal::TERM);
+        say.send(()).unwrap();
         (sends.join().unwrap(), reads.join().unwrap())
     });
     let (status, bytes): (std::io::Result<u16>, std::io::Result<usize>) = answered;
@@ -368,9 +374,6 @@ fn clients_that_send_and_read_slowly_are_served_to_the_last_byte_by_a_server_tha
 }
 
 /// Requests to the model that have their answer, read or not.
-fn computed(server: &Server<'_>) -> u64 {
-    let text = client::get(server.address, "/metrics").text();
-    let mut lines = text.lines().filter(|line| line.starts_with("torchpod_requests_total{"));
-    let line = lines.find(|line| line.contains("outcome=\"ok\"")).expect("it is counted");
-    line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a number")
+fn computed(server: &Server<'_>) -> usize {
+    client::count(server.address, "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"ok\"}")
 }

@@ -11,14 +11,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::client::{self, Connection};
-use crate::models::{Repository, ask, computed_by, described, index, metric, order, posting, weights, without_golden};
+use crate::models::{Repository, ask, computed_by, described, index, order, posting, weights, without_golden};
 use crate::support::{ANY_PORT, Server, Turn, poll};
-
-const EXPLICIT: [&str; 4] = ["--model-control", "explicit", "--probe-listen", ANY_PORT];
-
-fn serve<'turn>(turn: &'turn Turn, repository: &Repository, more: &[&str]) -> Server<'turn> {
-    turn.serve(&[&[repository.path()], &EXPLICIT[..], more].concat())
-}
 
 /// Does `work` while a client asks for /ready again and again; every answer must be 200.
 fn ready_throughout<T>(server: &Server<'_>, work: impl FnOnce() -> T) -> T {
@@ -44,7 +38,7 @@ fn twenty_swaps_under_load_lose_no_request_and_leave_no_version_behind() {
     const CLIENTS: usize = 4;
     const LAST: u32 = 21;
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = serve(&turn, &repository, &[]);
+    let server = turn.serve(&repository.explicit(&[]));
     let (done, seen) = (AtomicBool::new(false), Mutex::new(BTreeMap::<u32, (String, usize)>::new()));
     let keep_asking = || {
         let mut connection = Connection::open(server.address).unwrap();
@@ -104,7 +98,7 @@ fn twenty_swaps_under_load_lose_no_request_and_leave_no_version_behind() {
     let metrics = client::get(server.address, "/metrics").text();
     let versions = metrics.lines().filter(|line| line.starts_with("torchpod_batch_rows_count{")).count();
     assert!(versions <= 10, "{versions} versions have series:\n{metrics}");
-    let loads = metric(server.address, "torchpod_loads_total{outcome=\"ok\"}");
+    let loads = client::metric(server.address, "torchpod_loads_total{outcome=\"ok\"}");
     assert_eq!(loads, Some(f64::from(LAST - 1)));
 }
 
@@ -127,7 +121,7 @@ fn a_candidate_that_is_not_fit_is_refused_with_its_reason_and_changes_nothing() 
     let (turn, repository) = (Turn::shared(), Repository::empty());
     repository.describe("digits", &described());
     repository.put("digits", 1, &fs::read("models/digits/1/model.pt").unwrap());
-    let server = serve(&turn, &repository, &[]);
+    let server = turn.serve(&repository.explicit(&[]));
 
     let whole = weights(2);
     repository.put("digits", 2, &whole[..whole.len() / 2]);
@@ -145,7 +139,10 @@ fn a_candidate_that_is_not_fit_is_refused_with_its_reason_and_changes_nothing() 
     load_in_vain(&server, 400, &["max_sise", "digits/model.toml"]);
 
     for (outcome, count) in [("failed", 2.0), ("bad_folder", 1.0), ("ok", 0.0)] {
-        assert_eq!(metric(server.address, &format!("torchpod_loads_total{{outcome=\"{outcome}\"}}")), Some(count));
+        assert_eq!(
+            client::metric(server.address, &format!("torchpod_loads_total{{outcome=\"{outcome}\"}}")),
+            Some(count)
+        );
     }
     repository.describe("digits", &without_golden());
     assert_eq!(order(server.probe, "load", "digits").status, 200);
@@ -156,15 +153,15 @@ fn a_candidate_that_is_not_fit_is_refused_with_its_reason_and_changes_nothing() 
 fn a_candidate_that_hangs_is_given_up_and_later_ones_are_not() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
     let limits = ["--chaos", "candidate-hang=1", "--load-timeout", "2s", "--stall-limit", "500ms"];
-    let server = serve(&turn, &repository, &limits);
+    let server = turn.serve(&repository.explicit(&limits));
     repository.add("digits", 2);
     load_in_vain(&server, 504, &["digits", "--load-timeout 2s", "given up"]);
     assert!(!server.log.text().contains("\"hung\""), "a candidate is no fault: {}", server.log.text());
     server.log.wait_for("a word of it", |line| {
         line["message"].as_str().is_some_and(|text| text.starts_with("load given up"))
     });
-    assert_eq!(metric(server.address, "torchpod_stuck_loads"), Some(1.0));
-    assert_eq!(metric(server.address, "torchpod_loads_total{outcome=\"timed_out\"}"), Some(1.0));
+    assert_eq!(client::metric(server.address, "torchpod_stuck_loads"), Some(1.0));
+    assert_eq!(client::metric(server.address, "torchpod_loads_total{outcome=\"timed_out\"}"), Some(1.0));
     let answer = ready_throughout(&server, || order(server.probe, "load", "digits"));
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(computed_by(&ask(server.address, "/predict")), 2);
@@ -173,7 +170,7 @@ fn a_candidate_that_hangs_is_given_up_and_later_ones_are_not() {
 #[test]
 fn only_what_has_changed_is_loaded_again() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = serve(&turn, &repository, &[]);
+    let server = turn.serve(&repository.explicit(&[]));
     let reads = || server.log.text().matches("\"model read\"").count();
     assert_eq!((order(server.probe, "load", "digits").status, reads()), (200, 1), "nothing has changed");
 
@@ -192,7 +189,7 @@ fn only_what_has_changed_is_loaded_again() {
 #[test]
 fn a_version_whose_folder_is_gone_gives_its_place_back() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = serve(&turn, &repository, &[]);
+    let server = turn.serve(&repository.explicit(&[]));
     repository.add("digits", 2);
     assert_eq!(order(server.probe, "load", "digits").status, 200);
     fs::remove_dir_all(repository.folder("digits").join("2")).unwrap();
@@ -208,7 +205,7 @@ fn a_version_whose_folder_is_gone_gives_its_place_back() {
 fn a_single_file_is_loaded_again_by_the_name_that_it_has() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
     let file = repository.folder("digits").join("1/model.pt");
-    let server = turn.serve(&[&[file.to_str().unwrap()], &EXPLICIT[..]].concat());
+    let server = turn.serve(&[file.to_str().unwrap(), "--model-control", "explicit", "--probe-listen", ANY_PORT]);
     repository.put("digits", 1, &weights(7));
     assert_eq!(order(server.probe, "load", "digits").status, 200);
     assert_eq!(computed_by(&ask(server.address, "/predict")), 7);
@@ -217,7 +214,7 @@ fn a_single_file_is_loaded_again_by_the_name_that_it_has() {
 #[test]
 fn a_request_that_is_being_computed_ends_on_the_version_that_it_began_with() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = serve(&turn, &repository, &["--chaos", "batch-delay=3s"]);
+    let server = turn.serve(&repository.explicit(&["--chaos", "batch-delay=3s"]));
     let mut slow = Connection::open(server.address).unwrap();
     slow.send(&posting("/predict", &[], client::SAMPLE)).unwrap();
     poll("it is in flight", || crate::probes::in_flight(&server) == 1);

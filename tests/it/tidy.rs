@@ -49,7 +49,7 @@ const IMPORTS: [(&str, &[&str]); 17] = [
 ];
 
 /// No runtime, no sockets: tested as tables.
-const PURE: [&str; 9] = [
+const PURE: [&str; 11] = [
     "src/lifecycle/phase",
     "src/lifecycle/fault",
     "src/lifecycle/state",
@@ -59,6 +59,8 @@ const PURE: [&str; 9] = [
     "src/batch/waiting",
     "src/tensor",
     "src/model/spec",
+    "src/model/row_wise",
+    "src/engine/raised",
 ];
 
 struct Source {
@@ -238,8 +240,9 @@ fn every_dependency_has_its_reason() {
     let manifests = ["Cargo.toml", "engines/abi/Cargo.toml", "engines/torch/Cargo.toml"];
     let mut missing: Vec<_> = manifests.iter().flat_map(|manifest| dependencies(manifest)).collect();
     assert!(missing.len() > 20, "the manifests were read: {missing:?}");
-    missing.retain(|name| !reasons.contains(&format!("`{name}`")));
-    assert_none(&missing, "CONTRIBUTING.md gives no reason for");
+    let crates: Vec<&str> = reasons.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
+    missing.retain(|name| crates.iter().filter(|cell| cell.contains(&format!("`{name}`"))).count() != 1);
+    assert_none(&missing, "CONTRIBUTING.md gives no reason, or more than one, for");
 }
 
 #[test]

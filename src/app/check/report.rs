@@ -9,9 +9,11 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
 
-use super::failure_threshold;
 use crate::model::Version;
 use crate::model::row_wise::RowWise;
+
+/// Seconds between two questions of the startup probe that is proposed.
+const PERIOD: u64 = 5;
 
 /// Everything that was measured.
 pub(super) struct Report {
@@ -160,7 +162,7 @@ impl Report {
             engine_seconds: self.opened.as_secs_f64(),
             models: self.versions.iter().map(Checked::row).collect(),
             startup_probe: (self.failed() == 0).then(|| StartupProbe {
-                period_seconds: 5,
+                period_seconds: PERIOD,
                 failure_threshold: failure_threshold(measured),
                 measured_seconds: measured.as_secs_f64(),
             }),
@@ -177,10 +179,10 @@ impl Report {
         let (mut problems, mut notes) = (String::new(), String::new());
         for checked in &self.versions {
             let row = checked.row();
-            // Writing to a String cannot fail.
             let id = format!("{}@{}", row.model, row.version);
             if let Some(problem) = &row.problem {
                 let named = if problem.contains(&id) { String::new() } else { format!("{id}: ") };
+                // Writing to a String cannot fail.
                 let _ = writeln!(problems, "{named}{problem}");
             }
             let reason = row.measured.as_ref().map_or("", |numbers| &numbers.row_wise_reason);
@@ -194,13 +196,12 @@ impl Report {
             let _ = write!(text, "\n{problems}");
             return text;
         }
-        let (measured, threshold) = (self.measured(), failure_threshold(self.measured()));
-        let seconds = measured.as_secs_f64();
+        let (threshold, seconds) = (failure_threshold(self.measured()), self.measured().as_secs_f64());
         let _ = write!(
             text,
-            "\nstartupProbe:\n  httpGet: {{ path: /startup, port: 8080 }}\n  periodSeconds: 5\n  \
+            "\nstartupProbe:\n  httpGet: {{ path: /startup, port: 8080 }}\n  periodSeconds: {PERIOD}\n  \
              failureThreshold: {threshold}  # 3 × {seconds:.1} s to open {}, load and warm up = {:.1} s, in periods of \
-             5 s; at least 12, a minute\n",
+             {PERIOD} s; at least 12, a minute\n",
             self.library,
             seconds * 3.0
         );
@@ -237,4 +238,22 @@ fn cells(row: &Row) -> Vec<String> {
         format!("{} MiB", numbers.memory_bytes >> 20),
     ]);
     cells
+}
+
+/// What a startup probe should allow, in periods: three times what was measured, and a minute at least.
+fn failure_threshold(measured: Duration) -> u64 {
+    let tripled = measured * 3;
+    (tripled.as_secs() + u64::from(tripled.subsec_nanos() > 0)).div_ceil(PERIOD).max(60 / PERIOD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_up_probe_allows_three_times_what_was_measured_and_a_minute_at_least() {
+        for (millis, threshold) in [(0, 12), (1_000, 12), (20_000, 12), (20_001, 13), (100_000, 60)] {
+            assert_eq!(failure_threshold(Duration::from_millis(millis)), threshold, "{millis}");
+        }
+    }
 }

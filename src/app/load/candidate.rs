@@ -90,7 +90,7 @@ impl Workshop {
         let stage: Arc<str> = format!("proving {}", version.id()).into();
         let metrics = self.parts.telemetry.model(&version.name, &version.version);
         let runs = version.proof_runs() * version.spec.instances;
-        let threads = version.spec.threads.unwrap_or_else(|| cores() / instances.max(1)).clamp(1, cores());
+        let threads = threads(&version.spec, instances);
         let mut candidate =
             Candidate { handle: Handle::new(version, metrics, self.plan.max_queue), pulses: Vec::new() };
         let options = worker::Options { threads, batch_delay: self.plan.chaos.batch_delay };
@@ -139,9 +139,10 @@ fn share(part: u64, whole: u64) -> f32 {
     share.min(1.0)
 }
 
-/// Cores that the cgroup's quota and the affinity mask leave.
-pub(in crate::app) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+/// Intra-op threads of an instance, where `instances` share the cores that the cgroup's quota and the affinity mask leave.
+pub(in crate::app) fn threads(spec: &Spec, instances: usize) -> usize {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    spec.threads.unwrap_or(cores / instances.max(1)).clamp(1, cores)
 }
 
 /// The flag decides unless it is `auto`; then the model.toml; then what there is.

@@ -49,7 +49,23 @@ pub(super) fn carry_out(workshop: &Arc<Workshop>, order: Order) {
 }
 
 fn load(workshop: &Arc<Workshop>, order: &Order) -> Result<(), Refused> {
-    let (parts, limit) = (&workshop.parts, workshop.plan.load_timeout);
+    let parts = &workshop.parts;
+    let Successors { kept, new } = successors_in_time(workshop, order)?;
+    let new: Vec<_> = new.into_iter().map(|candidate| candidate.enter(&parts.pulses)).collect();
+    parts.control.publish(order, kept.into_iter().chain(new).collect())?;
+    // ## Loading => Warming => Serving, where the server has waited for its first model. The candidate was proved on the
+    // ## way, since it could still be withdrawn.
+    if parts.lifecycle.apply(Event::Loaded, "the first model is read") {
+        parts.lifecycle.apply(Event::Warmed, "the first model is proved and warm");
+        workshop.rehearsal.begin();
+    }
+    Ok(())
+}
+
+/// The order's successors, made on a thread of its own, since nothing else ends one that is stuck: it is given up after
+/// `--load-timeout`.
+fn successors_in_time(workshop: &Arc<Workshop>, order: &Order) -> Result<Successors, Refused> {
+    let limit = workshop.plan.load_timeout;
     // Whoever gives up says so here; the token lives as long as the candidate's thread does.
     let (given_up, token) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
     let stuck = Arc::downgrade(&token);
@@ -64,35 +80,22 @@ fn load(workshop: &Arc<Workshop>, order: &Order) -> Result<(), Refused> {
             drop(token);
         }
     };
-    // On a thread of its own, since nothing else ends one that is stuck.
     let thread = thread::Builder::new().name("candidate".to_owned()).spawn(work);
     thread.map_err(|error| Refused::Failed(format!("no thread to load {}: {error}", order.name)))?;
-    let successors = match heard.recv_timeout(limit) {
-        Ok(successors) => successors?,
+    match heard.recv_timeout(limit) {
+        Ok(successors) => successors,
         Err(RecvTimeoutError::Timeout) => {
             given_up.store(true, Ordering::Relaxed);
-            parts.control.gave_up(stuck);
+            workshop.parts.control.gave_up(stuck);
             tracing::error!(
                 model = order.name,
                 ?limit,
                 "load given up: its threads stay until they return by themselves"
             );
-            return Err(Refused::TimedOut { name: order.name.clone(), limit });
+            Err(Refused::TimedOut { name: order.name.clone(), limit })
         }
-        Err(RecvTimeoutError::Disconnected) => {
-            return Err(Refused::Failed(format!("loading {} broke off", order.name)));
-        }
-    };
-    let Successors { kept, new } = successors;
-    let new: Vec<_> = new.into_iter().map(|candidate| candidate.enter(&parts.pulses)).collect();
-    parts.control.publish(order, kept.into_iter().chain(new).collect())?;
-    // ## Loading => Warming => Serving, where the server has waited for its first model. The candidate was proved on the
-    // ## way, since it could still be withdrawn.
-    if parts.lifecycle.apply(Event::Loaded, "the first model is read") {
-        parts.lifecycle.apply(Event::Warmed, "the first model is proved and warm");
-        workshop.rehearsal.begin();
+        Err(RecvTimeoutError::Disconnected) => Err(Refused::Failed(format!("loading {} broke off", order.name))),
     }
-    Ok(())
 }
 
 impl Workshop {

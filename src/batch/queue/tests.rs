@@ -106,16 +106,16 @@ fn a_delay_is_waited_out_unless_the_batch_is_full_or_a_deadline_comes_first() {
     let started = Instant::now();
     let _alone = push(&queue, job()).unwrap();
     let batch = queue.take(limits(short)).unwrap();
-    assert_eq!((batch.jobs.len(), batch.reason), (1, Reason::Delay));
+    assert_eq!((batch.jobs.len(), batch.reason), (1, CutReason::Delay));
     assert!(started.elapsed() >= short);
     let _pair = [push(&queue, job()).unwrap(), push(&queue, job()).unwrap()];
     let batch = queue.take(limits(long)).unwrap();
-    assert_eq!((batch.jobs.len(), batch.reason), (2, Reason::Full));
+    assert_eq!((batch.jobs.len(), batch.reason), (2, CutReason::Full));
     let deadline = Instant::now() + Duration::from_secs(1);
     queue.record(2, Duration::from_millis(600));
     let _pressed = push(&queue, job_of(1, deadline, Priority::Normal)).unwrap();
     let batch = queue.take(limits(long)).unwrap();
-    assert_eq!((batch.jobs.len(), batch.reason), (1, Reason::Deadline));
+    assert_eq!((batch.jobs.len(), batch.reason), (1, CutReason::Deadline));
     assert!(Instant::now() < deadline, "too late to be computed");
 }
 

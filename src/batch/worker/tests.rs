@@ -1,7 +1,7 @@
 //! Workers over an engine that echoes, and suffers what it is asked to.
 
 mod batching;
-mod echo;
+pub(in crate::batch) mod echo;
 
 use std::sync::atomic::Ordering;
 

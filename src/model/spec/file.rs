@@ -131,20 +131,10 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
     }
     let versions = raw.versions.map_or(Versions::Latest, |versions| self::versions(&versions, &mut wrong));
     let mut names = Vec::new();
-    let inputs = raw.inputs.into_inner().into_iter();
-    let inputs = inputs.map(|port| validate([&port.name, &port.dtype], &port.shape, true, &mut names, &mut wrong));
-    let inputs = inputs.collect();
-    let mut names = Vec::new();
-    let of_rows = raw.batching.row_wise != Some(false);
-    let outputs: Vec<_> = raw
-        .outputs
-        .into_iter()
-        .map(|output| Output {
-            port: validate([&output.name, &output.dtype], &output.shape, of_rows, &mut names, &mut wrong),
-            labels: output.labels.map(|file| wrong.reference(file)),
-            scores: output.scores,
-        })
-        .collect();
+    let inputs = raw.inputs.get_ref().iter();
+    let inputs = inputs.map(|input| port(input, super::port_of_rows, &mut names, &mut wrong)).collect();
+    let read = if raw.batching.row_wise == Some(false) { super::port } else { super::port_of_rows };
+    let outputs = outputs(raw.outputs, read, &mut wrong);
     let max_size = wrong.checked(raw.batching.max_size, DEFAULT_MAX_SIZE, |size| {
         let fits = (1..=MAX_ROWS).contains(size);
         (!fits).then(|| format!("batching.max_size = {size}: expected 1 to {MAX_ROWS} rows"))
@@ -165,7 +155,7 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
         })
     });
     let warm_up = warm_up(raw.warm_up, max_size, &mut wrong);
-    let golden = raw.golden.map(|golden| self::golden(golden, outputs.is_empty(), &mut wrong));
+    let golden = raw.golden.map(|golden| self::golden(golden, &outputs, &mut wrong));
     if !wrong.reasons.is_empty() {
         return Err(wrong.reasons);
     }
@@ -194,14 +184,12 @@ fn versions(versions: &Spanned<RawVersions>, wrong: &mut Wrong<'_>) -> Versions 
     Versions::Latest
 }
 
-/// `names` are those of the ports before, which must be others. `of_rows`: whether the batch must come first.
-fn validate(
-    [name, dtype]: [&Spanned<String>; 2],
-    shape: &Spanned<Vec<i64>>,
-    of_rows: bool,
-    names: &mut Vec<String>,
-    wrong: &mut Wrong<'_>,
-) -> Port {
+/// Makes a port of its name, type and shape, of rows or not.
+type Read = fn(&str, &str, &[i64], &mut dyn FnMut(Part, String)) -> Port;
+
+/// `names` are those of the ports before, which must be others.
+fn port(raw: &RawPort, read: Read, names: &mut Vec<String>, wrong: &mut Wrong<'_>) -> Port {
+    let RawPort { name, dtype, shape } = raw;
     if name.get_ref().is_empty() {
         wrong.note(name.span(), "name is empty: expected the name of a tensor");
     } else if names.contains(name.get_ref()) {
@@ -212,8 +200,17 @@ fn validate(
         Part::DType => wrong.note(dtype.span(), &reason),
         Part::Shape => wrong.note(shape.span(), &reason),
     };
-    let read = if of_rows { super::port_of_rows } else { super::port };
     read(name.get_ref(), dtype.get_ref(), shape.get_ref(), &mut hear)
+}
+
+fn outputs(raw: Vec<RawOutput>, read: Read, wrong: &mut Wrong<'_>) -> Vec<Output> {
+    let mut names = Vec::new();
+    let output = |RawOutput { name, dtype, shape, labels, scores }| Output {
+        port: port(&RawPort { name, dtype, shape }, read, &mut names, wrong),
+        labels: labels.map(|file| wrong.reference(file)),
+        scores,
+    };
+    raw.into_iter().map(output).collect()
 }
 
 fn delay(text: &Spanned<String>, wrong: &mut Wrong<'_>) -> Duration {
@@ -237,9 +234,9 @@ fn warm_up(raw: RawWarmUp, max_size: usize, wrong: &mut Wrong<'_>) -> Vec<usize>
     if sizes.is_empty() { vec![1, max_size] } else { sizes }
 }
 
-fn golden(raw: RawGolden, without_outputs: bool, wrong: &mut Wrong<'_>) -> Golden {
+fn golden(raw: RawGolden, outputs: &[Output], wrong: &mut Wrong<'_>) -> Golden {
     const TOLERANCE: f64 = 1e-5;
-    if without_outputs {
+    if outputs.is_empty() {
         wrong.note(raw.file.span(), "golden.file without [[outputs]]: there is nothing to compare");
     }
     let tolerance = wrong.checked(raw.tolerance, TOLERANCE, |tolerance| {

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::batch::Outputs;
+use crate::batch::pace::Load;
 use crate::lifecycle::Snapshot;
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::Scrape;
+use crate::telemetry::metrics::{CutReason, Scrape};
 
 /// A model with a worker that is held at its first batch, so that the queue fills as a test says.
 struct Held {
@@ -129,15 +130,27 @@ async fn a_newcomer_that_would_be_too_late_is_refused_and_costs_nothing() {
 
 /// The metrics, as Prometheus sees them.
 fn rendered(telemetry: &Telemetry, snapshot: &Snapshot) -> String {
-    telemetry.render(&Scrape {
-        snapshot,
-        in_flight: 0,
-        oldest_batch: Duration::ZERO,
-        request_memory: 0,
-        serving: Vec::new(),
-        versions: Vec::new(),
-        stuck_loads: 0,
-    })
+    telemetry.render(&Scrape::of(snapshot))
+}
+
+#[tokio::test]
+async fn a_version_that_has_left_has_nothing_waiting() {
+    let (engine, telemetry, (_lifecycle, rx)) = (Echo::default(), Telemetry::new(), lifecycle::channel([]));
+    let handle = engine.handle_of(4, 1, 99, &telemetry);
+    let told = |requests: usize, rows: usize| {
+        let text = rendered(&telemetry, &rx.snapshot());
+        let is_there = |noun: &str, value| {
+            text.contains(&format!("torchpod_queue_{noun}{{model=\"echo\",version=\"1\"}} {value}\n"))
+        };
+        is_there("requests", requests) && is_there("rows", rows)
+    };
+    let mut asked = Box::pin(handle.infer(call(&[1, 2, 3])));
+    assert!(asked.as_mut().now_or_never().is_none(), "nobody computes it");
+    handle.count_waiting();
+    assert!(told(1, 3));
+    drop(asked);
+    drop(handle);
+    assert!(told(0, 0));
 }
 
 #[tokio::test]
@@ -185,15 +198,17 @@ async fn a_row_for_which_there_is_no_memory_is_refused_and_costs_the_others_noth
 
 #[tokio::test]
 async fn every_reason_for_a_cut_is_counted() {
-    use crate::batch::policy::Reason;
+    use CutReason::{Deadline, Delay, Full, Idle, Shape};
     let (telemetry, (_lifecycle, rx)) = (Telemetry::new(), lifecycle::channel([]));
     let metrics = telemetry.model("echo", "1");
-    for reason in [Reason::Full, Reason::Idle, Reason::Delay, Reason::Deadline, Reason::Shape] {
-        metrics.cut(reason.name());
+    for (times, reason) in (1..).zip([Full, Idle, Delay, Deadline, Shape]) {
+        (0..times).for_each(|_| metrics.cut(reason));
     }
     let text = rendered(&telemetry, &rx.snapshot());
-    let counted = text.lines().filter(|line| line.starts_with("torchpod_batch_cuts_total{") && line.ends_with(" 1"));
-    assert_eq!(counted.count(), 5, "{text}");
+    for (times, reason) in (1..).zip(["full", "idle", "delay", "deadline", "shape"]) {
+        let line = format!("torchpod_batch_cuts_total{{model=\"echo\",version=\"1\",reason=\"{reason}\"}} {times}\n");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
 }
 
 /// One caller's requests, one after the other: of 1 to 100 rows, of one to three numbers each, some of low priority.
@@ -243,7 +258,7 @@ async fn storm(patience: Option<u32>) -> [usize; 3] {
     }
     let batches: Vec<usize> = engine.0.seen.lock().unwrap().iter().map(crate::tensor::Tensor::rows).collect();
     assert!(batches.iter().all(|rows| (1..=32).contains(rows)), "{batches:?}");
-    assert_eq!((handle.waiting(), handle.waiting_rows()), (0, 0));
+    assert_eq!(handle.queue.load(), Load::default());
     assert_eq!(rx.state().faults.worst(), None);
     [asked, batches.iter().sum(), answered]
 }

@@ -15,7 +15,7 @@ use crate::tensor::{DType, Tensor};
 
 /// On request, by a row of -1 to -4, it panics, fails, loses its device, or returns its thread's niceness.
 #[derive(Clone, Default)]
-pub(super) struct Echo(pub(super) Arc<Stage>);
+pub(in crate::batch) struct Echo(pub(super) Arc<Stage>);
 
 #[derive(Default)]
 pub(super) struct Stage {
@@ -55,18 +55,23 @@ impl Echo {
     }
 
     pub(super) fn handle_of(&self, max_size: usize, workers: usize, max_queue: usize, telemetry: &Telemetry) -> Handle {
+        let version = self.load(["echo", "1"], max_size, workers);
+        Handle::new(version, telemetry.model("echo", "1"), max_queue)
+    }
+
+    /// A version of a model that is called so.
+    pub(in crate::batch) fn load(&self, [name, version]: [&str; 2], max_size: usize, workers: usize) -> Arc<Version> {
         let mut spec = spec::from_inputs(vec![spec::parse_input("x:INT32[-1]").unwrap()]);
         (spec.max_size, spec.instances) = (max_size, workers);
         let found = Found {
-            name: "echo".to_owned(),
-            version: "1".to_owned(),
+            name: name.to_owned(),
+            version: version.to_owned(),
             file: "echo.pt".into(),
             spec,
             labels: Vec::new(),
             golden: None,
         };
-        let version = Version::load(self, found, Device::Cpu, &mut |_, _| {}).unwrap();
-        Handle::new(version, telemetry.model("echo", "1"), max_queue)
+        Version::load(self, found, Device::Cpu, &mut |_, _| {}).unwrap()
     }
 
     /// Each batch that was computed since the last call, warm-up apart, as its numbers.
