@@ -82,6 +82,8 @@ fn inputs_of_every_kind_are_taken() {
         ("embedding", json!([[3, 0]]), json!([[[6.0, 7.0], [0.0, 1.0]]])),
         ("mask", json!({"x": [[1, 2, 3]], "mask": [[true, false, false]]}), json!([5.0])),
         ("image", json!([[[0, 255, 0], [0, 255, 0]], [[0, 255, 0], [0, 255, 51]]]), json!([[0.0, 1.0, 0.05]])),
+        ("scalars", json!(3), json!([6.0])),
+        ("scalars", json!([3, 1.5]), json!([6.0, 3.0])),
         ("half", json!([[1, 3, 5]]), json!([[0.5, 1.5, 2.5]])),
         ("brain", json!([[1, 3, 5]]), json!([[0.5, 1.5, 2.5]])),
         ("buffers", json!([[3, 4, 5]]), json!([[1.0, 1.0, 1.0]])),
@@ -286,6 +288,7 @@ fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
     let export = "hint: export the model with torch.jit.script or torch.jit.trace, then .save(…)";
     let whole = "hint: expected a TorchScript archive, whole, as torch.jit.save writes it";
     for (name, says) in [
+        ("foreign_operator", ["foreign_operator/1/model.pt: Unknown builtin op: torchvision::nms; hint:", whole]),
         ("text", ["returns a value of type str", "tensors, tuples, lists and dicts of tensors can be served"]),
         ("too_few_inputs", ["takes a, b, but the inputs that are described are a:", "the same ones, in their order"]),
         ("swapped_inputs", ["takes a, b, but the inputs that are described are b, a", "in their order"]),
