@@ -266,6 +266,11 @@ fn a_model_that_nothing_describes_takes_what_comes() {
         assert_eq!(outputs(server, &json!([[1, 2], [1, 2]]))["output"], json!([[0.5, 0.5], [0.5, 0.5]]));
         wait_for_reason(server, "of a row changes when another row shares its batch");
     });
+    serving(&turn, "plain_centred", &[], |server| {
+        // Rows that are all alike, such as padding, do not make it a model whose rows are independent.
+        assert_eq!(outputs(server, &json!([[0], [0]]))["output"], json!([[0.0], [0.0]]));
+        wait_for_reason(server, "of a row changes when another row shares its batch");
+    });
     serving(&turn, "plain_two", &[], |server| {
         assert_eq!(outputs(server, &json!({"a": [[1]], "b": [[3]]}))["output"], json!([[5]]));
         let wrong = predict(server, &json!({"a": [[1]]}));

@@ -115,6 +115,7 @@ SERVED = {
     ),
     "plain": model(function("return (torch.mul(x, 2), torch.sum(x, [1]))", result="Tuple[Tensor, Tensor]"), None),
     "plain_softmax": model(function("return torch.softmax(torch.to(x, 6), 0)"), None),
+    "plain_centred": model(function("return torch.sub(x, torch.mean(torch.to(x, 6), [0], True))"), None),
     "plain_embedding": model(
         function("return torch.embedding(self.weight, ids)", "ids: Tensor"),
         None,
