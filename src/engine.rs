@@ -164,7 +164,8 @@ impl Error {
     /// The line that matters: TorchScript wraps it in a trace of the model's code, and C++ appends one of its own.
     pub fn gist(&self) -> String {
         let text = self.to_string();
-        let gist = raised::line(&text).or_else(|| text.lines().next()).unwrap_or_default();
+        // What libtorch says of code that it cannot compile begins with an empty line.
+        let gist = raised::line(&text).or_else(|| text.trim_start().lines().next()).unwrap_or_default();
         gist.trim_end_matches('.').to_owned()
     }
 

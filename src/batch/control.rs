@@ -265,7 +265,10 @@ impl Control {
     }
 
     /// Notes how the order ended, and tells whoever gave it.
+    ///
+    /// What is not there is not noted: whoever orders would fill the book with names of their own.
     pub fn answer(&self, order: Order, result: Result<(), Refused>) {
+        let is_there = result.is_err() && repository::names(&self.0.repository).contains(&order.name);
         let mut book = self.book();
         let is_loading = |state: State| state == State::Loading;
         match &result {
@@ -281,7 +284,10 @@ impl Control {
                         *note = (State::Unavailable, reason.to_string());
                     }
                 }
-                if !was_loading {
+                let is_known = is_there
+                    || !self.0.models.now().versions(&order.name).is_empty()
+                    || book.notes.keys().any(|(name, _)| *name == order.name);
+                if !was_loading && is_known {
                     let key = (order.name.clone(), String::new());
                     book.notes.insert(key, (State::Unavailable, reason.to_string()));
                 }
@@ -406,6 +412,12 @@ mod tests {
         assert_eq!(states(), [ready()]);
         control.answer(order(), Err(Refused::Folder("no version".to_owned())));
         assert_eq!(states(), [(String::new(), State::Unavailable), ready()]);
+
+        // The folder of all models cannot be read: that says nothing of whether this one is there.
+        let (reply, _) = oneshot::channel();
+        let stranger = Order { name: "stranger".to_owned(), unloads: 0, reply };
+        control.answer(stranger, Err(Refused::Folder("it cannot be read".to_owned())));
+        assert_eq!(control.states().iter().filter(|entry| entry.name == "stranger").count(), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -53,9 +54,10 @@ struct Split {
 struct Rejoined {
     /// Rows that are in their place.
     rows: usize,
-    columns: Vec<Column>,
-    /// What came before its turn, by its first row.
-    early: BTreeMap<usize, Outputs>,
+    /// `None` before the first rows have told which outputs there are.
+    columns: Option<Vec<Column>>,
+    /// What came before its turn, by its first row, with the row after its last.
+    early: BTreeMap<usize, (usize, Outputs)>,
 }
 
 struct Column {
@@ -98,7 +100,7 @@ impl Job {
         match self.reply {
             // A closed channel is a client that has left.
             Reply::Whole(sender) => drop(sender.send(Ok(outputs))),
-            Reply::Part { of, start } => of.put(start, outputs),
+            Reply::Part { of, start } => of.put(start..start + self.rows, outputs),
         }
     }
 
@@ -144,7 +146,7 @@ impl Item for Job {
             Reply::Whole(sender) => (Arc::new(Split::new(all, sender)), 0),
             Reply::Part { of, start } => (of, start),
         };
-        let part = |rows: std::ops::Range<usize>| {
+        let part = |rows: Range<usize>| {
             let inputs = inputs.iter().map(|tensor| tensor.slice(rows.clone())).collect();
             let reply = Reply::Part { of: of.clone(), start: start + rows.start };
             Self { inputs, rows: rows.len(), deadline, queued, row_bytes, priority, kind, reply }
@@ -166,9 +168,9 @@ impl Split {
         }
     }
 
-    fn put(&self, start: usize, outputs: Outputs) {
+    fn put(&self, rows: Range<usize>, outputs: Outputs) {
         let mut rejoined = lock(&self.outputs);
-        match rejoined.put(start, outputs, self.rows) {
+        match rejoined.put(rows, outputs, self.rows) {
             Ok(None) => {}
             Ok(Some(whole)) => self.send(Ok(whole)),
             Err(error) => self.send(Err(error)),
@@ -178,25 +180,38 @@ impl Split {
 
 impl Rejoined {
     /// The whole of `all` rows, once it is whole.
-    fn put(&mut self, start: usize, outputs: Outputs, all: usize) -> Result<Option<Outputs>, Error> {
-        self.early.insert(start, outputs);
-        while let Some(outputs) = self.early.remove(&self.rows) {
-            let rows = outputs.first().map_or(0, |(_, tensor)| tensor.rows());
-            if self.columns.is_empty() {
-                self.columns = outputs.iter().map(|output| Column::for_rows(output, all)).collect::<Result<_, _>>()?;
+    fn put(&mut self, rows: Range<usize>, outputs: Outputs, all: usize) -> Result<Option<Outputs>, Error> {
+        self.early.insert(rows.start, (rows.end, outputs));
+        while let Some((end, outputs)) = self.early.remove(&self.rows) {
+            let columns = match &mut self.columns {
+                Some(columns) => columns,
+                none => {
+                    none.insert(outputs.iter().map(|output| Column::for_rows(output, all)).collect::<Result<_, _>>()?)
+                }
+            };
+            if !columns.iter().map(|column| &column.name).eq(outputs.iter().map(|(name, _)| name)) {
+                return Err(Error::Failed(different(columns, &outputs)));
             }
-            for (column, (_, tensor)) in self.columns.iter_mut().zip(&outputs) {
+            for (column, (_, tensor)) in columns.iter_mut().zip(&outputs) {
                 column.append(tensor)?;
             }
-            self.rows += rows;
+            self.rows = end;
             if self.rows == all {
-                return Ok(Some(
-                    std::mem::take(&mut self.columns).into_iter().map(|column| column.into_output(all)).collect(),
-                ));
+                let columns = self.columns.take().unwrap_or_default();
+                return Ok(Some(columns.into_iter().map(|column| column.into_output(all)).collect()));
             }
         }
         Ok(None)
     }
+}
+
+/// That two batches have returned outputs of different names, or not as many, in words.
+fn different(columns: &[Column], outputs: &Outputs) -> String {
+    let first: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+    let other: Vec<&str> = outputs.iter().map(|(name, _)| &**name).collect();
+    format!(
+        "the outputs are {first:?} in one batch and {other:?} in another: a request of so many rows cannot be put together"
+    )
 }
 
 impl Column {
@@ -301,6 +316,33 @@ mod tests {
         second.answer(vec![("y".into(), wide)]);
         let Ok(Err(Error::Failed(message))) = answer.try_recv() else { panic!("answered") };
         assert!(message.contains("output y has rows of shape [1] in one batch and [2] in another"), "{message}");
+    }
+
+    #[test]
+    fn parts_with_other_outputs_fail_the_request() {
+        let names = |names: &[&str]| names.iter().map(|name| ((*name).into(), column(&[1]))).collect::<Outputs>();
+        for (one, other) in [(["y", "z"].as_slice(), ["y"].as_slice()), (&["y"], &["y", "z"]), (&["y"], &["z"])] {
+            let (job, mut answer) = request(&[1, 2]);
+            let (first, second) = job.split(1);
+            first.answer(names(one));
+            second.answer(names(other));
+            let Ok(Err(Error::Failed(message))) = answer.try_recv() else {
+                panic!("{one:?} and {other:?} are one answer")
+            };
+            assert!(
+                message.contains(&format!("outputs are {one:?} in one batch and {other:?} in another")),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn parts_without_outputs_come_together_to_none() {
+        let (job, mut answer) = request(&[1, 2]);
+        let (first, second) = job.split(1);
+        second.answer(Vec::new());
+        first.answer(Vec::new());
+        assert_eq!(answer.try_recv(), Ok(Ok(Vec::new())));
     }
 
     #[test]

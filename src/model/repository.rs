@@ -45,6 +45,8 @@ pub enum Error {
     Empty { path: PathBuf },
     #[error("{path} holds no version of a model: expected model.pt in a numbered folder, such as 1/model.pt")]
     NoVersion { path: PathBuf },
+    #[error("{one} and {other} are the same version: leave one of them, whose name has no zeros in front")]
+    Twice { one: PathBuf, other: PathBuf },
     #[error("--model-name {name} names a single model, but {path} holds a folder for each: leave it out")]
     Named { name: String, path: PathBuf },
     #[error("{}", .0.join("; "))]
@@ -149,6 +151,9 @@ fn home(dir: PathBuf) -> Result<Option<Home>, Error> {
     let versions = folders(&dir)?.into_iter().filter_map(|version| Some((number(&version)?, version.join(FILE))));
     let mut versions: Vec<_> = versions.filter(|(_, file)| file.exists()).collect();
     versions.sort();
+    if let Some([(_, one), (_, other)]) = versions.array_windows().find(|[(one, _), (other, _)]| one == other) {
+        return Err(Error::Twice { one: one.clone(), other: other.clone() });
+    }
     Ok((!versions.is_empty()).then(|| Home { name: name_of(&dir), dir, versions, is_asked: false }))
 }
 
@@ -176,7 +181,9 @@ fn name_of(path: &Path) -> String {
 
 /// A version folder's number.
 fn number(version: &Path) -> Option<u64> {
-    version.file_name()?.to_str()?.parse().ok()
+    let name = version.file_name()?.to_str()?;
+    // Rust would read `+1`, too.
+    name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse().ok())?
 }
 
 impl Home {

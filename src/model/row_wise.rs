@@ -73,7 +73,12 @@ pub fn probe(
             return Ok(unknown("its outputs differ between two runs over the same row".to_owned()));
         }
         return match compute(&together(&pair)) {
-            Ok(both) => Ok(compare(&both, [&first, &second]).map_or(RowWise::Proved, RowWise::Disproved)),
+            Ok(both) => Ok(match compare(&both, [&first, &second]) {
+                Some(reason) => RowWise::Disproved(reason),
+                // Where both are alike, their mean is each of them.
+                None if pair[0] == pair[1] => unknown("it could bear no two rows that differ".to_owned()),
+                None => RowWise::Proved,
+            }),
             Err(error @ Error::DeviceLost(_)) => Err(error),
             Err(error @ Error::OutOfMemory(_)) => Ok(unknown(error.gist())),
             Err(error) => Ok(RowWise::Disproved(format!("it fails when two rows share a batch: {}", error.gist()))),
@@ -139,14 +144,16 @@ fn is_float(dtype: DType) -> bool {
 
 /// Pairs of rows to try, the most telling first: `known` ones, then numbers that most models can bear, then zeros.
 ///
-/// The numbers of the two rows have opposite signs and sizes, so that a decision over a whole batch goes the way of the
+/// Floats: at first the two rows have opposite signs and sizes, so that a decision over a whole batch goes the way of the
 /// second row; integers are 0 and 1, which are in most vocabularies.
 pub fn pairs(known: Option<Pair>, ports: &[Port]) -> Vec<Pair> {
     let row = |value: fn(DType, usize) -> f64| ports.iter().map(|port| row_of(port, value)).collect::<Vec<_>>();
     let first = row(|dtype, index| if is_float(dtype) { spread(index) } else { parity(index) });
     let second = row(|dtype, index| if is_float(dtype) { -2.0 * spread(index + 5) } else { 1.0 - parity(index) });
+    let positive = row(|dtype, index| if is_float(dtype) { spread(index + 5) } else { 0.0 });
+    let negative = row(|dtype, index| if is_float(dtype) { -spread(index) } else { 0.0 });
     let zeros = row(|_, _| 0.0);
-    let numbers = [[first.clone(), second.clone()], [first.clone(), first], [second.clone(), second]];
+    let numbers = [[first.clone(), second.clone()], [first, positive], [second, negative]];
     known.into_iter().chain(numbers).chain([[zeros.clone(), zeros]]).collect()
 }
 
@@ -172,37 +179,48 @@ fn row_of(port: &Port, value: fn(DType, usize) -> f64) -> Tensor {
     Tensor { dtype, shape, bytes: bytes.into() }
 }
 
-/// The same, out of rows that somebody sent, which are all that is known.
-pub fn pairs_of(inputs: &[Tensor]) -> [Pair; 2] {
-    let pair = pair_of(inputs);
-    [pair.clone(), [pair[0].clone(), pair[0].clone()]]
+/// The same, out of rows that somebody sent, which are all that is known: the first and another that differs from it, or
+/// the first and what can be made of it, or at last the first twice.
+pub fn pairs_of(inputs: &[Tensor]) -> Vec<Pair> {
+    let row = |index: usize| inputs.iter().map(|tensor| tensor.slice(index..index + 1)).collect::<Vec<_>>();
+    let rows = inputs.iter().map(Tensor::rows).min().unwrap_or(0);
+    let first = row(0);
+    let sent = (1..rows).map(row).find(|other| *other != first);
+    let made = CHANGES.iter().map(|change| first.iter().map(|tensor| changed(tensor, *change)).collect::<Vec<_>>());
+    let others = sent.into_iter().chain(made.filter(|other| *other != first));
+    let mut pairs: Vec<Pair> = others.map(|other| [first.clone(), other]).collect();
+    pairs.push([first.clone(), first]);
+    pairs
 }
 
-/// A pair out of rows that somebody sent: the first two where they are two and differ, else one and a changed one.
+/// The most telling of them.
 pub fn pair_of(inputs: &[Tensor]) -> Pair {
-    let first: Vec<Tensor> = inputs.iter().map(|tensor| tensor.slice(0..1)).collect();
-    if inputs.iter().all(|tensor| tensor.rows() > 1) {
-        let second: Vec<Tensor> = inputs.iter().map(|tensor| tensor.slice(1..2)).collect();
-        if first != second {
-            return [first, second];
-        }
-    }
-    let second = first.iter().map(changed).collect();
-    [first, second]
+    pairs_of(inputs).swap_remove(0)
 }
 
-/// A row like `row`, of other numbers: floats of the other sign and another size; integers in reverse, which are as good
-/// indices as before, or zeros.
-fn changed(row: &Tensor) -> Tensor {
+/// What makes another row of one.
+#[derive(Clone, Copy)]
+enum Change {
+    /// Floats of the other sign and another size; integers in reverse, which are mostly as good indices as before.
+    Turned,
+    /// Floats that are larger; integers that are 0, which is in every vocabulary.
+    Lowered,
+    /// The same floats, and integers that are 1: a row of zeros must differ from something.
+    Raised,
+}
+
+const CHANGES: [Change; 3] = [Change::Turned, Change::Lowered, Change::Raised];
+
+fn changed(row: &Tensor, change: Change) -> Tensor {
     let (dtype, mut values) = (row.dtype, row.to_f64());
-    if is_float(dtype) {
-        values.iter_mut().enumerate().for_each(|(index, value)| *value = -2.0 * *value - spread(index));
-    } else {
-        let before = values.clone();
-        values.reverse();
-        if values == before {
-            values.fill(0.0);
-        }
+    let floats = values.iter_mut().enumerate();
+    match (change, is_float(dtype)) {
+        (Change::Turned, true) => floats.for_each(|(index, value)| *value = -2.0 * *value - spread(index)),
+        (Change::Turned, false) => values.reverse(),
+        (Change::Lowered, true) => floats.for_each(|(index, value)| *value *= 1.0 + spread(index)),
+        (Change::Lowered, false) => values.fill(0.0),
+        (Change::Raised, true) => {}
+        (Change::Raised, false) => values.fill(1.0),
     }
     let mut bytes = Vec::new();
     for value in values {
@@ -338,7 +356,9 @@ mod tests {
         };
         assert_eq!(found(only(|x| *x >= 0.0)), RowWise::Proved, "not the negative ones");
         assert_eq!(found(only(|x| *x < 0.0)), RowWise::Proved, "only the negative ones");
-        assert_eq!(found(only(|x| x.abs() < 1e-9)), RowWise::Proved, "only zeros");
+        // Two rows of zeros say too little.
+        let zeros = found(only(|x| x.abs() < 1e-9));
+        assert!(zeros.holds() && zeros.reason() == "it could bear no two rows that differ", "{zeros:?}");
     }
 
     #[test]
@@ -354,5 +374,30 @@ mod tests {
         };
         assert_eq!(values(pair_of(&[integers(&[3, 4])])), [[3.0, 4.0], [4.0, 3.0]]);
         assert_eq!(values(pair_of(&[integers(&[3, 3])])), [[3.0, 3.0], [0.0, 0.0]]);
+        assert_eq!(values(pair_of(&[integers(&[0, 0])])), [[0.0, 0.0], [1.0, 1.0]]);
+        // The third row is the first that differs.
+        assert_eq!(values(pair_of(&[floats(&[3, 1], &[3.0, 3.0, 4.0])])), [[3.0], [4.0]]);
+    }
+
+    #[test]
+    fn a_request_of_rows_that_are_alike_proves_nothing() {
+        // Each number less the mean of its batch: what two rows that are alike do not tell.
+        let centred = |inputs: &[Tensor]| {
+            let mean = sum(&inputs[0]) / f64::from(u32::try_from(inputs[0].to_f64().len()).unwrap());
+            let values: Vec<f64> = inputs[0].to_f64().iter().map(|x| x - mean).collect();
+            Ok(vec![("y".to_owned(), floats(&inputs[0].shape, &values))])
+        };
+        let zeros = Tensor { dtype: DType::Int64, shape: vec![2, 1], bytes: vec![0; 16].into() };
+        for inputs in [zeros, floats(&[1, 1], &[0.0]), floats(&[2, 1], &[5.0, 5.0])] {
+            let found = probe(pairs_of(std::slice::from_ref(&inputs)), false, &mut { centred }).unwrap();
+            assert!(found.reason().contains("changes when another row shares its batch"), "{inputs:?}: {found:?}");
+        }
+        // It can bear nothing but what was sent.
+        let picky = &mut |inputs: &[Tensor]| {
+            let is_known = inputs[0].to_f64().iter().all(|x| (x - 7.0).abs() < 1e-9);
+            if is_known { centred(inputs) } else { Err(Error::Failed("unbearable".to_owned())) }
+        };
+        let found = probe(pairs_of(&[floats(&[1, 1], &[7.0])]), false, picky).unwrap();
+        assert!(!found.holds() && found.reason() == "it could bear no two rows that differ", "{found:?}");
     }
 }

@@ -69,10 +69,17 @@ pub struct Output {
 }
 
 /// A file that a `model.toml` names, beside it, and the line where it does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Reference {
     pub file: PathBuf,
     pub line: usize,
+}
+
+/// A comment above it moves the line, and changes nothing.
+impl PartialEq for Reference {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
 }
 
 /// How an output's numbers become scores between 0 and 1.
@@ -91,6 +98,16 @@ pub struct Golden {
     pub file: Reference,
     /// The largest accepted |got − expected| / max(1, |expected|).
     pub tolerance: f64,
+}
+
+impl Spec {
+    /// Whether a version that runs by this description is as `found` wants it, beside which of its neighbours are wanted.
+    /// Where nothing describes the inputs, they are open once the model has been loaded.
+    pub fn is_as(&self, found: &Self) -> bool {
+        let is_open = found.inputs.is_empty() && self.inputs.iter().all(|port| port.dtype.is_none());
+        let inputs = if is_open { &self.inputs } else { &found.inputs };
+        *self == Self { versions: self.versions.clone(), inputs: inputs.clone(), ..found.clone() }
+    }
 }
 
 impl Port {

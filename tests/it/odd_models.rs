@@ -61,6 +61,8 @@ fn inputs_of_every_kind_are_taken() {
         ("embedding", json!([[3, 0]]), json!([[[6.0, 7.0], [0.0, 1.0]]])),
         ("mask", json!({"x": [[1, 2, 3]], "mask": [[true, false, false]]}), json!([5.0])),
         ("image", json!([[[0, 255, 0], [0, 255, 0]], [[0, 255, 0], [0, 255, 51]]]), json!([[0.0, 1.0, 0.05]])),
+        ("scalars", json!(3), json!([6.0])),
+        ("scalars", json!([3, 1.5]), json!([6.0, 3.0])),
         ("half", json!([[1, 3, 5]]), json!([[0.5, 1.5, 2.5]])),
         ("brain", json!([[1, 3, 5]]), json!([[0.5, 1.5, 2.5]])),
         ("buffers", json!([[3, 4, 5]]), json!([[1.0, 1.0, 1.0]])),
@@ -245,6 +247,11 @@ fn a_model_that_nothing_describes_takes_what_comes() {
         assert_eq!(outputs(server, &json!([[1, 2], [1, 2]]))["output"], json!([[0.5, 0.5], [0.5, 0.5]]));
         wait_for_reason(server, "of a row changes when another row shares its batch");
     });
+    serving(&turn, "plain_centred", &[], |server| {
+        // Rows that are all alike, such as padding, do not make it a model whose rows are independent.
+        assert_eq!(outputs(server, &json!([[0], [0]]))["output"], json!([[0.0], [0.0]]));
+        wait_for_reason(server, "of a row changes when another row shares its batch");
+    });
     serving(&turn, "plain_two", &[], |server| {
         assert_eq!(outputs(server, &json!({"a": [[1]], "b": [[3]]}))["output"], json!([[5]]));
         let wrong = predict(server, &json!({"a": [[1]]}));
@@ -267,6 +274,7 @@ fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
     let export = "hint: export the model with torch.jit.script or torch.jit.trace, then .save(…)";
     let whole = "hint: expected a TorchScript archive, whole, as torch.jit.save writes it";
     for (name, says) in [
+        ("foreign_operator", ["foreign_operator/1/model.pt: Unknown builtin op: torchvision::nms; hint:", whole]),
         ("text", ["returns a value of type str", "tensors, tuples, lists and dicts of tensors can be served"]),
         ("too_few_inputs", ["takes a, b, but the inputs that are described are a:", "the same ones, in their order"]),
         ("swapped_inputs", ["takes a, b, but the inputs that are described are b, a", "in their order"]),

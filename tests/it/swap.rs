@@ -184,6 +184,18 @@ fn only_what_has_changed_is_loaded_again() {
     repository.describe("digits", &without_golden().replace("scores = \"softmax\"", "scores = \"none\""));
     assert_eq!((order(server.probe, "load", "digits").status, reads()), (200, 3));
     assert!(ask(server.address, "/predict").json()["predictions"][0]["score"].as_f64().unwrap() > 1.0);
+
+    // One version more is no reason to read its neighbour again.
+    let toml = fs::read_to_string(repository.folder("digits").join("model.toml")).unwrap();
+    repository.describe("digits", &format!("versions = \"all\"\n{toml}"));
+    repository.add("digits", 2);
+    assert_eq!((order(server.probe, "load", "digits").status, reads()), (200, 4));
+    assert_eq!([1, 2].map(|version| computed_by(&ask(server.address, &format!("/predict/digits/{version}")))), [7, 2]);
+
+    // A model that nothing describes.
+    repository.add("plain", 1);
+    assert_eq!((order(server.probe, "load", "plain").status, reads()), (200, 5));
+    assert_eq!((order(server.probe, "load", "plain").status, reads()), (200, 5));
 }
 
 #[test]

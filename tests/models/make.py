@@ -72,6 +72,7 @@ SERVED = {
         function("return torch.mean(torch.div(torch.to(image, 6), 255.), [1, 2])", "image: Tensor"),
         port("inputs", "image", "UINT8", "[-1, 2, 2, 3]"),
     ),
+    "scalars": model(function("return torch.mul(x, 2)"), port("inputs", "x", shape="[-1]")),
     "same": model(function("return x"), None),
     "half": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "FP16")),
     "brain": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "BF16")),
@@ -114,6 +115,7 @@ SERVED = {
     ),
     "plain": model(function("return (torch.mul(x, 2), torch.sum(x, [1]))", result="Tuple[Tensor, Tensor]"), None),
     "plain_softmax": model(function("return torch.softmax(torch.to(x, 6), 0)"), None),
+    "plain_centred": model(function("return torch.sub(x, torch.mean(torch.to(x, 6), [0], True))"), None),
     "plain_embedding": model(
         function("return torch.embedding(self.weight, ids)", "ids: Tensor"),
         None,
@@ -163,6 +165,8 @@ REFUSED = {
         },
     ),
     "text": model(function('return "cat"', result="str")),
+    # What needs a library that libtorch does not bring along, as detection models do.
+    "foreign_operator": model(function("return ops.torchvision.nms(x, x, 0.5)")),
     "too_few_inputs": model(function("return torch.add(a, b)", "a: Tensor, b: Tensor"), port("inputs", "a")),
     "swapped_inputs": model(
         function("return torch.sub(a, b)", "a: Tensor, b: Tensor"), port("inputs", "b") + port("inputs", "a")

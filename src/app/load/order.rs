@@ -151,7 +151,7 @@ impl Workshop {
 fn is_same(handle: &Handle, found: &Found) -> bool {
     let version = &handle.version;
     let is_described_so =
-        version.version == found.version && version.spec == found.spec && version.labels == found.labels;
+        version.version == found.version && version.spec.is_as(&found.spec) && version.labels == found.labels;
     is_described_so && digest::of(&found.file).is_ok_and(|digest| version.digest.get() == Some(&digest))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use crate::http::error::{Error, Kind, shown};
 use crate::model::Version;
@@ -190,6 +190,18 @@ struct Inputs<'a> {
     room: &'a Room<'a>,
 }
 
+impl Inputs<'_> {
+    /// The one tensor of a model with one input; `what` it is, for others.
+    fn only<'de, D: Deserializer<'de>>(self, what: &str, deserializer: D) -> Result<Vec<Tensor>, D::Error> {
+        let [port] = self.ports else {
+            let names = names(self.ports);
+            return Err(serde::de::Error::custom(format_args!("inputs: {what}, expected an object with {names}")));
+        };
+        let seed = Nested { field: "inputs", dtype: port.dtype, bytes: self.room.take(port.dtype)? };
+        Ok(vec![seed.deserialize(deserializer)?])
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Inputs<'_> {
     type Value = Vec<Tensor>;
 
@@ -206,14 +218,25 @@ impl<'de> Visitor<'de> for Inputs<'_> {
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, sequence: A) -> Result<Self::Value, A::Error> {
-        let [port] = self.ports else {
-            return Err(serde::de::Error::custom(format_args!(
-                "inputs: an array, expected an object with {}",
-                names(self.ports)
-            )));
-        };
-        let seed = Nested { field: "inputs", dtype: port.dtype, bytes: self.room.take(port.dtype)? };
-        Ok(vec![seed.deserialize(serde::de::value::SeqAccessDeserializer::new(sequence))?])
+        self.only("an array", serde::de::value::SeqAccessDeserializer::new(sequence))
+    }
+
+    // One row may come without its batch dimension, and that of a shape [-1] is a number.
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
+        self.only("a number", value.into_deserializer())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self::Value, E> {
+        self.only("a number", value.into_deserializer())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Self::Value, E> {
+        self.only("a number", value.into_deserializer())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
+        self.only("a boolean", value.into_deserializer())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

@@ -44,6 +44,20 @@ fn each_model_is_found_in_its_highest_version() {
 }
 
 #[test]
+fn a_version_may_have_zeros_in_front_and_be_there_once() {
+    let root = repository(&[("a/model.toml", TOML), ("a/007/model.pt", ""), ("a/+9/model.pt", "")]);
+    assert_eq!(find_ids(root.path(), &Given::default()), ["a@7"]);
+    let root = repository(&[("a/model.toml", TOML), ("a/7/model.pt", ""), ("a/007/model.pt", "")]);
+    for error in [find(root.path(), &Given::default()), find_one(root.path(), "a", &Given::default())] {
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("a/007/model.pt and ") && error.contains("a/7/model.pt are the same version"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_rule_chooses_among_the_versions() {
     let versions = |rule: &str| {
         let toml = format!("{rule}\n{TOML}");
