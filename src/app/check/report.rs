@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_table::Table;
+use comfy_table::{ContentArrangement, Table};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
 
@@ -169,9 +169,13 @@ impl Report {
         serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"
     }
 
-    pub(super) fn text(&self) -> String {
+    /// For a terminal of so many columns; as wide as it comes where there is none.
+    pub(super) fn text(&self, columns: Option<u16>) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);
+        if let Some(columns) = columns {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+        }
         table.set_header(["model", "digest", "inputs", "outputs", "row-wise", "load", "warm-up p50", "memory"]);
         // Sentences would tear the table.
         let (mut problems, mut notes) = (String::new(), String::new());
@@ -194,18 +198,22 @@ impl Report {
             let _ = write!(text, "\n{problems}");
             return text;
         }
-        let (measured, threshold) = (self.measured(), failure_threshold(self.measured()));
-        let seconds = measured.as_secs_f64();
+        let (seconds, threshold) = (self.measured().as_secs_f64(), failure_threshold(self.measured()));
         let _ = write!(
             text,
             "\nstartupProbe:\n  httpGet: {{ path: /startup, port: 8080 }}\n  periodSeconds: 5\n  \
-             failureThreshold: {threshold}  # 3 × {seconds:.1} s to open {}, load and warm up = {:.1} s, in periods of \
-             5 s; at least 12, a minute\n",
-            self.library,
-            seconds * 3.0
+             failureThreshold: {threshold}  # {}\n",
+            why(threshold, seconds, &self.library)
         );
         text
     }
+}
+
+/// The arithmetic behind the threshold, for whoever finds it in a manifest.
+fn why(threshold: u64, seconds: f64, library: &str) -> String {
+    let limit = threshold * 5;
+    let floor = if threshold == 12 { "; at least a minute" } else { "" };
+    format!("{threshold} × 5 s = {limit} s: 3 × the {seconds:.1} s to open {library}, load and warm up{floor}")
 }
 
 fn cells(row: &Row) -> Vec<String> {
@@ -237,4 +245,33 @@ fn cells(row: &Row) -> Vec<String> {
         format!("{} MiB", numbers.memory_bytes >> 20),
     ]);
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_fits_its_terminal() {
+        let failed = |model: &str| Checked {
+            model: model.to_owned(),
+            version: "1".to_owned(),
+            digest: Some("sha256:0123456789abcdef".to_owned()),
+            measured: Err("why".to_owned()),
+        };
+        let versions = vec![failed("a-model-with-a-name-that-is-as-long-as-a-line-of-a-terminal-may-be")];
+        let report = Report { library: String::new(), opened: Duration::ZERO, versions };
+        let widest = |columns| report.text(columns).lines().map(|line| line.chars().count()).max().unwrap();
+        assert_eq!((widest(Some(80)), widest(Some(120))), (80, 120));
+        assert!(widest(None) > 120);
+    }
+
+    #[test]
+    fn the_comment_of_the_probe_adds_up() {
+        assert_eq!(
+            why(12, 0.27, "libtorch"),
+            "12 × 5 s = 60 s: 3 × the 0.3 s to open libtorch, load and warm up; at least a minute"
+        );
+        assert_eq!(why(13, 20.5, "libtorch"), "13 × 5 s = 65 s: 3 × the 20.5 s to open libtorch, load and warm up");
+    }
 }
