@@ -41,6 +41,7 @@ fn text(path: &Path) -> &str {
 fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
     let empty = scratch.join("empty");
     fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("net.pt"), "").unwrap();
     let missing = scratch.join("missing");
 
     let truncated = digits(scratch, "truncated");
@@ -62,7 +63,12 @@ fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
 
     let mut mistakes = vec![
         mistake("a missing folder", &[text(&missing)], 2, &[text(&missing), "does not exist: name a folder"]),
-        mistake("no model", &[text(&empty)], 2, &[text(&empty), "holds no model: expected <name>/<version>/model.pt"]),
+        mistake(
+            "no model",
+            &[text(&empty)],
+            2,
+            &[text(&empty), "holds no model: expected <name>/<version>/model.pt", "the net.pt in it"],
+        ),
         mistake(
             "a truncated model",
             &[text(&truncated)],
