@@ -76,7 +76,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/predict/{model}", predict())
         .route("/predict/{model}/{version}", predict())
         .merge(repository::routes(&shared, Trust::Token))
-        .fallback(|method: Method, uri: Uri| no_route(method, uri, MAIN_ROUTES));
+        .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
     wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(routes, shared)))
 }
 
@@ -89,7 +89,7 @@ pub fn reserve_router(shared: Arc<Shared>) -> Router {
 /// The router of the probe listener.
 pub fn probe_router(shared: Arc<Shared>) -> Router {
     let rest = repository::routes(&shared, Trust::Everyone)
-        .fallback(|method: Method, uri: Uri| no_route(method, uri, PROBE_ROUTES));
+        .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, PROBE_ROUTES) });
     wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(rest, shared)))
 }
 
@@ -155,7 +155,7 @@ fn who_serves(shared: &Shared) -> String {
     }
 }
 
-async fn no_route(method: Method, uri: Uri, routes: &'static str) -> Error {
+fn no_route(method: &Method, uri: &Uri, routes: &'static str) -> Error {
     Error::not_found(format!("no route {method} {}", error::shown(uri.path()))).hint(routes)
 }
 
