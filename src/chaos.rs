@@ -52,6 +52,29 @@ pub enum Trouble {
     DeviceLost,
 }
 
+/// As `--chaos` has it: only what was asked for.
+impl std::fmt::Display for Chaos {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let usual = Self::default();
+        let time = |time: Duration| humantime::format_duration(time).to_string();
+        let number = |number: u32, usual: u32| (number != usual).then(|| number.to_string());
+        let parts = [
+            ("load-delay", (self.load_delay != usual.load_delay).then(|| time(self.load_delay))),
+            ("batch-delay", (self.batch_delay != usual.batch_delay).then(|| time(self.batch_delay))),
+            ("hang-after", self.hang_after.map(time)),
+            ("worker-panic-after", self.worker_panic_after.map(time)),
+            ("worker-panics", number(self.worker_panics, usual.worker_panics)),
+            ("device-lost-after", self.device_lost_after.map(time)),
+            ("runtime-stall-after", self.runtime_stall_after.map(time)),
+            ("candidate-hang", number(self.candidate_hangs, usual.candidate_hangs)),
+        ];
+        let parts = parts.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let down = self.dependencies_down.iter().map(|name| ("dependency-down", name.clone()));
+        let parts: Vec<_> = parts.chain(down).map(|(key, value)| format!("{key}={value}")).collect();
+        f.write_str(&parts.join(","))
+    }
+}
+
 impl std::str::FromStr for Chaos {
     type Err = String;
 
@@ -163,6 +186,18 @@ mod tests {
         assert_eq!(chaos.dependencies_down, ["redis"]);
         for text in ["load-delay", "load-delay=soon", "fire=1s", "worker-panics=many", "candidate-hang=often"] {
             assert!(text.parse::<Chaos>().unwrap_err().starts_with(text));
+        }
+    }
+
+    #[test]
+    fn a_rehearsal_is_shown_as_it_was_asked_for() {
+        for text in [
+            "",
+            "load-delay=30s,batch-delay=200ms",
+            "hang-after=0s,worker-panic-after=1m,worker-panics=3",
+            "device-lost-after=1s,runtime-stall-after=2s,candidate-hang=1,dependency-down=redis,dependency-down=db",
+        ] {
+            assert_eq!(text.parse::<Chaos>().unwrap().to_string(), text);
         }
     }
 

@@ -42,6 +42,12 @@ pub const MAX_BODY: usize = 64 << 20;
 /// The largest request head, in bytes.
 pub const MAX_HEAD: usize = 64 << 10;
 
+/// What whoever asked for anything else is told of the main listener, and of the probe listener.
+const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics, POST /predict[/MODEL[/VERSION]] \
+                           /v2/repository/index /v2/repository/models/MODEL/load|unload";
+const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics, POST /v2/repository/index \
+                            /v2/repository/models/MODEL/load|unload; predictions are made on --listen";
+
 /// What every handler may read.
 pub struct Shared {
     pub health: Health,
@@ -70,7 +76,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/predict/{model}", predict())
         .route("/predict/{model}/{version}", predict())
         .merge(repository::routes(&shared, Trust::Token))
-        .fallback(no_route);
+        .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
     wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(routes, shared)))
 }
 
@@ -82,7 +88,8 @@ pub fn reserve_router(shared: Arc<Shared>) -> Router {
 
 /// The router of the probe listener.
 pub fn probe_router(shared: Arc<Shared>) -> Router {
-    let rest = repository::routes(&shared, Trust::Everyone).fallback(no_route);
+    let rest = repository::routes(&shared, Trust::Everyone)
+        .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, PROBE_ROUTES) });
     wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(rest, shared)))
 }
 
@@ -147,9 +154,8 @@ fn who_serves(shared: &Shared) -> String {
     }
 }
 
-async fn no_route(method: Method, uri: Uri) -> Error {
-    Error::not_found(format!("no route {method} {}", error::shown(uri.path())))
-        .hint("GET / /startup /health /ready /metrics, POST /predict[/MODEL[/VERSION]] /v2/repository/index")
+fn no_route(method: &Method, uri: &Uri, routes: &'static str) -> Error {
+    Error::not_found(format!("no route {method} {}", error::shown(uri.path()))).hint(routes)
 }
 
 async fn no_place(request: Request) -> Error {

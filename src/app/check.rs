@@ -21,7 +21,7 @@ pub fn run(args: CheckArgs, engine: &EngineArgs) -> Exit {
     let checked = Check::new(args, engine).map_err(Exit::configuration).and_then(|check| measure(&check));
     let exit = match checked {
         Ok(report) => {
-            print!("{}", if json { report.json() } else { report.text() });
+            print!("{}", if json { report.json() } else { report.text(columns()) });
             match report.failed() {
                 0 => Exit::clean(),
                 failed => Exit::load(format!("{failed} of {} versions cannot be served", report.versions.len())),
@@ -31,6 +31,12 @@ pub fn run(args: CheckArgs, engine: &EngineArgs) -> Exit {
     };
     // The container's end is not for this to explain.
     exit.with_termination_log(PathBuf::new())
+}
+
+/// Of the terminal that the table is printed to.
+fn columns() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(size.ws_col).filter(|columns| *columns > 0)
 }
 
 fn measure(check: &Check) -> Result<Report, Exit> {

@@ -89,6 +89,12 @@ fn start(plan: Plan, parts: Parts) -> Result<Workshop, Exit> {
         Err(repository::Error::Empty { .. }) if parts.control.is_explicit() => Vec::new(),
         found => found.map_err(Exit::configuration)?,
     };
+    if !plan.given.inputs.is_empty()
+        && !found.is_empty()
+        && found.iter().all(|found| found.spec.inputs != plan.given.inputs)
+    {
+        tracing::warn!("--input is not used: every model has a model.toml, which says what its inputs are");
+    }
     if !parts.control.is_explicit() {
         check_default(&found, plan.default_model.as_deref())?;
     }

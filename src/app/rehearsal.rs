@@ -10,7 +10,7 @@ pub(super) fn announce(chaos: &Chaos, lifecycle: Rx) {
     if *chaos == Chaos::default() {
         return;
     }
-    tracing::warn!(?chaos, "REHEARSAL: this server makes trouble on purpose");
+    tracing::warn!(%chaos, "REHEARSAL: this server makes trouble on purpose");
     if let Some(after) = chaos.runtime_stall_after {
         tokio::spawn(stall(after, lifecycle));
     }

@@ -268,7 +268,7 @@ impl Control {
     ///
     /// What is not there is not noted: whoever orders would fill the book with names of their own.
     pub fn answer(&self, order: Order, result: Result<(), Refused>) {
-        let is_there = result.is_err() && repository::names(&self.0.repository).contains(&order.name);
+        let is_there = result.is_err() && repository::names(&self.0.rules.repository).contains(&order.name);
         let mut book = self.book();
         let is_loading = |state: State| state == State::Loading;
         match &result {

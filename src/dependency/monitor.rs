@@ -116,6 +116,7 @@ async fn follow(dependency: Dependency, watched: &Watched, tell: impl Fn(bool, &
     let dependency = Arc::new(dependency);
     let names = Arc::new(Names::default());
     let mut hysteresis = Hysteresis::new(dependency.pace);
+    let mut failures_before_first_rise = Some(0);
     loop {
         let started = Instant::now();
         let result = check(&dependency, &names).await;
@@ -124,6 +125,15 @@ async fn follow(dependency: Dependency, watched: &Watched, tell: impl Fn(bool, &
             tracing::debug!(dependency = %dependency.name, error, ?latency, "check failed");
         }
         let change = hysteresis.record(result.is_ok());
+        // It counts as down from the start, so that no transition tells of one that has never been up.
+        failures_before_first_rise = failures_before_first_rise.filter(|_| change.is_none());
+        if let (Some(failures), Err(error)) = (&mut failures_before_first_rise, &result) {
+            *failures += 1;
+            if *failures == dependency.pace.failures {
+                let Dependency { name, required, .. } = &*dependency;
+                tracing::warn!(dependency = %name, required, error, "no check has passed yet");
+            }
+        }
         let reason = result.as_ref().err().map_or("the check passed", String::as_str).to_owned();
         watched.note(result, latency);
         if let Some(up) = change {

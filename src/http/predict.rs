@@ -14,7 +14,8 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::{self, Error, Kind};
 use super::{Shared, State, identity, who_serves};
-use crate::batch::{Call, Handle};
+use crate::batch::{self, Call, Handle};
+use crate::model::Spec;
 use crate::telemetry::metrics::{ModelMetrics, Outcome};
 
 pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Error> {
@@ -88,7 +89,8 @@ async fn infer(state: &State, model: &Handle, request: Request, started: Instant
     }
     let body = body::read(&parts.headers, body, deadline, &state.memory).await?;
     let (inputs, rows) = parse::tensors(&model.version, format, body, &state.memory).await?;
-    let outputs = model.infer(Call { inputs, rows, deadline, priority }).await?;
+    let outputs = model.infer(Call { inputs, rows, deadline, priority }).await;
+    let outputs = outputs.map_err(|error| explained(error, &model.version.spec, rows))?;
     let bytes: usize = outputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
     if bytes <= parse::INLINE {
         return Ok(answer::json(&model.version, &outputs));
@@ -97,6 +99,20 @@ async fn infer(state: &State, model: &Handle, request: Request, started: Instant
     tokio::task::spawn_blocking(move || answer::json(&version, &outputs))
         .await
         .map_err(|_| Error::new(Kind::ModelFailed, "the server failed to write the answer"))
+}
+
+/// What a model raises may come of taking a single row for many, where nothing told us how many dimensions a row has.
+fn explained(error: batch::Error, spec: &Spec, rows: usize) -> Error {
+    let is_guess = matches!(error, batch::Error::Failed(_)) && spec.inputs.iter().any(|port| port.dtype.is_none());
+    let error = Error::from(error);
+    if !is_guess {
+        return error;
+    }
+    let (rows, s) = (rows, if rows == 1 { "" } else { "s" });
+    error.hint(format!(
+        "nothing describes this model's inputs, so the first dimension was taken for {rows} row{s}; a model.toml or \
+         --input describes them"
+    ))
 }
 
 fn outcome(result: &Result<Response, Error>) -> Outcome {

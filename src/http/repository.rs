@@ -148,7 +148,8 @@ async fn read(body: Body) -> Result<Asked, Failure> {
     }
     // By way of an object: serde would take an array for a struct, too.
     let asked = serde_json::from_slice(&bytes).and_then(|object| serde_json::from_value(Value::Object(object)));
-    asked.map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+    let expected = |error| format!("the body: {error}; expected none, or a JSON object such as {{}}");
+    asked.map_err(|error| Failure(StatusCode::BAD_REQUEST, expected(error)))
 }
 
 /// The table from what was refused to its status.

@@ -41,7 +41,7 @@ pub enum Error {
     Missing { path: PathBuf },
     #[error("{path} cannot be read ({source}): the server needs read access to it")]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{path} holds no model: expected <name>/<version>/model.pt below it, such as digits/1/model.pt")]
+    #[error("{path} holds no model: expected <name>/<version>/model.pt below it, such as digits/1/model.pt{}", near(.path))]
     Empty { path: PathBuf },
     #[error("{path} holds no version of a model: expected model.pt in a numbered folder, such as 1/model.pt")]
     NoVersion { path: PathBuf },
@@ -51,6 +51,16 @@ pub enum Error {
     Named { name: String, path: PathBuf },
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
+}
+
+/// What somebody may have meant who named a folder with a model's file of another name.
+fn near(path: &Path) -> String {
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = files.filter(|file| file.extension().is_some_and(|ending| ending == "pt")).collect();
+    files.sort();
+    files.first().map_or(String::new(), |file| {
+        format!("; to serve the {} in it, name that file, or call it {FILE}", name_of(file))
+    })
 }
 
 /// Finds every model under `path` in the versions that it wants, by name and then by version, upwards.

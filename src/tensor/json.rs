@@ -28,6 +28,8 @@ pub struct Nested<'a> {
 pub struct Room<'a> {
     pool: &'a Pool,
     elements: usize,
+    /// Bytes of the text and of what was asked for.
+    needed: Cell<usize>,
     refused: Cell<Option<Full>>,
 }
 
@@ -35,13 +37,14 @@ impl<'a> Room<'a> {
     pub fn new(pool: &'a Pool, text: &[u8]) -> Self {
         // Between two elements there is a comma.
         let elements = 1 + memchr::memchr_iter(b',', text).count();
-        Self { pool, elements, refused: Cell::new(None) }
+        Self { pool, elements, needed: Cell::new(text.len()), refused: Cell::new(None) }
     }
 
     /// A buffer for all elements, should they be of one tensor; where they decide its type, of the largest.
     pub fn take<E: Error>(&self, dtype: Option<DType>) -> Result<Buffer, E> {
-        let size = dtype.map_or(LARGEST, DType::size);
-        self.pool.take(self.elements.saturating_mul(size)).map_err(|full| {
+        let bytes = self.elements.saturating_mul(dtype.map_or(LARGEST, DType::size));
+        self.needed.set(self.needed.get().saturating_add(bytes));
+        self.pool.take(bytes).map_err(|full| {
             self.refused.set(Some(full));
             E::custom(full)
         })
@@ -50,6 +53,12 @@ impl<'a> Room<'a> {
     /// Whether the pool, and not the text, is why reading failed.
     pub fn refused(&self) -> Option<Full> {
         self.refused.get()
+    }
+
+    /// Bytes that the text and its elements need together, or more: where the pool never lends as many, it is no use to
+    /// try again.
+    pub fn needed(&self) -> usize {
+        self.needed.get()
     }
 }
 

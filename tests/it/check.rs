@@ -24,7 +24,7 @@ fn the_table_tells_what_serving_would_take() {
     for part in ["digits@1", "image: FP32", "logits: FP32", "row-wise", "yes", " ms", " MiB", "startupProbe:"] {
         assert!(stdout.contains(part), "{part:?} in {stdout}");
     }
-    assert!(stdout.contains("failureThreshold: 12  # 3 × "), "{stdout}");
+    assert!(stdout.contains("failureThreshold: 12  # 12 × 5 s = 60 s: 3 × "), "{stdout}");
 }
 
 #[test]

@@ -68,6 +68,11 @@ fn the_last_model_gone_leaves_a_server_that_is_alive_started_and_not_ready() {
     assert_eq!(order(server.probe, "unload", "digits").status, 404);
 
     assert_eq!(order(server.probe, "load", "digits").status, 200);
+    assert_eq!(order(server.probe, "load", "digits").status, 200);
+    let is_said = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("nothing to load"));
+    server.log.wait_for("a load that changes nothing says so", is_said);
+    let elsewhere = client::get(server.probe.unwrap(), "/predict").text();
+    assert!(elsewhere.contains("predictions are made on --listen"), "{elsewhere}");
     assert_eq!((probes(&server), reason(&server)), ([200, 200, 200], Value::Null));
     assert_eq!(computed_by(&ask(server.address, "/predict")), 1);
 }

@@ -108,6 +108,9 @@ fn an_optional_dependency_is_told_of_and_a_rehearsed_one_goes_down() {
     poll("the optional one was checked", || told(&server, "extra")["error"].is_string());
     assert_eq!(told(&server, "extra")["state"], json!("down"));
     assert_eq!(ready(&server).status, 200);
+    // Down from the start, it never goes down: the log tells of it all the same, once.
+    let line = server.log.wait_for("a warning", |line| line["message"] == "no check has passed yet");
+    assert_eq!((&line["dependency"], &line["level"]), (&json!("extra"), &json!("WARN")));
 
     let rehearsed = turn.serve(&["--dependency", &url, "--chaos", "dependency-down=cache"]);
     poll("the rehearsed one was checked", || told(&rehearsed, "cache")["error"].is_string());

@@ -64,6 +64,12 @@ fn a_body_that_could_never_fit_is_too_large_rather_than_one_too_many() {
     let answer = client::predict(server.address, RAW, &vec![0; 3 * MIB]);
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &"too_large".into()));
     assert!(answer.text().contains("2097152"), "{}", answer.text());
+    // A text that fits, whose tensor does not fit beside it: 4 bytes for every 2 of these.
+    let row = format!("[{}]", vec![format!("[{}]", ["1"; 8].join(",")); 8].join(","));
+    let body = format!("{{\"inputs\":[{}]}}", vec![row; 6000].join(","));
+    let answer = client::predict(server.address, JSON, body.as_bytes());
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &"too_large".into()), "{}", answer.text());
+    assert!(answer.text().contains("body and tensors need"), "{}", answer.text());
 }
 
 #[test]

@@ -259,10 +259,9 @@ fn a_model_that_nothing_describes_takes_what_comes() {
     });
     serving(&turn, "plain_embedding", &[], |server| {
         // A request that fails teaches nothing; the next one does.
-        assert_eq!(
-            predict(server, &json!([[99]])).json()["error"]["message"],
-            "the model raised: index out of range in self"
-        );
+        let error = predict(server, &json!([[99], [3]])).json()["error"].clone();
+        assert_eq!(error["message"], "the model raised: index out of range in self");
+        assert!(error["hint"].as_str().unwrap().contains("the first dimension was taken for 2 rows"), "{error}");
         assert_eq!(outputs(server, &json!([[3]]))["output"], json!([[[6.0, 7.0]]]));
         server.log.wait_for("learned", |line| line["message"] == "rows are independent: requests share batches");
     });

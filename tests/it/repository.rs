@@ -26,6 +26,10 @@ fn a_flat_folder_is_one_model_whose_name_the_command_line_the_environment_or_a_f
 
     assert_eq!(answers(&turn.serve(&[models])), "row_sum@1");
     assert_eq!(answers(&turn.serve(&[models, "--model-name", "net"])), "net@1");
+    let server = turn.serve(&[models, "--input", "x:FP32[-1,4]"]);
+    server.log.wait_for("a flag that is not used is named", |line| {
+        line["message"].as_str().is_some_and(|text| text.starts_with("--input is not used"))
+    });
     assert_eq!(answers(&turn.serve(&[models, "--config", config.to_str().unwrap()])), "from-a-file@1");
     let server = turn.start_with(&[("TORCHPOD_MODEL_NAME", "from-outside")], &[models]);
     server.wait_until("serving");

@@ -37,10 +37,17 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Whoever adds a reason to exit adds a row.
-fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
+/// A folder with a file that is no model there, by its name.
+fn without_models(scratch: &Path) -> PathBuf {
     let empty = scratch.join("empty");
     fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("net.pt"), "").unwrap();
+    empty
+}
+
+/// Whoever adds a reason to exit adds a row.
+fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
+    let empty = without_models(scratch);
     let missing = scratch.join("missing");
 
     let truncated = digits(scratch, "truncated");
@@ -62,7 +69,12 @@ fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
 
     let mut mistakes = vec![
         mistake("a missing folder", &[text(&missing)], 2, &[text(&missing), "does not exist: name a folder"]),
-        mistake("no model", &[text(&empty)], 2, &[text(&empty), "holds no model: expected <name>/<version>/model.pt"]),
+        mistake(
+            "no model",
+            &[text(&empty)],
+            2,
+            &[text(&empty), "holds no model: expected <name>/<version>/model.pt", "the net.pt in it"],
+        ),
         mistake(
             "a truncated model",
             &[text(&truncated)],

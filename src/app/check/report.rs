@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::model::Version;
@@ -14,6 +14,8 @@ use crate::model::row_wise::RowWise;
 
 /// Seconds between two questions of the startup probe that is proposed.
 const PERIOD: u64 = 5;
+/// The least that a startup probe allows, in seconds.
+const FLOOR: u64 = 60;
 
 /// Everything that was measured.
 pub(super) struct Report {
@@ -171,10 +173,14 @@ impl Report {
         serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"
     }
 
-    pub(super) fn text(&self) -> String {
+    /// For a terminal of so many columns; as wide as it comes where there is none.
+    pub(super) fn text(&self, columns: Option<u16>) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["model", "digest", "inputs", "outputs", "row-wise", "load", "warm-up p50", "memory"]);
+        if let Some(columns) = columns {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+        }
+        table.set_header(["model", "inputs", "outputs", "row-wise", "load", "warm-up\np50", "memory"]);
         // Sentences would tear the table.
         let (mut problems, mut notes) = (String::new(), String::new());
         for checked in &self.versions {
@@ -191,27 +197,37 @@ impl Report {
             }
             table.add_row(cells(&row));
         }
+        // Eighty columns are few.
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 1));
+        });
         let mut text = format!("{table}\n{notes}");
         if !problems.is_empty() {
             let _ = write!(text, "\n{problems}");
             return text;
         }
-        let (threshold, seconds) = (failure_threshold(self.measured()), self.measured().as_secs_f64());
+        let (seconds, threshold) = (self.measured().as_secs_f64(), failure_threshold(self.measured()));
         let _ = write!(
             text,
             "\nstartupProbe:\n  httpGet: {{ path: /startup, port: 8080 }}\n  periodSeconds: {PERIOD}\n  \
-             failureThreshold: {threshold}  # 3 × {seconds:.1} s to open {}, load and warm up = {:.1} s, in periods of \
-             {PERIOD} s; at least 12, a minute\n",
-            self.library,
-            seconds * 3.0
+             failureThreshold: {threshold}  # {}\n",
+            why(threshold, seconds, &self.library)
         );
         text
     }
 }
 
+/// The arithmetic behind the threshold, for whoever finds it in a manifest.
+fn why(threshold: u64, seconds: f64, library: &str) -> String {
+    let limit = threshold * PERIOD;
+    let floor = if limit == FLOOR { "; at least a minute" } else { "" };
+    format!("{threshold} × {PERIOD} s = {limit} s: 3 × the {seconds:.1} s to open {library}, load and warm up{floor}")
+}
+
 fn cells(row: &Row) -> Vec<String> {
     let digest = row.digest.as_deref().map(|digest| digest.trim_start_matches("sha256:").chars().take(12).collect());
-    let mut cells = vec![format!("{}@{}", row.model, row.version), digest.unwrap_or_default()];
+    let digest: String = digest.unwrap_or_default();
+    let mut cells = vec![format!("{}@{}\n{digest}", row.model, row.version)];
     let Some(numbers) = &row.measured else {
         cells.extend(["failed, see below".to_owned()]);
         return cells;
@@ -219,7 +235,8 @@ fn cells(row: &Row) -> Vec<String> {
     let ports = |ports: &[Port]| {
         let texts = ports.iter().map(|port| match port.dtype.as_str() {
             "any" => format!("{}: any", port.name),
-            dtype => format!("{}: {dtype} {}", port.name, port.shape),
+            // Without blanks, a shape is never broken over lines.
+            dtype => format!("{}: {dtype} {}", port.name, port.shape.replace(' ', "")),
         });
         texts.collect::<Vec<_>>().join("\n")
     };
@@ -243,7 +260,7 @@ fn cells(row: &Row) -> Vec<String> {
 /// What a startup probe should allow, in periods: three times what was measured, and a minute at least.
 fn failure_threshold(measured: Duration) -> u64 {
     let tripled = measured * 3;
-    (tripled.as_secs() + u64::from(tripled.subsec_nanos() > 0)).div_ceil(PERIOD).max(60 / PERIOD)
+    (tripled.as_secs() + u64::from(tripled.subsec_nanos() > 0)).div_ceil(PERIOD).max(FLOOR / PERIOD)
 }
 
 #[cfg(test)]
@@ -255,5 +272,29 @@ mod tests {
         for (millis, threshold) in [(0, 12), (1_000, 12), (20_000, 12), (20_001, 13), (100_000, 60)] {
             assert_eq!(failure_threshold(Duration::from_millis(millis)), threshold, "{millis}");
         }
+    }
+
+    #[test]
+    fn the_table_fits_its_terminal() {
+        let failed = |model: &str| Checked {
+            model: model.to_owned(),
+            version: "1".to_owned(),
+            digest: Some("sha256:0123456789abcdef".to_owned()),
+            measured: Err("why".to_owned()),
+        };
+        let versions = vec![failed("a-model-with-a-name-that-is-as-long-as-a-line-of-a-terminal-may-be")];
+        let report = Report { library: String::new(), opened: Duration::ZERO, versions };
+        let widest = |columns| report.text(columns).lines().map(|line| line.chars().count()).max().unwrap();
+        assert_eq!(widest(Some(80)), 80);
+        assert!(widest(None) > 80, "nothing is broken where nobody looks at it in a terminal");
+    }
+
+    #[test]
+    fn the_comment_of_the_probe_adds_up() {
+        assert_eq!(
+            why(12, 0.27, "libtorch"),
+            "12 × 5 s = 60 s: 3 × the 0.3 s to open libtorch, load and warm up; at least a minute"
+        );
+        assert_eq!(why(13, 20.5, "libtorch"), "13 × 5 s = 65 s: 3 × the 20.5 s to open libtorch, load and warm up");
     }
 }

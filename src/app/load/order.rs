@@ -22,12 +22,19 @@ struct Successors {
     new: Vec<Candidate>,
 }
 
+/// Whether other versions serve than did.
+#[derive(Clone, Copy)]
+enum Change {
+    Some,
+    None,
+}
+
 /// Carries `order` out and answers it.
 pub(super) fn carry_out(workshop: &Arc<Workshop>, order: Order) {
     let started = Instant::now();
     let result = load(workshop, &order);
     let outcome = match &result {
-        Ok(()) => Load::Ok,
+        Ok(_) => Load::Ok,
         Err(Refused::Unknown(_) | Refused::Folder(_)) => Load::Folder,
         Err(Refused::TimedOut { .. }) => Load::TimedOut,
         Err(Refused::Overtaken(_) | Refused::Closed(_)) => Load::Overtaken,
@@ -36,21 +43,26 @@ pub(super) fn carry_out(workshop: &Arc<Workshop>, order: Order) {
     workshop.parts.telemetry.load(outcome);
     let seconds = started.elapsed().as_secs_f64();
     match &result {
-        Ok(()) => {
+        Ok(change) => {
             let serves = workshop.parts.models.now().ids();
-            tracing::info!(model = order.name, seconds, serves, "model loaded");
+            let message = match change {
+                Change::Some => "model loaded",
+                Change::None => "nothing to load: the model's folder is as it was",
+            };
+            tracing::info!(model = order.name, seconds, serves, "{message}");
         }
         Err(error) => tracing::warn!(model = order.name, seconds, %error, "model not loaded; what served serves on"),
     }
     if workshop.parts.lifecycle.state().phase == Phase::Loading {
         workshop.wait_for_a_model();
     }
-    workshop.parts.control.answer(order, result);
+    workshop.parts.control.answer(order, result.map(drop));
 }
 
-fn load(workshop: &Arc<Workshop>, order: &Order) -> Result<(), Refused> {
+fn load(workshop: &Arc<Workshop>, order: &Order) -> Result<Change, Refused> {
     let parts = &workshop.parts;
     let Successors { kept, new } = successors_in_time(workshop, order)?;
+    let is_same = new.is_empty() && kept.len() == parts.models.now().versions(&order.name).len();
     let new: Vec<_> = new.into_iter().map(|candidate| candidate.enter(&parts.pulses)).collect();
     parts.control.publish(order, kept.into_iter().chain(new).collect())?;
     // ## Loading => Warming => Serving, where the server has waited for its first model. The candidate was proved on the
@@ -59,7 +71,7 @@ fn load(workshop: &Arc<Workshop>, order: &Order) -> Result<(), Refused> {
         parts.lifecycle.apply(Event::Warmed, "the first model is proved and warm");
         workshop.rehearsal.begin();
     }
-    Ok(())
+    Ok(if is_same { Change::None } else { Change::Some })
 }
 
 /// The order's successors, made on a thread of its own, since nothing else ends one that is stuck: it is given up after
@@ -106,8 +118,14 @@ impl Workshop {
             if given_up { Err(Refused::Failed(format!("loading {name} was given up"))) } else { Ok(()) }
         };
         let told = |text: String| {
-            tracing::warn!(model = name, error = text, "a candidate failed");
-            self.told(&text)
+            let root = self.plan.models.display().to_string();
+            let text = below(&text, root.trim_end_matches('/'));
+            let told = told(&text);
+            // What the client hears is logged with the order's end; this is what it does not hear.
+            if told != text {
+                tracing::warn!(model = name, error = text, "a candidate failed");
+            }
+            told
         };
         let found = repository::find_one(&self.plan.models, name, &self.plan.given);
         let found = found.map_err(|error| Refused::Folder(told(error.to_string())))?;
@@ -136,15 +154,16 @@ impl Workshop {
         }
         Ok(Successors { kept, new })
     }
+}
 
-    /// An error's first line, as a client may hear it: paths begin at the repository, and none leads out of it.
-    fn told(&self, text: &str) -> String {
-        let line = text.lines().next().unwrap_or_default();
-        match self.plan.models.display().to_string().trim_end_matches('/') {
-            "" => without_paths(line),
-            root => without_paths(&line.replace(&format!("{root}/"), "")),
-        }
-    }
+/// `text`, whose paths begin at the repository `root`.
+fn below(text: &str, root: &str) -> String {
+    if root.is_empty() { text.to_owned() } else { text.replace(&format!("{root}/"), "") }
+}
+
+/// An error's first line, as a client may hear it: no path leads out of the repository.
+fn told(text: &str) -> String {
+    without_paths(text.lines().next().unwrap_or_default())
 }
 
 /// Whether `handle` serves what was found: the same file, described in the same way.
@@ -178,5 +197,15 @@ mod tests {
         ] {
             assert_eq!(without_paths(text), told);
         }
+    }
+
+    #[test]
+    fn a_client_hears_the_first_line_with_paths_from_the_repository_on() {
+        let ours = "digits@2 cannot be loaded from /models/digits/2/model.pt: why\nTraceback of /opt/torch";
+        let theirs = "digits@2 cannot be loaded from digits/2/model.pt: why";
+        assert_eq!(told(&below(ours, "/models")), theirs);
+        // Nothing is lost of one that is whole already: it needs no second line in the log.
+        let whole = below("/models/broken holds no version", "/models");
+        assert_eq!(told(&whole), whole);
     }
 }

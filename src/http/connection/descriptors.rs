@@ -22,7 +22,7 @@ pub(super) fn room_for(wanted: usize, listeners: usize) -> usize {
         tracing::warn!(
             descriptors,
             listeners,
-            "--max-connections {wanted}: the limit on open files leaves room for {room}"
+            "--max-connections {wanted}: the limit on open files leaves room for {room} a port"
         );
     }
     room

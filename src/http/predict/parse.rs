@@ -141,6 +141,11 @@ fn parse_json(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Vec<Tensor>, Erro
     let whole = Whole { ports: &spec.inputs, room: &room };
     whole.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors)).map_err(|error| {
         match room.refused() {
+            Some(full) if room.needed() > full.limit => {
+                let (needed, limit) = (room.needed(), full.limit);
+                let message = format!("body and tensors need {needed} bytes together, expected at most {limit}");
+                Error::new(Kind::TooLarge, message).hint("send fewer rows a request, or raise --request-memory")
+            }
             Some(full) => full.into(),
             None => Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"),
         }
