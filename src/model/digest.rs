@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -24,6 +25,16 @@ pub fn of(path: &Path) -> io::Result<Digest> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Which file lies at a path, and since when it is as it is: device, inode, bytes, and the time of its last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp([u64; 3], i64, i64);
+
+/// That of the file at `path` now; `None` where it cannot be told.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some(Stamp([file.dev(), file.ino(), file.size()], file.mtime(), file.mtime_nsec()))
 }
 
 impl fmt::Display for Digest {
@@ -49,5 +60,18 @@ mod tests {
         let expected = "sha256:cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
         assert_eq!(of(&long).unwrap().to_string(), expected);
         assert_eq!(of(&folder.path().join("gone")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_stamp_tells_another_file_in_the_same_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, coming) = (folder.path().join("here"), folder.path().join("coming"));
+        assert_eq!(stamp(&here), None);
+        std::fs::write(&here, "abc").unwrap();
+        let before = stamp(&here);
+        assert!(before.is_some() && stamp(&here) == before);
+        std::fs::write(&coming, "xyz").unwrap();
+        std::fs::rename(&coming, &here).unwrap();
+        assert_ne!(stamp(&here), before);
     }
 }

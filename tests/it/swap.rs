@@ -150,6 +150,24 @@ fn a_candidate_that_is_not_fit_is_refused_with_its_reason_and_changes_nothing() 
 }
 
 #[test]
+fn a_file_that_changes_while_it_is_read_is_not_served_under_the_digest_of_another() {
+    let (turn, repository) = (Turn::shared(), Repository::of("digits"));
+    let server = serve(&turn, &repository, &["--chaos", "load-delay=500ms"]);
+    let file = weights(3);
+    repository.add("digits", 2);
+    let says = ["digits@2", "its file changed while it was being read"];
+    thread::scope(|scope| {
+        let load = scope.spawn(|| load_in_vain(&server, 500, &says));
+        while !load.is_finished() {
+            repository.put("digits", 2, &file);
+        }
+        load.join().unwrap();
+    });
+    assert_eq!(order(server.probe, "load", "digits").status, 200);
+    assert_eq!(computed_by(&ask(server.address, "/predict")), 3);
+}
+
+#[test]
 fn a_candidate_that_hangs_is_given_up_and_later_ones_are_not() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
     let limits = ["--chaos", "candidate-hang=1", "--load-timeout", "2s", "--stall-limit", "500ms"];

@@ -16,6 +16,9 @@ use crate::model::digest::{self, Digest};
 use crate::model::repository::Found;
 use crate::model::{Spec, Version};
 
+/// The weights and the digest are read side by side, and must be of one file: answers name the digest.
+const CHANGED: &str = "its file changed while it was being read: load it again";
+
 /// A version that computes what it should, and that nobody has seen yet.
 pub(super) struct Candidate {
     pub(super) handle: Handle,
@@ -66,9 +69,14 @@ impl Workshop {
         let device = device(self.plan.device, &found.spec, self.engine.about())?;
         let stage: Arc<str> = format!("reading {}@{}", found.name, found.version).into();
         self.parts.lifecycle.progress(&stage, 0.0);
-        let file = found.file.clone();
+        let (file, before) = (found.file.clone(), digest::stamp(&found.file));
+        let is_changed = move || digest::stamp(&file) != before;
         let mut seen = 0;
-        let digest = thread::Builder::new().name("digest".to_owned()).spawn(move || digest::of(&file));
+        let (path, is_changed_meanwhile) = (found.file.clone(), is_changed.clone());
+        let digest = thread::Builder::new().name("digest".to_owned()).spawn(move || {
+            let digest = digest::of(&path)?;
+            if is_changed_meanwhile() { Err(io::Error::other(CHANGED)) } else { Ok(digest) }
+        });
         let digest = digest.map_err(|error| format!("no thread for a digest: {error}"))?;
         let version = Version::load(self.engine.as_ref(), found, device, &mut |read, total| {
             let mut publish = |bytes| self.parts.lifecycle.progress(&stage, share(bytes, total));
@@ -77,6 +85,9 @@ impl Workshop {
             seen = read;
         });
         let version = version.map_err(|error| error.to_string())?;
+        if is_changed() {
+            return Err(format!("{}: {CHANGED}", version.id()));
+        }
         let took = started.elapsed();
         let seconds = took.as_secs_f64();
         tracing::info!(model = version.id(), %device, bytes = seen, seconds, "model read");
