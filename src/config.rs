@@ -167,7 +167,7 @@ impl Check {
         let device = wrong.or("--device", &args.device, str::parse, DeviceChoice::Auto);
         Self {
             models: args.models,
-            given: Given { inputs: inputs(&args.inputs, wrong), model_name: args.model_name },
+            given: Given { inputs: inputs(&args.inputs, wrong), model_name: model_name(args.model_name, wrong) },
             device,
             engine: engine_options(engine, device != DeviceChoice::Cpu),
         }
@@ -237,6 +237,14 @@ fn log_filter(text: &str) -> Result<EnvFilter, String> {
 
 fn inputs(texts: &[String], wrong: &mut Error) -> Vec<Port> {
     texts.iter().filter_map(|text| wrong.or("--input", text, |text| spec::parse_input(text).map(Some), None)).collect()
+}
+
+/// A name that a path can hold. One that is a URL has been noted already, and is not to be shown.
+fn model_name(name: Option<String>, wrong: &mut Error) -> Option<String> {
+    if let Some(name) = name.as_ref().filter(|name| name.contains('/') && !name.contains("://")) {
+        wrong.note("--model-name", format!("{name}: expected a name without a slash, as /predict/MODEL has it"));
+    }
+    name
 }
 
 /// Where to look for the engine; without `cuda`, it leaves CUDA alone.
@@ -407,7 +415,14 @@ mod tests {
     fn what_may_be_a_password_is_shown_for_no_flag() {
         let url = "redis://:hunter2@cache";
         let flags = ["--listen", "--grpc-listen", "--probe-listen", "--device", "--drain-delay", "--request-timeout"];
-        for flag in flags.into_iter().chain(["--chaos", "--input", "--default-model", "--engine-dir", "--libtorch"]) {
+        for flag in flags.into_iter().chain([
+            "--chaos",
+            "--input",
+            "--default-model",
+            "--model-name",
+            "--engine-dir",
+            "--libtorch",
+        ]) {
             let error = config(&[flag, url]).unwrap_err().to_string();
             assert!(error.starts_with(flag) && !error.contains("hunter2"), "{error}");
         }
@@ -458,6 +473,13 @@ mod tests {
         assert!(taken.contains("--dependency name=hung: expected another name"), "{taken}");
         let nobody = config(&["--dependency", url, "--chaos", "dependency-down=redis"]).unwrap_err().to_string();
         assert!(nobody.contains("dependency-down=redis"), "{nobody}");
+    }
+
+    #[test]
+    fn the_name_of_a_model_fits_the_path_that_asks_for_it() {
+        let error = config(&["--model-name", "vision/net"]).unwrap_err().to_string();
+        assert!(error.starts_with("--model-name vision/net: expected a name without a slash"), "{error}");
+        assert_eq!(config(&["--model-name", "net-2.1"]).unwrap().given.model_name.as_deref(), Some("net-2.1"));
     }
 
     #[test]

@@ -103,6 +103,7 @@ fn start(plan: Plan, parts: Parts) -> Result<Workshop, Exit> {
     let rehearsal = Arc::new(Rehearsal::of(&plan.chaos));
     let workshop = Workshop { plan, parts, rehearsal, engine };
     if found.is_empty() {
+        tracing::info!("no model is there yet: waiting for the first that is ordered");
         workshop.wait_for_a_model();
         return Ok(workshop);
     }
