@@ -148,7 +148,11 @@ fn homes(root: &Path, given: &Given, wrong: &mut Vec<String>) -> Result<Vec<Home
 
 /// The one model of a folder that holds `model.pt`, as `KServe` mounts it, or numbered versions of it.
 fn alone(root: &Path) -> Result<Option<Home>, Error> {
-    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let mut root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    if root.file_name().is_none() {
+        // It ends with `..`, which is no name.
+        root = root.canonicalize().unwrap_or(root);
+    }
     let file = root.join(FILE);
     if file.is_file() {
         return Ok(Some(Home { name: name_of(&root), dir: root, versions: vec![(1, file)], is_asked: true }));

@@ -152,7 +152,7 @@ fn a_candidate_that_is_not_fit_is_refused_with_its_reason_and_changes_nothing() 
 #[test]
 fn a_file_that_changes_while_it_is_read_is_not_served_under_the_digest_of_another() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let server = serve(&turn, &repository, &["--chaos", "load-delay=500ms"]);
+    let server = turn.serve(&repository.explicit(&["--chaos", "load-delay=500ms"]));
     let file = weights(3);
     repository.add("digits", 2);
     let says = ["digits@2", "its file changed while it was being read"];

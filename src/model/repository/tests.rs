@@ -94,6 +94,8 @@ fn a_folder_that_is_a_model_itself_may_be_named() {
         let path = root.path().join(folder);
         assert_eq!(find_ids(&path, &Given::default()), [format!("{folder}@{version}")]);
         assert_eq!(find_ids(&path, &named("net")), [format!("net@{version}")]);
+        std::fs::create_dir_all(path.join("7")).unwrap();
+        assert_eq!(find_ids(&path.join("7/.."), &Given::default()), [format!("{folder}@{version}")]);
         assert_eq!(ids(&find_one(&path, "net", &named("net")).unwrap()).len(), 1);
         assert_eq!(ids(&find_one(&path, folder, &named("net")).unwrap()).len(), 0);
     }
