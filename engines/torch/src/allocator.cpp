@@ -67,21 +67,21 @@ class Cache {
   }
 
  private:
-  // A block that nobody uses; or else room is made for a new one.
+  // A block that nobody uses, at most twice as large as is needed; or else room is made for a new one.
   void* reuse(size_t capacity) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = idle_.find(capacity);
-    if (found == idle_.end()) {
-      // Half as much again as is ever in use at once is enough for batches of every size.
+    const auto found = idle_.lower_bound(capacity);
+    if (found == idle_.end() || found->first > 2 * capacity) {
+      // As much again as is ever in use at once: a forward's blocks are of many sizes, and batches are, too.
       const size_t live = live_ + capacity;
       const size_t peak = std::max(peak_, live);
-      shrink(peak - live + peak / 2);
+      shrink(peak - live + peak);
       return nullptr;
     }
     Header* const header = found->second;
-    idle_bytes_ -= capacity;
+    idle_bytes_ -= found->first;
+    count(found->first);
     idle_.erase(found);
-    count(capacity);
     return header + 1;
   }
 
