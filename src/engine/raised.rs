@@ -70,8 +70,8 @@ mod tests {
         for exception in [
             "RuntimeError: [enforce fail at inline_container.cc:355] . PytorchStreamReader failed",
             "RuntimeError: c10::Error at Tensor.cpp:12",
-            "RuntimeError: cannot open /root/secret/weights.bin",
-            "RuntimeError: cannot open '/root/secret/weights.bin'",
+            "RuntimeError: cannot open /secret/weights.bin",
+            "RuntimeError: cannot open '/secret/weights.bin'",
         ] {
             assert_eq!(told(&trace(exception)), None, "{exception}");
         }

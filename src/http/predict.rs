@@ -108,7 +108,7 @@ fn explained(error: batch::Error, spec: &Spec, rows: usize) -> Error {
     if !is_guess {
         return error;
     }
-    let (rows, s) = (rows, if rows == 1 { "" } else { "s" });
+    let s = if rows == 1 { "" } else { "s" };
     error.hint(format!(
         "nothing describes this model's inputs, so the first dimension was taken for {rows} row{s}; a model.toml or \
          --input describes them"
