@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::client::{self, Answer, Connection, JSON, SAMPLE};
-use crate::support::{Patience, Server, Turn, poll};
+use crate::support::{OverAtEnd, Patience, Server, Turn, poll};
 
 /// The server's patience with a head is 15 s.
 const PATIENCE: std::ops::Range<Duration> = Duration::from_secs(13)..Duration::from_secs(20);
@@ -69,6 +69,7 @@ fn three_hundred_trickle(server: &Server<'_>) -> Vec<Duration> {
     let before = server.descriptors();
     let all_cut = AtomicBool::new(false);
     let times = thread::scope(|scope| {
+        let over = OverAtEnd(&all_cut);
         let other = scope.spawn(|| waits_of_another_client(server.address, &all_cut));
         let opened = Instant::now();
         let mut heads: Vec<_> = (0..300).map(|_| TcpStream::connect(server.address).unwrap()).collect();
@@ -86,7 +87,7 @@ fn three_hundred_trickle(server: &Server<'_>) -> Vec<Duration> {
             }
             thread::sleep(Duration::from_secs(1));
         }
-        all_cut.store(true, Ordering::Relaxed);
+        drop(over);
         other.join().unwrap()
     });
     assert!(times.len() > 100, "{} answers", times.len());

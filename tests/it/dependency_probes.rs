@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::{self, Answer};
 use crate::database::{Database, Kind, PASSWORD};
-use crate::support::{Server, Turn, poll};
+use crate::support::{OverAtEnd, Server, Turn, poll};
 
 const OPTIONS: &str = "interval=200ms,timeout=200ms,failures=2";
 /// Interval × failures + timeout.
@@ -58,6 +58,7 @@ fn real_databases_that_freeze_and_thaw_move_readiness_in_time_and_nothing_else()
     wait_for_readiness(&server, 200);
     let stop = AtomicBool::new(false);
     let asked = thread::scope(|scope| {
+        let over = OverAtEnd(&stop);
         let liveness = scope.spawn(|| liveness_never_moves(&server, &stop));
         for (database, (_, name)) in databases.iter().zip(KINDS) {
             database.signal(Signal::STOP);
@@ -71,7 +72,7 @@ fn real_databases_that_freeze_and_thaw_move_readiness_in_time_and_nothing_else()
             database.signal(Signal::CONT);
             wait_for_readiness(&server, 200);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(over);
         liveness.join().unwrap()
     });
     assert!(asked > 20, "liveness was asked {asked} times");

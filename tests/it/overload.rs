@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{self, Answer, Connection, RAW};
-use crate::support::Turn;
+use crate::support::{OverAtEnd, Turn};
 
 /// A batch takes this long, and half a millisecond of computing.
 const BATCH: Duration = Duration::from_millis(50);
@@ -45,11 +45,12 @@ fn overload(duration: Duration, prompt: usize) {
     let request = client::predict_request(RAW, &body);
     // One round first, so that threads and connections count as memory before.
     load(server.address, &request, PERIOD);
-    let (memory, over) = (server.resident(), AtomicBool::new(false));
+    let (memory, done) = (server.resident(), AtomicBool::new(false));
     let answers = thread::scope(|scope| {
+        let over = OverAtEnd(&done);
         let probe = scope.spawn(|| {
             let mut asked = 0;
-            while !over.load(Ordering::Relaxed) {
+            while !done.load(Ordering::Relaxed) {
                 let answer = client::get(server.address, "/ready");
                 assert_eq!(answer.status, 200, "{}", answer.text());
                 asked += 1;
@@ -58,7 +59,7 @@ fn overload(duration: Duration, prompt: usize) {
             asked
         });
         let answers = load(server.address, &request, duration);
-        over.store(true, Ordering::Relaxed);
+        drop(over);
         assert!(probe.join().expect("/ready stays 200") > 10);
         answers
     });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer, JSON, SAMPLE};
-use crate::support::{Patience, Server, Turn, poll};
+use crate::support::{OverAtEnd, Patience, Server, Turn, poll};
 
 /// A probe's time to connect, ask and hear.
 const SOON: Duration = Duration::from_millis(100);
@@ -174,6 +174,7 @@ fn a_thousand_probes_under_saturation(server: &Server<'_>) -> Vec<Duration> {
         }
     };
     let mut times: Vec<Duration> = thread::scope(|scope| {
+        let _over = OverAtEnd(&done);
         (0..CLIENTS).for_each(|_| drop(scope.spawn(keep_asking)));
         poll("every client asks", || busy.load(Ordering::Relaxed) == CLIENTS);
         let addresses = [server.address, server.probe.expect("it was asked for")].into_iter().cycle();
@@ -182,9 +183,7 @@ fn a_thousand_probes_under_saturation(server: &Server<'_>) -> Vec<Duration> {
             assert_eq!(client::get(address, path).status, 200, "{path}");
             asked.elapsed()
         });
-        let times = probes.collect();
-        done.store(true, Ordering::Relaxed);
-        times
+        probes.collect()
     });
     times.sort();
     times

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -254,6 +255,16 @@ pub(crate) fn poll(what: &str, mut ask: impl FnMut() -> bool) {
     while !ask() {
         patience.check();
         thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Tells the threads of a scope that their work is over when it is dropped, by a panic too: the scope waits for all of
+/// them, and a failed test would wait for ever.
+pub(crate) struct OverAtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for OverAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

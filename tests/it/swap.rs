@@ -12,12 +12,13 @@ use serde_json::json;
 
 use crate::client::{self, Connection};
 use crate::models::{Repository, ask, computed_by, described, index, order, posting, weights, without_golden};
-use crate::support::{ANY_PORT, Server, Turn, poll};
+use crate::support::{ANY_PORT, OverAtEnd, Server, Turn, poll};
 
 /// Does `work` while a client asks for /ready again and again; every answer must be 200.
 fn ready_throughout<T>(server: &Server<'_>, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let over = OverAtEnd(&done);
         let probes = scope.spawn(|| {
             let mut asked = 0;
             while !done.load(Ordering::Relaxed) || asked == 0 {
@@ -27,7 +28,7 @@ fn ready_throughout<T>(server: &Server<'_>, work: impl FnOnce() -> T) -> T {
             }
         });
         let result = work();
-        done.store(true, Ordering::Relaxed);
+        drop(over);
         probes.join().unwrap();
         result
     })
@@ -58,6 +59,7 @@ fn twenty_swaps_under_load_lose_no_request_and_leave_no_version_behind() {
     let (mut early, mut swaps) = (0, Vec::new());
     ready_throughout(&server, || {
         thread::scope(|scope| {
+            let over = OverAtEnd(&done);
             let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(keep_asking)).collect();
             for version in 2..=LAST {
                 repository.add("digits", version);
@@ -67,12 +69,15 @@ fn twenty_swaps_under_load_lose_no_request_and_leave_no_version_behind() {
                 assert_eq!(answer.status, 200, "{}", answer.text());
                 assert_eq!(client::get(server.address, "/").text(), format!("digits@{version}\n"));
                 // Whoever asks from now on is answered by the new version; each is to be seen at work.
-                poll("the new version answers", || seen.lock().unwrap().contains_key(&version));
+                poll("the new version answers", || {
+                    assert!(!clients.iter().any(thread::ScopedJoinHandle::is_finished), "a client's request failed");
+                    seen.lock().unwrap().contains_key(&version)
+                });
                 if version == 5 {
                     early = server.resident();
                 }
             }
-            done.store(true, Ordering::Relaxed);
+            drop(over);
             for client in clients {
                 client.join().unwrap();
             }
