@@ -24,11 +24,15 @@ pub(crate) struct Subject {
     pub(crate) file: PathBuf,
     /// The shape of one row.
     pub(crate) row: Vec<usize>,
+    /// One row's bytes, which every row of a batch repeats: a forward of zeros is quicker than one of what clients send.
+    pub(crate) values: PathBuf,
     pub(crate) batches: Vec<usize>,
     /// Intra-op.
     pub(crate) threads: usize,
-    /// How long each of the two ways to call is measured.
+    /// How long each way to call is measured.
     pub(crate) seconds: f64,
+    /// Whether to call after a rest, too.
+    pub(crate) rested: bool,
     /// Forwards before the clock starts: libtorch profiles the first two of each shape.
     pub(crate) warm_up: usize,
 }
@@ -49,7 +53,7 @@ pub(crate) struct Batch {
     /// Of one forward, its input's copy in and its output's copy out.
     pub(crate) p50_micros: f64,
     /// The same after a rest, when caches have gone cold and the core may sleep.
-    pub(crate) rested_p50_micros: f64,
+    pub(crate) rested_p50_micros: Option<f64>,
     pub(crate) cpu_micros_per_row: f64,
 }
 
@@ -77,7 +81,7 @@ pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
 
 fn measure(instance: &mut dyn Instance, subject: &Subject, rows: usize) -> Result<Batch> {
     let layout = Layout { dtype: DType::Fp32, shape: [&[rows], &subject.row[..]].concat() };
-    let input = vec![0; layout.bytes()];
+    let input = std::fs::read(&subject.values)?.repeat(rows);
     let mut forward = || -> Result<Duration> {
         let started = Instant::now();
         let mut slot = instance.slot(std::slice::from_ref(&layout))?;
@@ -93,11 +97,12 @@ fn measure(instance: &mut dyn Instance, subject: &Subject, rows: usize) -> Resul
     let wall = started.elapsed().as_secs_f64();
     let cpu = process::cpu(std::process::id())? - cpu;
     let computed = f64::from(u32::try_from(rows * took.len())?);
+    let rested = subject.rested.then(|| repeat(&mut forward, subject.seconds, REST)).transpose()?;
     Ok(Batch {
         rows,
         rows_per_second: computed / wall,
         p50_micros: median(took),
-        rested_p50_micros: median(repeat(&mut forward, subject.seconds, REST)?),
+        rested_p50_micros: rested.map(median),
         cpu_micros_per_row: cpu / computed,
     })
 }

@@ -78,9 +78,10 @@ pub(crate) fn run(scratch: &Path) -> Result<Measured> {
         .collect();
     let mut loops = Vec::new();
     stage.warm_up()?;
+    let digits = digits(scratch)?;
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}: the libtorch loop");
-        loops.push(compute::run(&digits())?);
+        loops.push(compute::run(&digits)?);
         for pair in &mut pairs {
             let Cell { rows, connections } = pair.cell;
             eprintln!("round {round} of {ROUNDS}: {rows} row(s) a request on {connections} connection(s)");
@@ -139,22 +140,30 @@ impl Stage {
     }
 }
 
-fn digits() -> Subject {
-    Subject {
+fn digits(scratch: &Path) -> Result<Subject> {
+    let image: Vec<[f32; 8]> = serde_json::from_value(images(1)?.remove(0))?;
+    let values = scratch.join("digit");
+    std::fs::write(&values, image.into_iter().flatten().flat_map(f32::to_le_bytes).collect::<Vec<u8>>())?;
+    Ok(Subject {
         file: Path::new(HERE).join("models/digits/1/model.pt"),
         row: vec![8, 8],
+        values,
         batches: vec![1, 8, 32],
         threads: 1,
         seconds: 0.7,
+        rested: true,
         warm_up: 50,
-    }
+    })
 }
 
 /// A JSON request of the golden file's first rows.
 fn body(rows: usize) -> Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&json!({ "inputs": images(rows)? }))?)
+}
+
+fn images(rows: usize) -> Result<Vec<Value>> {
     let file = Path::new(HERE).join("models/digits/golden.json");
     let golden: Value = serde_json::from_slice(&std::fs::read(file)?)?;
     let images = golden["inputs"]["image"].as_array().context("golden.json has no images")?;
-    let images = images.get(..rows).context("golden.json has too few images")?;
-    Ok(serde_json::to_vec(&json!({ "inputs": images }))?)
+    Ok(images.get(..rows).context("golden.json has too few images")?.to_vec())
 }

@@ -27,8 +27,8 @@ pub(crate) fn text(lives: &[Life], measured: &Measured, resnet: &Resnet) -> Stri
          a request in µs. `bare` is an axum handler that reads the same body and has torchpod's answer at hand.\n\n{}\n\
          ## Compute\n\nThe same model in a libtorch loop on one thread, without a server; medians of {ROUNDS} \
          rounds. Rested: each forward after a sleep of {} µs, as between two requests of one client.\n\n{}\n{}\n\
-         ## Batching\n\nA ResNet-18 of [3, 224, 224], {} connections with one raw row a request for {} s, beside the \
-         loop on as many threads; medians of {} rounds, CPU time in ms.\n\n{}\n\
+         ## Batching\n\nA ResNet-18 of [3, 224, 224], {} connections with one raw row a request for {} s, between \
+         two runs of the loop on as many threads, at the size that was its best; medians of {} rounds, CPU time in ms.\n\n{}\n\
          ## Start-up and end\n\nOf {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer.\n\n{}\n\
          ## Probes under saturation\n\nOf {PROBES} probes on each listener, in ms from connect to last byte, each on a new connection, while \
          {} connections ask for {} rows at a time. Targets: p99 ≤ {PROBE_P99_TARGET} ms, none above {PROBE_SLOWEST_TARGET} ms.\n\n{}\n\
@@ -112,7 +112,7 @@ fn compute(measured: &Measured) -> Table {
             batch.rows.to_string(),
             format!("{:.0}", forward(measured, index, |batch| batch.rows_per_second)),
             format!("{:.1}", forward(measured, index, |batch| batch.p50_micros)),
-            format!("{:.1}", forward(measured, index, |batch| batch.rested_p50_micros)),
+            format!("{:.1}", forward(measured, index, |batch| batch.rested_p50_micros.unwrap_or(f64::NAN))),
             format!("{:.1}", forward(measured, index, |batch| batch.cpu_micros_per_row)),
         ]);
     }
@@ -128,7 +128,7 @@ fn added(measured: &Measured) -> String {
     let (torchpod, bare) = (middle(&alone.torchpod, p50), middle(&alone.bare, p50));
     let compute = forward(measured, 0, |batch| batch.p50_micros);
     let added = torchpod - compute;
-    let cold = forward(measured, 0, |batch| batch.rested_p50_micros) - compute;
+    let cold = forward(measured, 0, |batch| batch.rested_p50_micros.unwrap_or(f64::NAN)) - compute;
     let verdict = if added <= ADDED_LATENCY_TARGET { "pass" } else { "MISS" };
     format!(
         "Added latency of one row on one connection, by medians: torchpod {torchpod:.0} µs − forward {compute:.0} µs = \
