@@ -17,6 +17,7 @@ pub use check::run as check;
 pub use exit::Exit;
 pub use listener::Listeners;
 
+use crate::api::Shared;
 use crate::batch::Models;
 use crate::batch::control::{Control, Rules};
 use crate::cli::{EngineArgs, ModelControl};
@@ -25,7 +26,6 @@ use crate::dependency;
 use crate::engine::loader;
 use crate::health::Health;
 use crate::health::watchdog::{self, Watchdog};
-use crate::http::Shared;
 use crate::http::connection::Limits;
 use crate::lifecycle::drain::Ledger;
 use crate::lifecycle::pulse::{Pulse, Pulses};

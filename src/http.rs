@@ -13,7 +13,6 @@ mod probe;
 mod repository;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -21,24 +20,17 @@ use axum::http::{Method, Uri, header};
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use secrecy::SecretString;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
-use crate::batch::Models;
-use crate::batch::control::Control;
-use crate::health::{Health, Probe, watchdog};
-use crate::lifecycle::drain::Ledger;
+use crate::api::Shared;
+use crate::health::Probe;
 use crate::model::Version;
-use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{self, Scrape};
-use crate::tensor::pool::Pool;
 use error::{Error, Kind};
 use repository::Trust;
 
-/// The largest request body, in bytes.
-pub const MAX_BODY: usize = 64 << 20;
 /// The largest request head, in bytes.
 pub const MAX_HEAD: usize = 64 << 10;
 
@@ -48,23 +40,7 @@ const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics, POST /predict
 const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics, POST /v2/repository/index \
                             /v2/repository/models/MODEL/load|unload; predictions are made on --listen";
 
-/// What every handler may read.
-pub struct Shared {
-    pub health: Health,
-    /// Nothing serves before the lifecycle reaches `serving`.
-    pub models: Arc<Models>,
-    pub control: Control,
-    /// What whoever orders by the main listener must bring.
-    pub control_token: Option<SecretString>,
-    pub ledger: Ledger,
-    pub telemetry: Arc<Telemetry>,
-    pub oldest_batch: watchdog::Oldest,
-    pub label: Option<String>,
-    pub request_timeout: Duration,
-    /// What bodies and tensors may hold together.
-    pub memory: Pool,
-}
-
+/// What every handler reads.
 pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
@@ -144,14 +120,6 @@ async fn scrape(state: State) -> impl IntoResponse {
 fn described(version: &Version) -> metrics::Serving<'_> {
     let digest = version.digest.get().map(ToString::to_string).unwrap_or_default();
     metrics::Serving { model: &version.name, version: &version.version, digest, device: version.device.to_string() }
-}
-
-/// For those who asked for what does not serve.
-fn who_serves(shared: &Shared) -> String {
-    match shared.models.now().ids() {
-        ids if ids.is_empty() => "no model serves".to_owned(),
-        ids => format!("those that serve are {ids}"),
-    }
 }
 
 fn no_route(method: &Method, uri: &Uri, routes: &'static str) -> Error {

@@ -2,7 +2,7 @@
 //!
 //! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `dependency`, `health`),
 //! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`) and what trouble can be rehearsed
-//! there (`chaos`), how they come in (`http`, `grpc`), what it tells (`telemetry`), the wiring (`app`) and what ends it
+//! there (`chaos`), how they come in (`api`, `http`, `grpc`), what it tells (`telemetry`), the wiring (`app`) and what ends it
 //! (`signal`), and the client that asks it (`probe`).
 
 pub mod cli;
@@ -19,6 +19,7 @@ pub mod tensor;
 pub mod batch;
 pub mod chaos;
 
+pub mod api;
 pub mod grpc;
 pub mod http;
 pub mod telemetry;

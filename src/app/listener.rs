@@ -8,10 +8,11 @@ use socket2::{Domain, Socket, Type};
 use tracing::field::display;
 
 use super::{Exit, probe_listener};
+use crate::api::Shared;
 use crate::config::Config;
 use crate::grpc;
+use crate::http;
 use crate::http::connection::{self, Connections, Limits, Routers};
-use crate::http::{self, Shared};
 
 /// Connections that the kernel holds until they are accepted, as far as it lets us. The usual 128 overflow in a burst, and
 /// a probe whose SYN is dropped tries again only after a second.

@@ -54,6 +54,7 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// The request's id, for the log.
-pub(super) fn id_of(request: &Request) -> Option<HeaderValue> {
-    request.extensions().get::<RequestId>().map(|id| id.header_value().clone())
+pub(super) fn id_of(request: &Request) -> Option<String> {
+    let id = request.extensions().get::<RequestId>()?.header_value();
+    Some(id.to_str().ok()?.to_owned())
 }

@@ -13,7 +13,8 @@ use http_body::{Frame, SizeHint};
 
 use super::connection::Cut;
 use super::error::{Error, Kind};
-use super::{MAX_HEAD, Shared, State};
+use super::{MAX_HEAD, State};
+use crate::api::Shared;
 use crate::lifecycle::Phase;
 use crate::lifecycle::drain::InFlight;
 

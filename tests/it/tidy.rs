@@ -10,11 +10,12 @@ use tempfile::TempDir;
 use crate::support::ROOT;
 
 /// Who may import whom, as ARCHITECTURE.md says it. Every module has a row.
-const IMPORTS: [(&str, &[&str]); 17] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     ("main", &["cli", "config", "app", "probe", "signal", "telemetry"]),
     (
         "app",
         &[
+            "api",
             "batch",
             "chaos",
             "cli",
@@ -31,8 +32,9 @@ const IMPORTS: [(&str, &[&str]); 17] = [
             "tensor",
         ],
     ),
-    ("http", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
-    ("grpc", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
+    ("http", &["api", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
+    ("grpc", &["api", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
+    ("api", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("health", &["lifecycle", "dependency"]),
     ("probe", &["cli"]),
     ("dependency", &[]),

@@ -6,9 +6,9 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 
-use crate::http::MAX_BODY;
+use crate::api::MAX_BODY;
 use crate::http::error::{Error, Kind};
-use crate::tensor::pool::{Full, Pool};
+use crate::tensor::pool::Pool;
 
 /// The whole body. Its memory counts against `pool` for as long as it is used.
 pub(super) async fn read(headers: &HeaderMap, body: Body, deadline: Instant, pool: &Pool) -> Result<Bytes, Error> {
@@ -70,12 +70,6 @@ fn room(length: usize, announced: Option<usize>) -> usize {
     announced
         .filter(|announced| *announced <= length.saturating_mul(4))
         .map_or(length.saturating_mul(2), |all| all.max(length))
-}
-
-impl From<Full> for Error {
-    fn from(full: Full) -> Self {
-        Self::new(Kind::Overloaded, full.to_string()).hint("send fewer rows at a time, or raise --request-memory")
-    }
 }
 
 fn too_large(limit: usize) -> Error {

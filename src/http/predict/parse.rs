@@ -7,13 +7,14 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
+use crate::api;
 use crate::http::error::{Error, Kind, shown};
 use crate::model::Version;
 use crate::model::named::Named;
 use crate::model::spec::{Port, Spec, names};
 use crate::tensor::json::{Nested, Room};
 use crate::tensor::pool::Pool;
-use crate::tensor::{DType, Tensor, npy};
+use crate::tensor::{Tensor, npy};
 
 /// Bytes of a body, or of outputs, above which they are read or written away from the threads that answer probes: that
 /// takes some milliseconds a MiB.
@@ -84,32 +85,8 @@ fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(V
         }
         Format::Raw => vec![parse_raw(only()?, body)?],
     };
-    let mut rows = None;
-    for (tensor, port) in inputs.iter_mut().zip(&spec.inputs) {
-        let counted = port.rows(tensor).map_err(Error::bad_input)?;
-        refuse_odd(tensor, port)?;
-        let first = *rows.get_or_insert(counted);
-        if first != counted {
-            return Err(Error::bad_input(format!(
-                "{}: {counted} rows, expected {first} as in {}",
-                port.name, spec.inputs[0].name
-            )));
-        }
-    }
-    Ok((inputs, rows.unwrap_or(0)))
-}
-
-/// What no parser minds and a model would: empty rows, which cost nothing to send by the billion, and booleans that are
-/// neither 0 nor 1, which C++ may not look at.
-fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
-    if tensor.shape.contains(&0) {
-        let message = format!("{}: shape {:?} has a length of 0, expected at least 1", port.name, tensor.shape);
-        return Err(Error::bad_input(message));
-    }
-    match tensor.bytes.iter().find(|byte| tensor.dtype == DType::Bool && **byte > 1) {
-        Some(byte) => Err(Error::bad_input(format!("{}: got the byte {byte}, expected BOOL, 0 or 1", port.name))),
-        None => Ok(()),
-    }
+    let rows = api::checked(spec, &mut inputs)?;
+    Ok((inputs, rows))
 }
 
 /// Row-major little-endian elements of whole rows.

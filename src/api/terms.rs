@@ -1,18 +1,37 @@
 //! What a request's headers ask of its handling: how long it may take, and whether it can wait for others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::batch::Priority;
-use crate::http::error::{Error, shown};
+use super::error::{Error, shown};
+use crate::batch::{Handle, Priority};
 
 /// Both hold whole milliseconds; the second is what Envoy tells upstreams of its own timeout.
 const TIMEOUTS: [&str; 2] = ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"];
 const PRIORITY: &str = "torchpod-priority";
 
+/// On what terms a request is computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub deadline: Instant,
+    pub priority: Priority,
+}
+
+impl Terms {
+    /// Those of a request that began when it `started` and may take no longer than `longest`.
+    pub fn of(headers: &HeaderMap, started: Instant, longest: Duration) -> Result<Self, Error> {
+        Ok(Self { deadline: started + timeout(headers, longest)?, priority: priority(headers)? })
+    }
+
+    /// Refuses a request that has no chance, before anything is spent on its body.
+    pub fn admit(self, model: &Handle) -> Result<(), Error> {
+        Ok(model.admit(1, self.deadline, self.priority)?)
+    }
+}
+
 /// The least of what the client has left for the answer, if it says so, and `longest`.
-pub(super) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Error> {
+fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Error> {
     let asked = TIMEOUTS.iter().filter_map(|name| Some((name, headers.get(*name)?)));
     asked
         .map(|(name, value)| milliseconds(name, value.as_bytes()))
@@ -20,7 +39,7 @@ pub(super) fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration
 }
 
 /// Whether the request can wait for others: `normal`, which is also meant by silence, or `low`.
-pub(super) fn priority(headers: &HeaderMap) -> Result<Priority, Error> {
+fn priority(headers: &HeaderMap) -> Result<Priority, Error> {
     match headers.get(PRIORITY).map(HeaderValue::as_bytes) {
         None | Some(b"normal") => Ok(Priority::Normal),
         Some(b"low") => Ok(Priority::Low),

@@ -1,0 +1,188 @@
+//! What every protocol does alike: the state that handlers read, which model a request means, on what terms it is
+//! taken, what its tensors must be, and how it is counted. `http` and `grpc` only translate.
+//!
+//! The way of a request: [`Shared::resolve`], then within [`counted`] [`Terms::of`] and [`Terms::admit`], the protocol's
+//! own parser, [`checked`], [`compute`], and the protocol's own answer.
+
+pub mod error;
+pub mod terms;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use secrecy::SecretString;
+
+use crate::batch::control::{Control, Refused};
+use crate::batch::{self, Call, Handle, Models, Outputs};
+use crate::health::{Health, watchdog};
+use crate::lifecycle::drain::Ledger;
+use crate::model::Spec;
+use crate::model::spec::Port;
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::{ModelMetrics, Outcome};
+use crate::tensor::pool::Pool;
+use crate::tensor::{DType, Tensor};
+pub use error::{Error, Kind};
+pub use terms::Terms;
+
+/// The largest request, in bytes: an HTTP body or a gRPC message.
+pub const MAX_BODY: usize = 64 << 20;
+
+/// What every handler may read.
+pub struct Shared {
+    pub health: Health,
+    /// Nothing serves before the lifecycle reaches `serving`.
+    pub models: Arc<Models>,
+    pub control: Control,
+    /// What whoever orders by the main listener must bring.
+    pub control_token: Option<SecretString>,
+    pub ledger: Ledger,
+    pub telemetry: Arc<Telemetry>,
+    pub oldest_batch: watchdog::Oldest,
+    pub label: Option<String>,
+    pub request_timeout: Duration,
+    /// What bodies and tensors may hold together.
+    pub memory: Pool,
+}
+
+impl Shared {
+    /// The version that a request means: held until its answer is there, so that one that is replaced meanwhile finishes
+    /// it. Without a `name` it is the default model, without a `version` the highest.
+    pub fn resolve(&self, name: Option<&str>, version: Option<&str>) -> Result<Handle, Error> {
+        let phase = self.health.phase();
+        if !phase.takes_requests() {
+            return Err(Error::not_ready(phase));
+        }
+        let found = match name {
+            Some(name) => self.models.get(name, version),
+            None => self.models.default(),
+        };
+        found.ok_or_else(|| self.unknown(name, version))
+    }
+
+    fn unknown(&self, name: Option<&str>, version: Option<&str>) -> Error {
+        let serving = self.who_serves();
+        match (name.map(error::shown), version.map(error::shown)) {
+            (Some(name), Some(version)) => {
+                Error::not_found(format!("no version {version} of a model {name:?}; {serving}"))
+            }
+            (Some(name), None) => Error::not_found(format!("no model {name:?}; {serving}")),
+            (None, _) if self.models.now().is_empty() => Error::new(Kind::NotReady, "no model serves"),
+            (None, _) => Error::not_found(format!("no default model; {serving}"))
+                .hint("name one, as in POST /predict/MODEL, or start the server with --default-model"),
+        }
+    }
+
+    /// An order that was not carried out.
+    pub fn refused(&self, refused: Refused) -> Error {
+        match refused {
+            Refused::Unknown(name) => {
+                Error::not_found(format!("there is no model {:?}; {}", error::shown(&name), self.who_serves()))
+            }
+            refused => refused.into(),
+        }
+    }
+
+    /// For those who asked for what does not serve.
+    fn who_serves(&self) -> String {
+        match self.models.now().ids() {
+            ids if ids.is_empty() => "no model serves".to_owned(),
+            ids => format!("those that serve are {ids}"),
+        }
+    }
+}
+
+/// `work`, counted as a request to `model` that began when it `started`, by its outcome; a failure of ours is logged, with
+/// the request's id.
+pub async fn counted<T>(
+    model: &Handle,
+    started: Instant,
+    request_id: Option<&str>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut count = Count { metrics: &model.metrics, started, outcome: Outcome::Left };
+    let result = work.await;
+    count.outcome = outcome(&result);
+    if let Err(error) = &result
+        && error.status() == StatusCode::INTERNAL_SERVER_ERROR
+    {
+        tracing::warn!(model = model.version.id(), request_id, error = error.message(), "request failed");
+    }
+    result
+}
+
+/// Counts a request by its outcome when it ends, even if its client has left and nobody finishes handling it.
+struct Count<'a> {
+    metrics: &'a ModelMetrics,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.metrics.request(self.outcome, self.started.elapsed());
+    }
+}
+
+fn outcome<T>(result: &Result<T, Error>) -> Outcome {
+    match result.as_ref().map_err(Error::status) {
+        Ok(_) => Outcome::Ok,
+        Err(status) if status.is_client_error() => Outcome::ClientError,
+        Err(StatusCode::SERVICE_UNAVAILABLE) => Outcome::Refused,
+        Err(StatusCode::GATEWAY_TIMEOUT) => Outcome::Deadline,
+        Err(_) => Outcome::ServerError,
+    }
+}
+
+/// The number of rows of `inputs`, one tensor per input of `spec`, if all of them fit; one row may come without its batch
+/// dimension.
+pub fn checked(spec: &Spec, inputs: &mut [Tensor]) -> Result<usize, Error> {
+    let mut rows = None;
+    for (tensor, port) in inputs.iter_mut().zip(&spec.inputs) {
+        let counted = port.rows(tensor).map_err(Error::bad_input)?;
+        refuse_odd(tensor, port)?;
+        let first = *rows.get_or_insert(counted);
+        if first != counted {
+            return Err(Error::bad_input(format!(
+                "{}: {counted} rows, expected {first} as in {}",
+                port.name, spec.inputs[0].name
+            )));
+        }
+    }
+    Ok(rows.unwrap_or(0))
+}
+
+/// What no parser minds and a model would: empty rows, which cost nothing to send by the billion, and booleans that are
+/// neither 0 nor 1, which C++ may not look at.
+fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
+    if tensor.shape.contains(&0) {
+        let message = format!("{}: shape {:?} has a length of 0, expected at least 1", port.name, tensor.shape);
+        return Err(Error::bad_input(message));
+    }
+    match tensor.bytes.iter().find(|byte| tensor.dtype == DType::Bool && **byte > 1) {
+        Some(byte) => Err(Error::bad_input(format!("{}: got the byte {byte}, expected BOOL, 0 or 1", port.name))),
+        None => Ok(()),
+    }
+}
+
+/// The outputs of `model` for `inputs` of `rows` rows, as [`checked`] has counted them.
+pub async fn compute(model: &Handle, inputs: Vec<Tensor>, rows: usize, terms: Terms) -> Result<Outputs, Error> {
+    let Terms { deadline, priority } = terms;
+    let outputs = model.infer(Call { inputs, rows, deadline, priority }).await;
+    outputs.map_err(|error| explained(error, &model.version.spec, rows))
+}
+
+/// What a model raises may come of taking a single row for many, where nothing told us how many dimensions a row has.
+fn explained(error: batch::Error, spec: &Spec, rows: usize) -> Error {
+    let is_guess = matches!(error, batch::Error::Failed(_)) && spec.inputs.iter().any(|port| port.dtype.is_none());
+    let error = Error::from(error);
+    if !is_guess {
+        return error;
+    }
+    let s = if rows == 1 { "" } else { "s" };
+    error.hint(format!(
+        "nothing describes this model's inputs, so the first dimension was taken for {rows} row{s}; a model.toml or \
+         --input describes them"
+    ))
+}
