@@ -4,6 +4,7 @@
 //! The way of a request: [`Shared::resolve`], then within [`counted`] [`Terms::of`] and [`Terms::admit`], the protocol's
 //! own parser, [`checked`], [`compute`], and the protocol's own answer.
 
+pub mod describe;
 pub mod error;
 pub mod terms;
 

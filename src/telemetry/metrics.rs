@@ -11,6 +11,7 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::exposition;
+use super::statistics::{Snapshot as Sums, Statistics};
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
@@ -71,6 +72,7 @@ struct Series {
     version: String,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    statistics: Statistics,
 }
 
 impl Series {
@@ -78,7 +80,13 @@ impl Series {
         let recorder = build();
         metrics::with_local_recorder(&recorder, describe);
         let handle = recorder.handle();
-        Self { model: model.to_owned(), version: version.to_owned(), recorder, handle }
+        Self {
+            model: model.to_owned(),
+            version: version.to_owned(),
+            recorder,
+            handle,
+            statistics: Statistics::default(),
+        }
     }
 }
 
@@ -125,8 +133,8 @@ type CountConnections = Box<dyn Fn() -> usize + Send>;
 /// One model's metrics. Cloning shares them.
 #[derive(Clone)]
 pub struct ModelMetrics {
-    /// Says that somebody still counts here.
-    _series: Arc<Series>,
+    /// Held also to say that somebody still counts here.
+    series: Arc<Series>,
     load_seconds: Gauge,
     by_outcome: [Counter; 6],
     request_seconds: Histogram,
@@ -213,7 +221,7 @@ impl Telemetry {
         let labels = [("model", name.to_owned()), ("version", version.to_owned())];
         let series = self.series(name, version);
         metrics::with_local_recorder(&series.recorder, || ModelMetrics {
-            _series: series.clone(),
+            series: series.clone(),
             load_seconds: gauge!(LOAD_SECONDS, &labels),
             by_outcome: OUTCOMES.map(|outcome| {
                 let [model, version] = labels.clone();
@@ -395,16 +403,24 @@ impl ModelMetrics {
     pub fn request(&self, outcome: Outcome, took: Duration) {
         self.by_outcome[outcome as usize].increment(1);
         self.request_seconds.record(took);
+        self.series.statistics.request(outcome, took);
     }
 
     pub fn queue_time(&self, waited: Duration) {
         self.queue_seconds.record(waited);
+        self.series.statistics.queued(waited);
     }
 
     #[allow(clippy::cast_precision_loss)] // A batch has fewer than 2⁵³ rows.
     pub fn batch(&self, rows: usize, took: Duration) {
         self.batch_rows.record(rows as f64);
         self.compute_seconds.record(took);
+        self.series.statistics.batch(rows, took);
+    }
+
+    /// What has happened up to now, in sums.
+    pub fn statistics(&self) -> Sums {
+        self.series.statistics.read()
     }
 
     /// A batch was cut.

@@ -34,7 +34,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ),
     ("http", &["api", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("grpc", &["api", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
-    ("api", &["health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
+    ("api", &["engine", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("health", &["lifecycle", "dependency"]),
     ("probe", &["cli"]),
     ("dependency", &[]),
