@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::job::Job;
@@ -13,12 +14,19 @@ use super::waiting::{Item as _, Waiting};
 use super::{Error, Priority};
 use crate::telemetry::metrics::CutReason;
 
+/// A worker that has rested no longer than this stays awake for as long when it rests again: requests come so quickly,
+/// then, that to sleep and be woken would take a good part of the time between two. Two wake-ups and cold caches are a
+/// third of what a request to a small model takes.
+const ALERT: Duration = Duration::from_micros(150);
+
 pub(super) struct Queue {
     /// `None` once the queue is closed.
     open: Mutex<Option<Open>>,
     arrived: Condvar,
     /// Requests that somebody has ceased to await since the last sweep, at most.
     left: AtomicUsize,
+    /// Changes with every arrival, and when the queue is closed; only under the lock.
+    news: AtomicUsize,
     /// In requests.
     limit: usize,
     workers: usize,
@@ -30,6 +38,8 @@ struct Open {
     pace: Pace,
     /// Workers with nothing to compute.
     idle: usize,
+    /// How long the latest of them had nothing to compute, before it had.
+    last_rest: Duration,
     /// No deadline in the queue is earlier; `None` where it was empty at the last sweep, and nobody has come since.
     earliest: Option<Instant>,
 }
@@ -57,6 +67,7 @@ impl Queue {
             open: Mutex::new(Some(Open::default())),
             arrived: Condvar::new(),
             left: AtomicUsize::new(0),
+            news: AtomicUsize::new(0),
             limit,
             workers,
         }
@@ -81,6 +92,7 @@ impl Queue {
         let displaced = if is_full { state.waiting.give_way() } else { None };
         state.earliest = Some(state.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
         state.waiting.push(job);
+        self.news.fetch_add(1, Ordering::Relaxed);
         let displaced = displaced.map(|job| (job, state.overloaded(&self.crew(limits))));
         let is_somebody_idle = state.idle > 0;
         drop(open);
@@ -128,7 +140,10 @@ impl Queue {
 
     /// Refuses everyone who waits, and everyone who comes: there is no worker any more.
     pub(super) fn close(&self) {
-        let refused = self.lock().take();
+        let mut open = self.lock();
+        let refused = open.take();
+        self.news.fetch_add(1, Ordering::Relaxed);
+        drop(open);
         self.arrived.notify_all();
         for job in refused.into_iter().flat_map(|state| state.waiting) {
             job.fail(Error::Lost);
@@ -175,19 +190,39 @@ impl Queue {
     }
 
     /// Waits for an arrival, for at most so long.
-    fn rest<'a>(&self, mut open: Guard<'a>, time: Option<Duration>) -> Guard<'a> {
+    fn rest<'a>(&'a self, mut open: Guard<'a>, time: Option<Duration>) -> Guard<'a> {
         let count = |open: &mut Guard<'_>, change: isize| {
             if let Some(state) = open.as_mut() {
                 state.idle = state.idle.saturating_add_signed(change);
             }
         };
+        let (began, was_brief) = (Instant::now(), open.as_ref().is_some_and(|state| state.last_rest <= ALERT));
         count(&mut open, 1);
         open = match time {
+            None if was_brief => self.stay_alert(open, began),
             None => self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner),
             Some(time) => self.arrived.wait_timeout(open, time).unwrap_or_else(PoisonError::into_inner).0,
         };
         count(&mut open, -1);
+        if let Some(state) = open.as_mut() {
+            state.last_rest = began.elapsed();
+        }
         open
+    }
+
+    /// Waits for an arrival, at first without sleeping.
+    fn stay_alert<'a>(&'a self, open: Guard<'a>, began: Instant) -> Guard<'a> {
+        let seen = self.news.load(Ordering::Relaxed);
+        drop(open);
+        while self.news.load(Ordering::Relaxed) == seen && began.elapsed() < ALERT {
+            // Whoever needs this core more shall have it: the arrival may have to be read on it.
+            thread::yield_now();
+        }
+        let open = self.lock();
+        if self.news.load(Ordering::Relaxed) != seen {
+            return open;
+        }
+        self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses `newcomer` if it must be. Before that, it looks for those whom nobody awaits, where there may be some: they

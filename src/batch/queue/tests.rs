@@ -210,3 +210,32 @@ fn an_idle_worker_rather_tries_than_believes_what_was_measured_long_ago() {
     assert_eq!(state.needs(&newcomer(500), &crew), LONG);
     assert_eq!(state.needs(&newcomer(2000), &crew), Duration::ZERO);
 }
+
+#[test]
+fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
+    for round in 0..40 {
+        let queue = Queue::new(4, 1);
+        thread::scope(|scope| {
+            let (taken, heard) = std::sync::mpsc::channel();
+            let queue = &queue;
+            scope.spawn(move || {
+                while let Some(batch) = queue.take(|_| LIMITS) {
+                    let _ = taken.send(batch.jobs.len());
+                }
+                drop(taken);
+            });
+            for pause in 0..20 {
+                let _answer = push(queue, job()).unwrap();
+                let taken = heard.recv_timeout(LONG);
+                if taken != Ok(1) {
+                    queue.close(); // Else the scope would wait for the worker.
+                }
+                assert_eq!(taken, Ok(1));
+                // Around the moment when the worker goes to sleep.
+                thread::sleep(ALERT / 10 * ((pause + round) % 20));
+            }
+            queue.close();
+            assert!(heard.recv_timeout(LONG).is_err(), "the worker ends");
+        });
+    }
+}
