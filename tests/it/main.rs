@@ -32,3 +32,4 @@ mod shutdown;
 mod start_errors;
 mod swap;
 mod tidy;
+mod v2;
