@@ -8,7 +8,11 @@ pub mod asked;
 pub mod classify;
 pub mod describe;
 pub mod error;
+pub mod identity;
+pub mod in_flight;
+pub mod tensors;
 pub mod terms;
+pub mod trust;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

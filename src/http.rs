@@ -7,7 +7,6 @@ mod body;
 pub mod connection;
 mod console;
 pub mod error;
-mod identity;
 mod layer;
 mod predict;
 mod probe;
@@ -27,12 +26,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
-use crate::api::Shared;
+use crate::api::trust::Trust;
+use crate::api::{Shared, identity, in_flight};
 use crate::health::Probe;
 use crate::model::Version;
 use crate::telemetry::metrics::{self, Scrape};
 use error::{Error, Kind};
-use repository::Trust;
 
 /// The largest request head, in bytes.
 pub const MAX_HEAD: usize = 64 << 10;
@@ -50,7 +49,7 @@ pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
-    let predict = || post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
+    let predict = || post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), in_flight::count));
     let routes = Router::new()
         .route("/", get(console::index))
         .route("/predict", predict())

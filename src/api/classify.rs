@@ -1,10 +1,61 @@
 //! The classification extension: in place of an output's numbers, its best classes, as texts.
 
+use axum::body::Bytes;
+
+use super::asked;
+use crate::model::Version;
 use crate::tensor::{DType, Tensor};
+
+/// What an output is answered with.
+pub enum Content<'a> {
+    Numbers(&'a Tensor),
+    /// In place of the numbers: texts, so many a row.
+    Classes {
+        texts: Vec<String>,
+        a_row: usize,
+    },
+}
+
+impl<'a> Content<'a> {
+    /// The output at `index`, in the form that is wished for.
+    pub fn of(version: &Version, index: usize, tensor: &'a Tensor, wish: asked::Output) -> Self {
+        let Some(classes) = wish.classes else { return Self::Numbers(tensor) };
+        let labels = version.labels.get(index).and_then(Option::as_deref);
+        let (texts, a_row) = best(tensor, labels, classes);
+        Self::Classes { texts, a_row }
+    }
+
+    /// By the protocol's name.
+    pub fn datatype(&self) -> &'static str {
+        match self {
+            Self::Numbers(tensor) => tensor.dtype.name(),
+            Self::Classes { .. } => "BYTES",
+        }
+    }
+
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Numbers(tensor) => tensor.shape.clone(),
+            Self::Classes { texts, a_row } => vec![texts.len() / (*a_row).max(1), *a_row],
+        }
+    }
+
+    /// Row by row, little-endian; of texts, each behind its length in 4 bytes.
+    pub fn bytes(&self) -> Bytes {
+        let encoded = |text: &String| {
+            let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            [&length.to_le_bytes(), text.as_bytes()].concat()
+        };
+        match self {
+            Self::Numbers(tensor) => tensor.bytes.clone(),
+            Self::Classes { texts, .. } => texts.iter().flat_map(encoded).collect(),
+        }
+    }
+}
 
 /// `score:index` or `score:index:label` of the best `classes` of each row, the best first; of equal ones the first. Returns
 /// the texts row by row, and how many a row has: no more than there are.
-pub fn best(tensor: &Tensor, labels: Option<&[String]>, classes: usize) -> (Vec<String>, usize) {
+fn best(tensor: &Tensor, labels: Option<&[String]>, classes: usize) -> (Vec<String>, usize) {
     let row = tensor.row_shape().iter().product::<usize>();
     let classes = classes.min(row);
     let values = tensor.to_f64();

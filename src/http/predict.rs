@@ -10,14 +10,14 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::Error;
 use super::target::{self, Path};
-use super::{State, body, identity};
-use crate::api::{self, Terms};
+use super::{State, body};
+use crate::api::{self, Terms, identity};
 use crate::batch::Handle;
 
 pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Error> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
-    let id = identity::id_of(&request);
+    let id = identity::id_of(request.extensions());
     let result = api::counted(&model, started, id.as_deref(), infer(&state, &model, request, started)).await;
     Ok(identity::stamp(&model, result.into_response()))
 }

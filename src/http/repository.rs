@@ -7,21 +7,19 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Router, middleware};
 use http_body_util::{BodyExt as _, Limited};
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
+use super::State;
 use super::error::{self, Error, Flat, Kind};
-use super::{State, layer};
-use crate::api::Shared;
-use crate::batch::control::{Entry, Refused};
+use crate::api::trust::{self, Trust};
+use crate::api::{Shared, in_flight};
+use crate::batch::control::Entry;
 
 /// The largest body, in bytes, and how long it may take to come.
 const BODY: (usize, Duration) = (64 << 10, Duration::from_secs(10));
@@ -45,17 +43,8 @@ struct Line<'a> {
     reason: &'a str,
 }
 
-/// Whom a listener lets order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Whoever comes by it.
-    Everyone,
-    /// Whoever brings the token.
-    Token,
-}
-
 pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
     let load = move |state: State, name: Name, request: Request| async move {
         load(&state, trust, name, request).await.map(done).map_err(Flat)
     };
@@ -83,17 +72,16 @@ fn line(entry: &Entry) -> Line<'_> {
 }
 
 async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
-    authorise(state, trust, request.headers())?;
+    trust.allows(state, request.headers())?;
     let asked = read(request.into_body()).await?;
     if let Some(parameter) = asked.parameters.keys().next() {
-        let text = format!("parameter {parameter:?}: expected none, since what is in the model's folder is loaded");
-        return Err(Error::new(Kind::BadInput, text));
+        return Err(trust::no_parameter(parameter));
     }
     state.control.load(&decoded(name)?).await.map_err(|refused| state.refused(refused))
 }
 
 async fn unload(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
-    authorise(state, trust, request.headers())?;
+    trust.allows(state, request.headers())?;
     // `unload_dependents` is what Triton's clients send; no model depends on another here.
     read(request.into_body()).await?;
     state.control.unload(&decoded(name)?).map_err(|refused| state.refused(refused))
@@ -106,33 +94,6 @@ fn done((): ()) -> Response {
 
 fn decoded(name: Name) -> Result<String, Error> {
     name.map(|Path(name)| name).map_err(|_| Error::new(Kind::NotFound, "the model's name is no UTF-8".to_owned()))
-}
-
-/// Whether the request may order something.
-fn authorise(state: &Shared, trust: Trust, headers: &HeaderMap) -> Result<(), Error> {
-    if trust == Trust::Everyone {
-        return Ok(());
-    }
-    match &state.control_token {
-        Some(token) if bears(headers, token) => Ok(()),
-        Some(_) => {
-            Err(Error::new(Kind::Unauthorized, "expected Authorization: Bearer and the control token".to_owned()))
-        }
-        None if !state.control.is_explicit() => Err(state.refused(Refused::Off)),
-        None => {
-            let text = "models are loaded and unloaded on --probe-listen, or here where --control-token is set";
-            Err(Error::new(Kind::Forbidden, text.to_owned()))
-        }
-    }
-}
-
-/// Whether the client has the token. How long this takes tells nothing about it.
-fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
-    let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-    let (scheme, given) = given.split_at_checked(7).unwrap_or_default();
-    // Digests, since their lengths are equal whatever was given.
-    let (given, token) = (Sha256::digest(given), Sha256::digest(token.expose_secret()));
-    scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(given.as_slice().ct_eq(token.as_slice()))
 }
 
 /// The body: nothing, or an object.

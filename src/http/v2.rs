@@ -15,12 +15,12 @@ use axum::{Router, middleware};
 
 use super::error::{Error, Flat};
 use super::target::{self, Path};
-use super::{State, body, identity, layer};
-use crate::api::{self, Shared, Terms};
+use super::{State, body};
+use crate::api::{self, Shared, Terms, identity, in_flight};
 use crate::batch::Handle;
 
 pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
     let mut router = Router::new()
         .route("/v2", get(describe::server))
         .route("/v2/health/live", get(describe::live))
@@ -40,7 +40,7 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
 async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
-    let id = identity::id_of(&request);
+    let id = identity::id_of(request.extensions());
     let result = api::counted(&model, started, id.as_deref(), compute(&state, &model, request, started)).await;
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }

@@ -286,6 +286,12 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
     }
 }
 
+/// What is wrong with a text that is part of a larger one, without the line and column, which are counted in the part.
+pub fn gist(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(gist, _)| gist).to_owned()
+}
+
 /// Appends `tensor` as nested arrays. JSON has no NaN and no infinity: those become `null`.
 pub fn write(out: &mut Vec<u8>, tensor: &Tensor) {
     let mut elements = tensor.bytes.chunks_exact(tensor.dtype.size());

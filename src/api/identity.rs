@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
@@ -18,19 +18,24 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
 
 /// Says of an answer, good or bad, which version gave it.
-pub(super) fn stamp(model: &Handle, mut response: Response) -> Response {
+pub fn stamp(model: &Handle, mut response: Response) -> Response {
+    write(model, response.headers_mut());
+    response
+}
+
+/// Writes which version answers.
+pub fn write(model: &Handle, headers: &mut HeaderMap) {
     let identity = model.identity();
     let values = [(MODEL, &identity.model), (VERSION, &identity.version), (DIGEST, &identity.digest)];
     for (name, value) in values {
-        response.headers_mut().insert(name, value.clone());
+        headers.insert(name, value.clone());
     }
-    response
 }
 
 /// `router`, whose requests and answers all have an id: the client's own, or a new one.
 ///
 /// Not around probes: they would pay for an id that nobody looks for.
-pub(super) fn with_request_ids(router: Router) -> Router {
+pub fn with_request_ids(router: Router) -> Router {
     let layers = ServiceBuilder::new()
         .map_request(without_odd_id)
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
@@ -54,7 +59,7 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// The request's id, for the log.
-pub(super) fn id_of(request: &Request) -> Option<String> {
-    let id = request.extensions().get::<RequestId>()?.header_value();
+pub fn id_of(extensions: &Extensions) -> Option<String> {
+    let id = extensions.get::<RequestId>()?.header_value();
     Some(id.to_str().ok()?.to_owned())
 }
