@@ -140,16 +140,18 @@ impl<'de> Visitor<'de> for Whole<'_> {
             if inputs.is_some() {
                 return Err(A::Error::custom("the field inputs is given twice"));
             }
-            inputs = Some(map.next_value_seed(Inputs { ports: self.ports, room: self.room })?);
+            inputs = Some(map.next_value_seed(Inputs { field: "inputs", ports: self.ports, room: self.room })?);
         }
         inputs.ok_or_else(|| A::Error::custom("the field inputs is missing"))
     }
 }
 
 /// One nested array where the model has one input; an object of them by name in any case.
-struct Inputs<'a> {
-    ports: &'a [Port],
-    room: &'a Room<'a>,
+pub(in crate::http) struct Inputs<'a> {
+    /// Where they stand, for errors.
+    pub(in crate::http) field: &'static str,
+    pub(in crate::http) ports: &'a [Port],
+    pub(in crate::http) room: &'a Room<'a>,
 }
 
 impl Inputs<'_> {
@@ -157,9 +159,10 @@ impl Inputs<'_> {
     fn only<'de, D: Deserializer<'de>>(self, what: &str, deserializer: D) -> Result<Vec<Tensor>, D::Error> {
         let [port] = self.ports else {
             let names = names(self.ports);
-            return Err(serde::de::Error::custom(format_args!("inputs: {what}, expected an object with {names}")));
+            let field = self.field;
+            return Err(serde::de::Error::custom(format_args!("{field}: {what}, expected an object with {names}")));
         };
-        let seed = Nested { field: "inputs", dtype: port.dtype, bytes: self.room.take(port.dtype)? };
+        let seed = Nested { field: self.field, dtype: port.dtype, bytes: self.room.take(port.dtype)? };
         Ok(vec![seed.deserialize(deserializer)?])
     }
 }
@@ -176,7 +179,7 @@ impl<'de> Visitor<'de> for Inputs<'_> {
     type Value = Vec<Tensor>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "inputs: nested arrays, or an object with {}", names(self.ports))
+        write!(f, "{}: nested arrays, or an object with {}", self.field, names(self.ports))
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, sequence: A) -> Result<Self::Value, A::Error> {
