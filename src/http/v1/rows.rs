@@ -56,13 +56,11 @@ struct Row<'c, 'a> {
 impl Row<'_, '_> {
     /// The value itself; `what` it is, for models that need more.
     fn only<'de, D: Deserializer<'de>>(self, what: &str, value: D) -> Result<(), D::Error> {
-        match self.columns {
-            [column] => column.row(None).deserialize(value),
-            _ => {
-                let (number, names) = (self.number, names(self.ports));
-                Err(D::Error::custom(format_args!("{FIELD}[{number}]: {what}, expected an object with {names}")))
-            }
-        }
+        let [column] = self.columns else {
+            let (number, names) = (self.number, names(self.ports));
+            return Err(D::Error::custom(format_args!("{FIELD}[{number}]: {what}, expected an object with {names}")));
+        };
+        column.row(None).deserialize(value)
     }
 }
 
