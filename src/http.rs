@@ -12,6 +12,7 @@ mod predict;
 mod probe;
 mod repository;
 mod target;
+mod v1;
 mod v2;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 
 /// What whoever asked for anything else is told of the main listener, and of the probe listener.
 const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics, POST /predict[/MODEL[/VERSION]]; \
+                           GET /v1/models[/MODEL[/versions/VERSION]], POST …:predict; \
                            Open Inference Protocol: GET /v2 /v2/health/live|ready /v2/models/stats \
                            /v2/models/MODEL[/versions/VERSION][/ready|config|stats], POST …/infer /v2/repository/index \
                            /v2/repository/models/MODEL/load|unload";
@@ -56,6 +58,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/predict/{model}", predict())
         .route("/predict/{model}/{version}", predict())
         .merge(repository::routes(&shared, Trust::Token))
+        .merge(v1::routes(&shared))
         .merge(v2::routes(&shared))
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
     wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(routes, shared)))

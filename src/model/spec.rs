@@ -156,13 +156,19 @@ impl Port {
 
     /// The shape as `model.toml` writes it, `[-1, 8, 8]`; that of a port which takes whatever comes is `any`.
     pub fn shape_text(&self) -> String {
-        if self.dtype.is_none() {
-            return "any".to_owned();
-        }
-        let lengths: Vec<_> =
-            self.shape.iter().map(|length| length.map_or("-1".to_owned(), |length| length.to_string())).collect();
-        format!("[{}]", lengths.join(", "))
+        if self.dtype.is_none() { "any".to_owned() } else { written(&self.shape) }
     }
+
+    /// The shape of one row, in the same way: `[8, 8]`.
+    pub fn row_text(&self) -> String {
+        if self.dtype.is_none() { "any".to_owned() } else { written(self.shape.get(1..).unwrap_or(&[])) }
+    }
+}
+
+fn written(shape: &[Option<usize>]) -> String {
+    let lengths: Vec<_> =
+        shape.iter().map(|length| length.map_or("-1".to_owned(), |length| length.to_string())).collect();
+    format!("[{}]", lengths.join(", "))
 }
 
 /// The names of `ports`, as an error lists them.

@@ -1,5 +1,7 @@
 //! Nested JSON arrays of numbers ⇄ tensors, without an intermediate value.
 
+mod column;
+
 use std::cell::Cell;
 use std::fmt;
 use std::io::Write as _;
@@ -8,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Vis
 
 use super::pool::{Buffer, Full, Pool};
 use super::{DType, Tensor};
+pub use column::Column;
 
 /// Tensors of more dimensions are refused; libtorch itself stops at 64, and nobody gets near.
 const MAX_RANK: usize = 16;
@@ -66,23 +69,16 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
     type Value = Tensor;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tensor, D::Error> {
-        let mut reader = Reader {
-            field: self.field,
-            dtype: self.dtype.unwrap_or(DType::Int64),
-            is_open: self.dtype.is_none(),
-            bytes: self.bytes,
-            shape: Vec::new(),
-            position: Vec::new(),
-            leaf_depth: None,
-        };
+        let mut reader = Reader::new(self.field, self.dtype, self.bytes);
         Element(&mut reader).deserialize(deserializer)?;
-        let shape = reader.shape.iter().map(|length| length.unwrap_or(0)).collect();
-        Ok(Tensor { dtype: reader.dtype, shape, bytes: reader.bytes.into() })
+        Ok(reader.finish())
     }
 }
 
 struct Reader<'a> {
     field: &'a str,
+    /// What the first index is followed by in errors: of a list of objects, the name of the value.
+    member: Option<&'a str>,
     dtype: DType,
     /// Whether `dtype` is only what the elements so far would make.
     is_open: bool,
@@ -95,14 +91,36 @@ struct Reader<'a> {
     leaf_depth: Option<usize>,
 }
 
-impl Reader<'_> {
-    /// `image[0][3]`, as a caller would write it.
+impl<'a> Reader<'a> {
+    fn new(field: &'a str, dtype: Option<DType>, bytes: Buffer) -> Self {
+        Self {
+            field,
+            member: None,
+            dtype: dtype.unwrap_or(DType::Int64),
+            is_open: dtype.is_none(),
+            bytes,
+            shape: Vec::new(),
+            position: Vec::new(),
+            leaf_depth: None,
+        }
+    }
+
+    fn finish(self) -> Tensor {
+        let shape = self.shape.iter().map(|length| length.unwrap_or(0)).collect();
+        Tensor { dtype: self.dtype, shape, bytes: self.bytes.into() }
+    }
+
+    /// `image[0][3]`, as a caller would write it, or `instances[0].image[3]`.
     fn place(&self) -> String {
         let mut place = self.field.to_owned();
-        for index in &self.position {
+        for (depth, index) in self.position.iter().enumerate() {
             place.push('[');
             place.push_str(&index.to_string());
             place.push(']');
+            if let Some(member) = self.member.filter(|_| depth == 0) {
+                place.push('.');
+                place.push_str(member);
+            }
         }
         place
     }

@@ -32,4 +32,5 @@ mod shutdown;
 mod start_errors;
 mod swap;
 mod tidy;
+mod v1;
 mod v2;
