@@ -23,7 +23,7 @@ use crate::model::spec::Port;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{ModelMetrics, Outcome};
 use crate::tensor::pool::Pool;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, text};
 pub use error::{Error, Kind};
 pub use terms::Terms;
 
@@ -154,12 +154,17 @@ pub fn checked(spec: &Spec, inputs: &mut [Tensor]) -> Result<usize, Error> {
     Ok(rows.unwrap_or(0))
 }
 
-/// What no parser minds and a model would: empty rows, which cost nothing to send by the billion, and booleans that are
-/// neither 0 nor 1, which C++ may not look at.
+/// What no parser minds and a model would: empty rows, which cost nothing to send by the billion, booleans that are
+/// neither 0 nor 1, which C++ may not look at, and texts whose lengths are not those of what is there.
 fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
     if tensor.shape.contains(&0) {
         let message = format!("{}: shape {:?} has a length of 0, expected at least 1", port.name, tensor.shape);
         return Err(Error::bad_input(message));
+    }
+    if tensor.dtype == DType::Bytes {
+        let count = tensor.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
+        let checked = text::check(&tensor.bytes, count.unwrap_or(usize::MAX));
+        return checked.map_err(|error| Error::bad_input(format!("{}: {error}", port.name)));
     }
     match tensor.bytes.iter().find(|byte| tensor.dtype == DType::Bool && **byte > 1) {
         Some(byte) => Err(Error::bad_input(format!("{}: got the byte {byte}, expected BOOL, 0 or 1", port.name))),

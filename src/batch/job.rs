@@ -219,7 +219,9 @@ impl Column {
     fn for_rows((name, tensor): &(Arc<str>, Tensor), rows: usize) -> Result<Self, Error> {
         let row_shape = tensor.row_shape().to_vec();
         let mut bytes = Vec::new();
-        let room = rows.checked_mul(tensor.row_size()).is_some_and(|all| bytes.try_reserve_exact(all).is_ok());
+        // Of texts, as much as the others will need if they are as long.
+        let all = tensor.bytes.len().div_ceil(tensor.rows().max(1)).checked_mul(rows);
+        let room = all.is_some_and(|all| bytes.try_reserve_exact(all).is_ok());
         room.then_some(Self { name: name.clone(), dtype: tensor.dtype, row_shape, bytes }).ok_or(Error::OutOfMemory)
     }
 
@@ -233,6 +235,7 @@ impl Column {
             );
             return Err(Error::Failed(message));
         }
+        self.bytes.try_reserve(tensor.bytes.len()).map_err(|_| Error::OutOfMemory)?;
         self.bytes.extend_from_slice(&tensor.bytes);
         Ok(())
     }

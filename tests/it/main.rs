@@ -31,4 +31,5 @@ mod rows;
 mod shutdown;
 mod start_errors;
 mod swap;
+mod texts;
 mod tidy;
