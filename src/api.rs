@@ -192,3 +192,28 @@ fn explained(error: batch::Error, spec: &Spec, rows: usize) -> Error {
          --input describes them"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec;
+
+    #[test]
+    fn texts_must_fill_their_bytes_and_their_shape() {
+        let spec = spec::from_inputs(vec![spec::parse_input("x:BYTES[-1,-1]").unwrap()]);
+        let refused = |shape: &[usize], bytes: &'static [u8]| {
+            let tensor = Tensor { dtype: DType::Bytes, shape: shape.to_vec(), bytes: bytes.into() };
+            checked(&spec, &mut [tensor]).map_err(|error| error.message().to_owned())
+        };
+        let two = b"\x01\0\0\0a\0\0\0\0";
+        assert_eq!(refused(&[1, 2], two), Ok(1));
+        for (shape, bytes, says) in [
+            (&[1, 1][..], &two[..], "x: 4 bytes are left after 1 texts, as many as the shape wants"),
+            (&[3, 1], two, "x: text 2 has no whole length: 0 bytes are left, expected 4"),
+            (&[1, 1], b"\xff\xff\xff\xffa", "x: text 0 ends too early: its length is 4294967295, and 1 bytes are left"),
+            (&[usize::MAX, 2], b"", "x: text 0 has no whole length: 0 bytes are left, expected 4"),
+        ] {
+            assert_eq!(refused(shape, bytes), Err(says.to_owned()));
+        }
+    }
+}

@@ -289,6 +289,24 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_texts_come_together_however_long_each_is() {
+        let texts = |texts: &[&str]| Tensor {
+            dtype: DType::Bytes,
+            shape: vec![texts.len()],
+            bytes: crate::tensor::text::encode(texts).into(),
+        };
+        let whole = texts(&["", "b", "", "a longer one", "ü"]);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (job, mut answer) =
+            Job::new(Call { inputs: vec![whole.clone()], rows: 5, deadline, priority: Priority::Normal });
+        let (first, rest) = job.split(1);
+        let (second, third) = rest.split(2);
+        assert_eq!(second.inputs, [texts(&["b", ""])]);
+        [third, first, second].into_iter().for_each(echo);
+        assert_eq!(answer.try_recv(), Ok(Ok(vec![("y".into(), whole)])));
+    }
+
+    #[test]
     fn a_part_that_fails_answers_once_and_nobody_awaits_the_others() {
         let (job, mut answer) = request(&[1, 2, 3]);
         let (first, rest) = job.split(1);

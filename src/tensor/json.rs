@@ -447,6 +447,9 @@ mod tests {
         assert_eq!(written(&Tensor { dtype: DType::Fp32, shape: vec![3], bytes }), "[null,null,1.5]");
     }
 
+    const PIECES: [&str; 10] =
+        ["[", "]", "],[", ",", "\"a\"", "\"\"", "\"\\u00fc,,\"", "{\"b64\":\"/w==\"}", "{\"b64\":\"\"", "1"];
+
     #[test]
     fn texts_are_read_and_written_whatever_their_bytes() {
         let texts = read(r#"["", "a\u00fc\n\"", {"b64": "/wA="}]"#, DType::Bytes).unwrap();
@@ -477,6 +480,14 @@ mod tests {
         fn texts_survive_the_round_trip(texts in proptest::collection::vec(any::<Vec<u8>>(), 1..20)) {
             let tensor = Tensor { dtype: DType::Bytes, shape: vec![texts.len()], bytes: text::encode(&texts).into() };
             prop_assert_eq!(read(&written(&tensor), DType::Bytes).unwrap(), tensor);
+        }
+
+        /// That there is room for them is asserted where they are stored.
+        #[test]
+        fn whatever_is_read_as_texts_is_texts(pieces in proptest::collection::vec(proptest::sample::select(&PIECES), 0..12)) {
+            if let Ok(tensor) = read(&format!("[{}]", pieces.concat()), DType::Bytes) {
+                prop_assert_eq!(text::check(&tensor.bytes, tensor.shape.iter().product()), Ok(()));
+            }
         }
 
         #[test]

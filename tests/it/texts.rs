@@ -64,6 +64,11 @@ fn a_model_of_texts_needs_no_description() {
         assert_eq!(outputs(server, &pairs)["output"], pairs);
         assert_eq!(outputs(server, &json!(["a", "b", "c"]))["output"], json!([["a", "b", "c"]]));
     });
+    serving(&turn, "texts_mixed", &[], |server| {
+        let both = outputs(server, &json!({"x": ["a", "bc"], "weight": [[1], [2]]}));
+        assert_eq!(both, json!({"output_0": ["a", "bc"], "output_1": [[1], [2]]}));
+        server.log.wait_for("learned", |line| line["message"] == "rows are independent: requests share batches");
+    });
     let repository = Repository::odd(&["texts_upper"]);
     let output = turn.run(&["check", repository.path(), "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -131,6 +131,7 @@ SERVED = {
         + port("outputs", "same", "BYTES", "[-1]")
         + port("outputs", "weighted", shape="[-1]"),
     ),
+    "texts_mixed": model(function("return (x, weight)", "x: List[str], weight: Tensor", "Tuple[List[str], Tensor]"), None),
     "texts_column": model(
         function("return x", "x: List[str]", "List[str]"),
         port("inputs", "x", "BYTES", "[-1, 1]") + port("outputs", "y", "BYTES", "[-1, 1]"),
