@@ -4,6 +4,8 @@
 //! The way of a request: [`Shared::resolve`], then within [`counted`] [`Terms::of`] and [`Terms::admit`], the protocol's
 //! own parser, [`checked`], [`compute`], and the protocol's own answer.
 
+pub mod asked;
+pub mod classify;
 pub mod describe;
 pub mod error;
 pub mod terms;
@@ -191,6 +193,23 @@ fn explained(error: batch::Error, spec: &Spec, rows: usize) -> Error {
         "nothing describes this model's inputs, so the first dimension was taken for {rows} row{s}; a model.toml or \
          --input describes them"
     ))
+}
+
+/// Bytes that are read or written on the threads that answer probes, at most: it takes some milliseconds a MiB.
+const INLINE: usize = 256 << 10;
+
+/// The outcome of `work` that reads or writes so many `bytes`: away from the threads that answer probes if they are many.
+pub async fn heavy<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    if bytes <= INLINE {
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Error::new(Kind::ModelFailed, "the server failed on this request"))
+}
+
+/// Bytes that all of `outputs` have.
+pub fn size(outputs: &Outputs) -> usize {
+    outputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The way of a request: `connection` accepts, `layer` counts, `predict` parses and asks the batch queue, `error` has
 //! the one table of statuses. `probe` tells what `health` has published, and waits for none of these.
 
+mod body;
 pub mod connection;
 mod console;
 pub mod error;
@@ -11,6 +12,8 @@ mod layer;
 mod predict;
 mod probe;
 mod repository;
+mod target;
+mod v2;
 
 use std::sync::Arc;
 
@@ -35,8 +38,10 @@ use repository::Trust;
 pub const MAX_HEAD: usize = 64 << 10;
 
 /// What whoever asked for anything else is told of the main listener, and of the probe listener.
-const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics, POST /predict[/MODEL[/VERSION]] \
-                           /v2/repository/index /v2/repository/models/MODEL/load|unload";
+const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics, POST /predict[/MODEL[/VERSION]]; \
+                           Open Inference Protocol: GET /v2 /v2/health/live|ready /v2/models/stats \
+                           /v2/models/MODEL[/versions/VERSION][/ready|config|stats], POST …/infer /v2/repository/index \
+                           /v2/repository/models/MODEL/load|unload";
 const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics, POST /v2/repository/index \
                             /v2/repository/models/MODEL/load|unload; predictions are made on --listen";
 
@@ -52,6 +57,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/predict/{model}", predict())
         .route("/predict/{model}/{version}", predict())
         .merge(repository::routes(&shared, Trust::Token))
+        .merge(v2::routes(&shared))
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
     wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(routes, shared)))
 }
@@ -128,7 +134,7 @@ fn no_route(method: &Method, uri: &Uri, routes: &'static str) -> Error {
 
 async fn no_place(request: Request) -> Error {
     let (parts, body) = request.into_parts();
-    predict::body::refuse(&parts.headers, body).await;
+    body::refuse(&parts.headers, body).await;
     Error::new(Kind::Overloaded, "the server has as many connections as it takes")
         .hint("close connections that are not needed, or raise --max-connections")
 }

@@ -85,6 +85,16 @@ impl Error {
         Self::new(Kind::NotReady, format!("the server is {phase}, not serving")).hint("GET /ready says when it serves")
     }
 
+    /// A body and its tensors together need so many bytes, or more, and the pool did not lend them: where it never lends as
+    /// many, it is no use to try again.
+    pub fn no_room(full: Full, needed: usize) -> Self {
+        if needed <= full.limit {
+            return full.into();
+        }
+        let message = format!("body and tensors need {needed} bytes together, expected at most {}", full.limit);
+        Self::new(Kind::TooLarge, message).hint("send fewer rows a request, or raise --request-memory")
+    }
+
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());

@@ -33,3 +33,4 @@ mod start_errors;
 mod swap;
 mod texts;
 mod tidy;
+mod v2;

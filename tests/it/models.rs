@@ -33,6 +33,27 @@ pub(crate) const IDENTITIES: [&str; 14] = [
     "identity_bytes",
 ];
 
+/// Three inputs a row, returned beside their sum, by three instances in batches of at most 32.
+pub(crate) const ROW_SUM: &str = r#"
+[[inputs]]
+name = "x"
+dtype = "FP32"
+shape = [-1, 3]
+[[outputs]]
+name = "rows"
+dtype = "FP32"
+shape = [-1, 3]
+[[outputs]]
+name = "sums"
+dtype = "FP32"
+shape = [-1]
+[batching]
+max_size = 32
+[instances]
+count = 3
+threads = 1
+"#;
+
 /// A folder of models.
 pub(crate) struct Repository(TempDir);
 

@@ -6,33 +6,12 @@ use std::thread;
 
 use crate::client::{self, Connection, RAW};
 use crate::digits::{self, numbers, rows};
-use crate::models::Repository;
+use crate::models::{self, Repository};
 use crate::support::{Random, Server, Turn};
 
 const CALLERS: u64 = 64;
 const REQUESTS: usize = 12;
 const MOST_ROWS: usize = 100;
-
-/// Three inputs a row, returned beside their sum, by three instances in batches of at most 32.
-const ROW_SUM: &str = r#"
-[[inputs]]
-name = "x"
-dtype = "FP32"
-shape = [-1, 3]
-[[outputs]]
-name = "rows"
-dtype = "FP32"
-shape = [-1, 3]
-[[outputs]]
-name = "sums"
-dtype = "FP32"
-shape = [-1]
-[batching]
-max_size = 32
-[instances]
-count = 3
-threads = 1
-"#;
 
 /// `CALLERS` at once, each asking again and again by `ask`, with random numbers of its own.
 fn callers(server: &Server, ask: impl Fn(&mut Connection, &mut Random) + Sync) {
@@ -52,7 +31,7 @@ fn callers(server: &Server, ask: impl Fn(&mut Connection, &mut Random) + Sync) {
 #[test]
 fn sixty_four_callers_of_one_to_a_hundred_rows_get_their_own_rows_bit_for_bit() {
     let (turn, repository) = (Turn::shared(), Repository::odd(&["row_sum"]));
-    fs::write(repository.folder("row_sum").join("model.toml"), ROW_SUM).unwrap();
+    fs::write(repository.folder("row_sum").join("model.toml"), models::ROW_SUM).unwrap();
     let server = turn.serve(&[repository.path()]);
     callers(&server, |connection, random| {
         let row_count = 1 + random.below(MOST_ROWS);

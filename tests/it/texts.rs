@@ -198,6 +198,43 @@ fn what_is_no_text_is_refused_with_its_place() {
 }
 
 #[test]
+fn the_inference_protocol_carries_texts_in_both_of_its_forms() {
+    const PATH: &str = "/v2/models/texts_pairs/infer";
+    let turn = Turn::shared();
+    serving(&turn, "texts_pairs", &[], |server| {
+        let input = json!({"name": "x", "datatype": "BYTES", "shape": [2, 2], "data": ["a", "", "ü", "bc"]});
+        let answer = models::post(server.address, PATH, json!({ "inputs": [input] }).to_string().as_bytes()).json();
+        let output = json!({"name": "output", "datatype": "BYTES", "shape": [2, 2], "data": ["a", "", "ü", "bc"]});
+        assert_eq!(answer["outputs"], json!([output]));
+        let classes = json!([{"name": "output", "parameters": {"classification": 1}}]);
+        let wrong =
+            models::post(server.address, PATH, json!({ "inputs": [input], "outputs": classes }).to_string().as_bytes());
+        assert!(wrong.status == 400 && wrong.text().contains("has no scores"), "{}", wrong.text());
+
+        let ask = |texts: &[u8]| {
+            let parameters = json!({ "binary_data_size": texts.len() });
+            let input = json!({"name": "x", "datatype": "BYTES", "shape": [1, 2], "parameters": parameters});
+            let head = json!({ "inputs": [input], "parameters": { "binary_data_output": true } }).to_string();
+            let length = format!("inference-header-content-length: {}", head.len());
+            let request = models::posting(PATH, &[&length], &[head.as_bytes(), texts].concat());
+            client::ask(server.address, &request).unwrap()
+        };
+        let texts = b"\x02\0\0\0\xff\0\0\0\0\0";
+        let answer = ask(texts);
+        assert!(answer.status == 200 && answer.body.ends_with(texts), "{}", answer.text());
+        for (texts, says) in [
+            (&b"\x02\0\0\0ab"[..], "x: text 1 has no whole length: 0 bytes are left"),
+            (b"\xff\xff\xff\xffab\0\0", "x: text 0 ends too early: its length is 4294967295, and 4 bytes are left"),
+            (b"\0\0\0\0\0\0\0\0a", "x: 1 bytes are left after 2 texts"),
+            (b"", "x: text 0 has no whole length"),
+        ] {
+            let answer = ask(texts);
+            assert!(answer.status == 400 && answer.text().contains(says), "{says:?} in {}", answer.text());
+        }
+    });
+}
+
+#[test]
 fn every_type_has_a_model_that_returns_what_it_gets() {
     let (turn, repository) = (Turn::shared(), Repository::odd(&models::IDENTITIES));
     let server = turn.serve(&[repository.path()]);

@@ -16,10 +16,6 @@ use crate::tensor::json::{Nested, Room};
 use crate::tensor::pool::Pool;
 use crate::tensor::{DType, Tensor, npy};
 
-/// Bytes of a body, or of outputs, above which they are read or written away from the threads that answer probes: that
-/// takes some milliseconds a MiB.
-pub(super) const INLINE: usize = 256 << 10;
-
 /// What the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -30,11 +26,6 @@ pub(super) enum Format {
 
 impl Format {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-            let got = shown(&String::from_utf8_lossy(encoding.as_bytes()));
-            let message = format!("Content-Encoding is {got:?}, expected a body that is not compressed");
-            return Err(Error::new(Kind::UnsupportedMediaType, message));
-        }
         let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
         let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         match essence.to_ascii_lowercase().as_str() {
@@ -60,13 +51,8 @@ pub(super) async fn tensors(
     body: Bytes,
     pool: &Pool,
 ) -> Result<(Vec<Tensor>, usize), Error> {
-    if body.len() <= INLINE {
-        return parse_now(&version.spec, format, body, pool);
-    }
     let (version, pool) = (version.clone(), pool.clone());
-    tokio::task::spawn_blocking(move || parse_now(&version.spec, format, body, &pool))
-        .await
-        .unwrap_or_else(|_| Err(Error::new(Kind::ModelFailed, "the server failed to parse the body")))
+    api::heavy(body.len(), move || parse_now(&version.spec, format, body, &pool)).await?
 }
 
 fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(Vec<Tensor>, usize), Error> {
@@ -83,14 +69,14 @@ fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(V
             only()?;
             vec![npy::read(&body).map_err(|error| Error::bad_input(error.to_string()))?]
         }
-        Format::Raw => vec![parse_raw(only()?, body)?],
+        Format::Raw => vec![raw(only()?, body)?],
     };
     let rows = api::checked(spec, &mut inputs)?;
     Ok((inputs, rows))
 }
 
 /// Row-major little-endian elements of whole rows.
-fn parse_raw(port: &Port, body: Bytes) -> Result<Tensor, Error> {
+pub(in crate::http) fn raw(port: &Port, body: Bytes) -> Result<Tensor, Error> {
     if port.dtype == Some(DType::Bytes) {
         let message = format!("{}: raw bytes do not tell where a text ends, and the model takes texts", port.name);
         return Err(Error::bad_input(message).hint("send JSON"));
@@ -121,16 +107,10 @@ fn parse_json(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Vec<Tensor>, Erro
     let mut json = serde_json::Deserializer::from_slice(body);
     let room = Room::new(pool, body);
     let whole = Whole { ports: &spec.inputs, room: &room };
-    whole.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors)).map_err(|error| {
-        match room.refused() {
-            Some(full) if room.needed() > full.limit => {
-                let (needed, limit) = (room.needed(), full.limit);
-                let message = format!("body and tensors need {needed} bytes together, expected at most {limit}");
-                Error::new(Kind::TooLarge, message).hint("send fewer rows a request, or raise --request-memory")
-            }
-            Some(full) => full.into(),
-            None => Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"),
-        }
+    let tensors = whole.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors));
+    tensors.map_err(|error| match room.refused() {
+        Some(full) => Error::no_room(full, room.needed()),
+        None => Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"),
     })
 }
 

@@ -6,12 +6,18 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 
+use super::error::{Error, Kind, shown};
 use crate::api::MAX_BODY;
-use crate::http::error::{Error, Kind};
 use crate::tensor::pool::Pool;
 
 /// The whole body. Its memory counts against `pool` for as long as it is used.
 pub(super) async fn read(headers: &HeaderMap, body: Body, deadline: Instant, pool: &Pool) -> Result<Bytes, Error> {
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        refuse(headers, body).await;
+        let got = shown(&String::from_utf8_lossy(encoding.as_bytes()));
+        let message = format!("Content-Encoding is {got:?}, expected a body that is not compressed");
+        return Err(Error::new(Kind::UnsupportedMediaType, message));
+    }
     let late = || Err(Error::new(Kind::BodyTimeout, "the body did not arrive before the request's deadline"));
     let read = read_in_time(headers, body, pool);
     tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late())
@@ -78,7 +84,7 @@ fn too_large(limit: usize) -> Error {
 
 /// Before an answer that does not wait for the body. With Expect, a client waits for a word before it sends; without, it
 /// hears an answer only once it has sent all.
-pub(in crate::http) async fn refuse(headers: &HeaderMap, body: Body) {
+pub(super) async fn refuse(headers: &HeaderMap, body: Body) {
     if !headers.contains_key(header::EXPECT) {
         discard(body).await;
     }

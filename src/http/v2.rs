@@ -1,0 +1,64 @@
+//! `/v2`: the Open Inference Protocol over REST, with Triton's extensions. What it says of models comes from
+//! `api::describe`; `request` reads an inference request, `answer` writes its answer.
+
+mod answer;
+mod describe;
+mod request;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+
+use super::error::{Error, Flat};
+use super::target::{self, Path};
+use super::{State, body, identity, layer};
+use crate::api::{self, Shared, Terms};
+use crate::batch::Handle;
+
+pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
+    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let mut router = Router::new()
+        .route("/v2", get(describe::server))
+        .route("/v2/health/live", get(describe::live))
+        .route("/v2/health/ready", get(describe::ready))
+        .route("/v2/models/stats", get(describe::all_statistics));
+    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        router = router
+            .route(model, get(describe::model))
+            .route(&format!("{model}/ready"), get(describe::model_ready))
+            .route(&format!("{model}/config"), get(describe::config))
+            .route(&format!("{model}/stats"), get(describe::statistics))
+            .route(&format!("{model}/infer"), post(infer).layer(count.clone()));
+    }
+    router
+}
+
+async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
+    let started = Instant::now();
+    let model = target::resolve(&state, path)?;
+    let id = identity::id_of(&request);
+    let result = api::counted(&model, started, id.as_deref(), compute(&state, &model, request, started)).await;
+    Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
+}
+
+async fn compute(state: &State, model: &Handle, request: Request, started: Instant) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let terms = Terms::of(&parts.headers, started, state.request_timeout)?;
+    let header = request::header_length(&parts.headers)?;
+    if let Err(error) = terms.admit(model) {
+        body::refuse(&parts.headers, body).await;
+        return Err(error);
+    }
+    let body = body::read(&parts.headers, body, terms.deadline, &state.memory).await?;
+    let (version, pool) = (model.version.clone(), state.memory.clone());
+    let read = api::heavy(body.len(), move || request::read(&version, &body, header, &pool)).await?;
+    let (inputs, asked) = read?;
+    let terms = asked.parameters.apply(terms, started);
+    let outputs = api::compute(model, inputs.tensors, inputs.rows, terms).await?;
+    let version = model.version.clone();
+    api::heavy(api::size(&outputs), move || answer::write(&version, &outputs, &asked)).await?
+}
