@@ -2,14 +2,14 @@
 
 use axum::body::Bytes;
 
-use super::asked;
+use super::{Error, asked};
 use crate::model::Version;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, text};
 
 /// What an output is answered with.
 pub enum Content<'a> {
-    Numbers(&'a Tensor),
-    /// In place of the numbers: texts, so many a row.
+    Whole(&'a Tensor),
+    /// In place of its numbers: texts, so many a row.
     Classes {
         texts: Vec<String>,
         a_row: usize,
@@ -18,37 +18,38 @@ pub enum Content<'a> {
 
 impl<'a> Content<'a> {
     /// The output at `index`, in the form that is wished for.
-    pub fn of(version: &Version, index: usize, tensor: &'a Tensor, wish: asked::Output) -> Self {
-        let Some(classes) = wish.classes else { return Self::Numbers(tensor) };
+    pub fn of(version: &Version, index: usize, tensor: &'a Tensor, wish: asked::Output) -> Result<Self, Error> {
+        let Some(classes) = wish.classes else { return Ok(Self::Whole(tensor)) };
+        if tensor.dtype == DType::Bytes {
+            let message =
+                format!("classification = {classes}: expected none for an output of BYTES, which has no scores");
+            return Err(Error::bad_input(message));
+        }
         let labels = version.labels.get(index).and_then(Option::as_deref);
         let (texts, a_row) = best(tensor, labels, classes);
-        Self::Classes { texts, a_row }
+        Ok(Self::Classes { texts, a_row })
     }
 
     /// By the protocol's name.
     pub fn datatype(&self) -> &'static str {
         match self {
-            Self::Numbers(tensor) => tensor.dtype.name(),
+            Self::Whole(tensor) => tensor.dtype.name(),
             Self::Classes { .. } => "BYTES",
         }
     }
 
     pub fn shape(&self) -> Vec<usize> {
         match self {
-            Self::Numbers(tensor) => tensor.shape.clone(),
+            Self::Whole(tensor) => tensor.shape.clone(),
             Self::Classes { texts, a_row } => vec![texts.len() / (*a_row).max(1), *a_row],
         }
     }
 
     /// Row by row, little-endian; of texts, each behind its length in 4 bytes.
     pub fn bytes(&self) -> Bytes {
-        let encoded = |text: &String| {
-            let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-            [&length.to_le_bytes(), text.as_bytes()].concat()
-        };
         match self {
-            Self::Numbers(tensor) => tensor.bytes.clone(),
-            Self::Classes { texts, .. } => texts.iter().flat_map(encoded).collect(),
+            Self::Whole(tensor) => tensor.bytes.clone(),
+            Self::Classes { texts, .. } => text::encode(texts).into(),
         }
     }
 }

@@ -18,30 +18,25 @@ pub struct Described<'a> {
 impl<'a> Described<'a> {
     pub fn new(name: &'a str, datatype: &str, shape: &[i64]) -> Result<Self, Error> {
         let dtype = DType::from_name(datatype).ok_or_else(|| {
-            let expected = "BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32 or FP64";
+            let expected = "BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32, FP64 or BYTES";
             Error::bad_input(format!("{name}: datatype {:?}, expected {expected}", shown(datatype)))
         })?;
         let wrong = |expected| Error::bad_input(format!("{name}: shape {shape:?}, expected {expected}"));
         let lengths: Option<Vec<usize>> = shape.iter().map(|length| usize::try_from(*length).ok()).collect();
         let lengths = lengths.ok_or_else(|| wrong("lengths of at least 0"))?;
         let elements = lengths.iter().try_fold(1_usize, |elements, length| elements.checked_mul(*length));
-        let elements = elements.filter(|elements| elements.checked_mul(dtype.size()).is_some());
+        let elements = elements.filter(|elements| elements.checked_mul(dtype.size().unwrap_or(1)).is_some());
         Ok(Self { name, dtype, elements: elements.ok_or_else(|| wrong("fewer elements"))?, shape: lengths })
     }
 
-    /// Bytes of all elements.
-    pub fn size(&self) -> usize {
-        self.elements * self.dtype.size()
-    }
-
-    /// The tensor of these bytes; `field` is where they came from.
+    /// The tensor of these bytes; `field` is where they came from. How long texts are, only they tell: [`super::checked`]
+    /// asks them.
     pub fn of_bytes(self, field: &str, bytes: Bytes) -> Result<Tensor, Error> {
         let Self { name, dtype, shape, elements } = &self;
-        if bytes.len() != self.size() {
+        if let Some(size) = dtype.size().filter(|size| elements * size != bytes.len()) {
             return Err(Error::bad_input(format!(
-                "{name}: {field} of {} bytes, expected {elements} × {} for shape {shape:?} of {dtype}",
+                "{name}: {field} of {} bytes, expected {elements} × {size} for shape {shape:?} of {dtype}",
                 bytes.len(),
-                dtype.size()
             )));
         }
         Ok(Tensor { dtype: self.dtype, shape: self.shape, bytes })

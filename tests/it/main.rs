@@ -31,6 +31,7 @@ mod rows;
 mod shutdown;
 mod start_errors;
 mod swap;
+mod texts;
 mod tidy;
 mod v1;
 mod v2;

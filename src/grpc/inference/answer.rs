@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::api::Error;
-use crate::api::asked::Asked;
+use crate::api::asked::{self, Asked};
 use crate::api::classify::Content;
 use crate::batch::Outputs;
 use crate::grpc::proto::model_infer_response::InferOutputTensor;
@@ -19,10 +19,11 @@ pub(super) fn message(
     is_raw: bool,
 ) -> Result<ModelInferResponse, Error> {
     let wanted = asked.select(outputs)?;
-    let contents: Vec<(&str, Content)> = wanted
-        .into_iter()
-        .map(|(index, wish)| (&*outputs[index].0, Content::of(version, index, &outputs[index].1, wish)))
-        .collect();
+    let content = |(index, wish): (usize, asked::Output)| {
+        let (name, tensor) = &outputs[index];
+        Ok((&**name, Content::of(version, index, tensor, wish)?))
+    };
+    let contents: Vec<(&str, Content)> = wanted.into_iter().map(content).collect::<Result<_, Error>>()?;
     let lists: Option<Vec<InferTensorContents>> =
         if is_raw { None } else { contents.iter().map(|(_, content)| listed(content)).collect() };
     let raw_output_contents: Vec<Bytes> = match lists {
@@ -51,7 +52,7 @@ pub(super) fn message(
 fn listed(content: &Content) -> Option<InferTensorContents> {
     let mut contents = InferTensorContents::default();
     match content {
-        Content::Numbers(tensor) => fill(&mut contents, tensor)?,
+        Content::Whole(tensor) => fill(&mut contents, tensor)?,
         Content::Classes { texts, .. } => {
             contents.bytes_contents = texts.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
         }
@@ -75,6 +76,7 @@ fn fill(contents: &mut InferTensorContents, tensor: &Tensor) -> Option<()> {
         DType::Uint64 => contents.uint64_contents = each(tensor, u64::from_le_bytes),
         DType::Fp32 => contents.fp32_contents = each(tensor, f32::from_le_bytes),
         DType::Fp64 => contents.fp64_contents = each(tensor, f64::from_le_bytes),
+        DType::Bytes => contents.bytes_contents = tensor.elements().map(Bytes::copy_from_slice).collect(),
         DType::Fp16 | DType::Bf16 => return None,
     }
     Some(())

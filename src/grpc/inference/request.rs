@@ -10,7 +10,7 @@ use crate::grpc::proto::model_infer_request::InferInputTensor;
 use crate::grpc::proto::{InferParameter, InferTensorContents, ModelInferRequest};
 use crate::model::Version;
 use crate::tensor::pool::{Buffer, Pool};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, text};
 
 /// Bytes of the lists, about: what is to be done before a request is tensors.
 pub(super) fn listed(message: &ModelInferRequest) -> usize {
@@ -87,6 +87,7 @@ fn list_of(dtype: DType) -> Option<&'static str> {
         DType::Uint64 => "uint64_contents",
         DType::Fp32 => "fp32_contents",
         DType::Fp64 => "fp64_contents",
+        DType::Bytes => "bytes_contents",
         DType::Fp16 | DType::Bf16 => return None,
     })
 }
@@ -101,8 +102,19 @@ fn from_lists(described: Described, contents: &InferTensorContents, pool: &Pool)
         let got = if got.is_empty() { "nothing".to_owned() } else { got };
         return Err(wrong(got, format!("{elements} in {list}")));
     }
-    let mut bytes = pool.take(described.size())?;
+    let size = match dtype.size() {
+        Some(size) => elements * size,
+        None => contents.bytes_contents.iter().map(|text| text::PREFIX + text.len()).sum(),
+    };
+    let mut bytes = pool.take(size)?;
     match dtype {
+        DType::Bytes => {
+            for text in &contents.bytes_contents {
+                let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                bytes.extend_from_slice(&length.to_le_bytes());
+                bytes.extend_from_slice(text);
+            }
+        }
         DType::Bool => contents.bool_contents.iter().for_each(|x| bytes.extend_from_slice(&[u8::from(*x)])),
         DType::Int8 => narrow::<i8, _, 1>(name, dtype, &contents.int_contents, &mut bytes, i8::to_le_bytes)?,
         DType::Int16 => narrow::<i16, _, 2>(name, dtype, &contents.int_contents, &mut bytes, i16::to_le_bytes)?,

@@ -14,7 +14,7 @@ use crate::model::named::Named;
 use crate::model::spec::{Port, Spec, names};
 use crate::tensor::json::{self, Nested, Room};
 use crate::tensor::pool::Pool;
-use crate::tensor::{Tensor, npy};
+use crate::tensor::{DType, Tensor, npy};
 
 /// What the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +77,18 @@ fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(V
 
 /// Row-major little-endian elements of whole rows.
 pub(in crate::http) fn raw(port: &Port, body: Bytes) -> Result<Tensor, Error> {
-    let (Some(row), Some(dtype)) = (port.row_elements(), port.dtype) else {
+    if port.dtype == Some(DType::Bytes) {
+        let message = format!("{}: raw bytes do not tell where a text ends, and the model takes texts", port.name);
+        return Err(Error::bad_input(message).hint("send JSON"));
+    }
+    let element = port.dtype.and_then(|dtype| Some((dtype, dtype.size()?)));
+    let (Some(row), Some((dtype, size))) = (port.row_elements(), element) else {
         let shape = port.shape_text();
         let message =
             format!("{}: raw bytes carry no shape, and the model's, {shape}, leaves a row's size open", port.name);
         return Err(Error::bad_input(message).hint("send JSON or .npy, which carry a shape"));
     };
-    let bytes = row * dtype.size();
+    let bytes = row * size;
     if body.is_empty() || !body.len().is_multiple_of(bytes) {
         return Err(Error::bad_input(format!(
             "{}: {} bytes, expected a multiple of {bytes}, a row of {} as {}",
@@ -194,7 +199,7 @@ impl<'de> Visitor<'de> for Inputs<'_> {
         self.only("an array", serde::de::value::SeqAccessDeserializer::new(sequence))
     }
 
-    // One row may come without its batch dimension, and that of a shape [-1] is a number.
+    // One row may come without its batch dimension, and that of a shape [-1] is a number or a text.
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
         self.only("a number", value.into_deserializer())
@@ -210,6 +215,10 @@ impl<'de> Visitor<'de> for Inputs<'_> {
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
         self.only("a boolean", value.into_deserializer())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        self.only("a text", value.into_deserializer())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

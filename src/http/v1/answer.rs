@@ -25,7 +25,7 @@ pub(super) fn write(outputs: &Outputs, rows: usize, form: Form) -> Result<Respon
             body.extend_from_slice(b"{\"outputs\":");
             match outputs.as_slice() {
                 [(_, tensor)] => json::write(&mut body, tensor),
-                _ => object(&mut body, outputs, json::write),
+                _ => object(&mut body, outputs),
             }
         }
     }
@@ -49,20 +49,22 @@ fn predictions(body: &mut Vec<u8>, outputs: &Outputs, rows: usize) {
         return json::write(body, tensor);
     }
     body.push(b'[');
+    let mut rest = outputs.clone();
     for row in 0..rows {
         if row > 0 {
             body.push(b',');
         }
-        object(body, outputs, |body, tensor| {
-            let row = tensor.slice(row..row + 1);
-            json::write(body, &Tensor { shape: row.row_shape().to_vec(), ..row });
+        let first = rest.iter_mut().map(|(name, tensor)| {
+            let row = tensor.split_to(1);
+            (name.clone(), Tensor { shape: row.row_shape().to_vec(), ..row })
         });
+        object(body, &first.collect::<Vec<_>>());
     }
     body.push(b']');
 }
 
-/// The outputs by their names, each written by `write`.
-fn object(body: &mut Vec<u8>, outputs: &[(Arc<str>, Tensor)], write: impl Fn(&mut Vec<u8>, &Tensor)) {
+/// The outputs by their names.
+fn object(body: &mut Vec<u8>, outputs: &[(Arc<str>, Tensor)]) {
     body.push(b'{');
     for (number, (name, tensor)) in outputs.iter().enumerate() {
         if number > 0 {
@@ -71,7 +73,7 @@ fn object(body: &mut Vec<u8>, outputs: &[(Arc<str>, Tensor)], write: impl Fn(&mu
         // A text always serialises.
         let _ = serde_json::to_writer(&mut *body, &**name);
         body.push(b':');
-        write(body, tensor);
+        json::write(body, tensor);
     }
     body.push(b'}');
 }

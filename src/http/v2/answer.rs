@@ -36,7 +36,7 @@ pub(super) fn write(version: &Version, outputs: &Outputs, asked: &Asked) -> Resu
         let (name, tensor) = &outputs[index];
         body.push(b'{');
         field(&mut body, "name", &**name);
-        let content = Content::of(version, index, tensor, wish);
+        let content = Content::of(version, index, tensor, wish)?;
         raw.extend(write_content(&mut body, &content, wish.binary.unwrap_or(asked.parameters.binary)));
         body.push(b'}');
     }
@@ -70,8 +70,8 @@ fn write_content(body: &mut Vec<u8>, content: &Content, is_binary: bool) -> Opti
     }
     match content {
         // Flat, row by row.
-        Content::Numbers(tensor) => {
-            let length = tensor.bytes.len() / tensor.dtype.size();
+        Content::Whole(tensor) => {
+            let length = tensor.shape.iter().product();
             body.extend_from_slice(b"\"data\":");
             json::write(body, &Tensor { shape: vec![length], ..(*tensor).clone() });
         }
