@@ -12,19 +12,27 @@ use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 
 use super::connection::Cut;
+use super::encoding::{self, Accepted};
 use super::error::{Error, Kind};
 use super::{MAX_HEAD, State};
 use crate::api::Shared;
 use crate::lifecycle::Phase;
 use crate::lifecycle::drain::InFlight;
 
-/// Keeps a request in the ledger until the last byte of its answer has been handed to its connection.
+/// Keeps a request in the ledger until the last byte of its answer, encoded as its client accepts it, has been handed to
+/// its connection.
 pub(super) async fn count(state: State, request: Request, next: Next) -> Response {
     let in_flight = state.ledger.accept();
     let cut = request.extensions().get::<Cut>().cloned().unwrap_or_default();
-    let response = next.run(request).await;
+    let response = encode(request, next).await;
     let refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
     response.map(|body| Body::new(Counted { body, in_flight: Some(in_flight), refused, cut }))
+}
+
+/// Answers as the client accepts it. [`count`] does this, too, since nothing may come between it and the connection.
+pub(super) async fn encode(request: Request, next: Next) -> Response {
+    let accepted = Accepted::of(request.headers());
+    encoding::encoded(accepted, next.run(request).await).await
 }
 
 /// A body that tells the ledger how it ended.
