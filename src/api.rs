@@ -12,6 +12,7 @@ pub mod identity;
 pub mod in_flight;
 pub mod tensors;
 pub mod terms;
+pub mod trace;
 pub mod trust;
 
 use std::sync::Arc;
@@ -100,12 +101,19 @@ impl Shared {
     }
 }
 
+/// By what a request is found in logs: its own id, and that of the trace it belongs to.
+#[derive(Clone, Debug, Default)]
+pub struct Ids {
+    pub request: Option<String>,
+    pub trace: Option<trace::Id>,
+}
+
 /// `work`, counted as a request to `model` that began when it `started`, by its outcome; a failure of ours is logged, with
-/// the request's id.
+/// the request's ids.
 pub async fn counted<T>(
     model: &Handle,
     started: Instant,
-    request_id: Option<&str>,
+    ids: &Ids,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let mut count = Count { metrics: &model.metrics, started, outcome: Outcome::Left };
@@ -114,7 +122,9 @@ pub async fn counted<T>(
     if let Err(error) = &result
         && error.status() == StatusCode::INTERNAL_SERVER_ERROR
     {
-        tracing::warn!(model = model.version.id(), request_id, error = error.message(), "request failed");
+        let trace_id = ids.trace.map(tracing::field::display);
+        let request_id = ids.request.as_deref();
+        tracing::warn!(model = model.version.id(), request_id, trace_id, error = error.message(), "request failed");
     }
     result
 }
@@ -200,7 +210,7 @@ fn explained(error: batch::Error, spec: &Spec, rows: usize) -> Error {
 }
 
 /// Bytes that are read or written on the threads that answer probes, at most: it takes some milliseconds a MiB.
-const INLINE: usize = 256 << 10;
+pub const INLINE: usize = 256 << 10;
 
 /// The outcome of `work` that reads or writes so many `bytes`: away from the threads that answer probes if they are many.
 pub async fn heavy<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {

@@ -71,7 +71,7 @@ fn inferences(shared: Arc<Shared>) -> Router {
     let router = without_fallback(Routes::new(service))
         .layer(middleware::from_fn_with_state(shared.clone(), arriving::watch))
         .layer(middleware::from_fn_with_state(shared, in_flight::count));
-    identity::with_request_ids(router)
+    identity::with_ids(router)
 }
 
 /// Only one of the routers that are merged may have one.

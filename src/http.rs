@@ -6,6 +6,7 @@
 mod body;
 pub mod connection;
 mod console;
+mod encoding;
 pub mod error;
 mod layer;
 mod predict;
@@ -18,6 +19,7 @@ mod v2;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, Uri, header};
 use axum::middleware;
@@ -28,7 +30,7 @@ use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
 use crate::api::trust::Trust;
-use crate::api::{Shared, identity, in_flight};
+use crate::api::{Shared, identity};
 use crate::health::Probe;
 use crate::model::Version;
 use crate::telemetry::metrics::{self, Scrape};
@@ -51,7 +53,7 @@ pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
-    let predict = || post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), in_flight::count));
+    let predict = || post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
     let routes = Router::new()
         .route("/", get(console::index))
         .route("/predict", predict())
@@ -61,20 +63,20 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .merge(v1::routes(&shared))
         .merge(v2::routes(&shared))
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
-    wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(routes, shared)))
+    wrapped(probes(), shared.clone()).merge(identity::with_ids(wrapped(routes, shared)))
 }
 
 /// The router of connections above `--max-connections`: probes are answered, whatever else is asked is refused.
 pub fn reserve_router(shared: Arc<Shared>) -> Router {
     let rest = Router::new().fallback(no_place);
-    wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(rest, shared)))
+    wrapped(probes(), shared.clone()).merge(identity::with_ids(wrapped(rest, shared)))
 }
 
 /// The router of the probe listener.
 pub fn probe_router(shared: Arc<Shared>) -> Router {
     let rest = repository::routes(&shared, Trust::Everyone)
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, PROBE_ROUTES) });
-    wrapped(probes(), shared.clone()).merge(identity::with_request_ids(wrapped(rest, shared)))
+    wrapped(probes(), shared.clone()).merge(identity::with_ids(wrapped(rest, shared)))
 }
 
 /// What Kubernetes and Prometheus ask.
@@ -84,7 +86,7 @@ fn probes() -> Router<Arc<Shared>> {
         .route("/startup", probe(Probe::Startup))
         .route("/health", probe(Probe::Liveness))
         .route("/ready", probe(Probe::Readiness))
-        .route("/metrics", get(scrape))
+        .route("/metrics", get(scrape).layer(middleware::from_fn(layer::encode)))
 }
 
 /// `inner` in the layers that every listener has.
@@ -99,7 +101,23 @@ fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
         return router; // Spans that nobody sees cost some microseconds a request all the same.
     }
     // Failures too at debug level: a probe that says 503 is no error of the server's.
-    router.layer(TraceLayer::new_for_http().on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
+    let on_failure = DefaultOnFailure::new().level(Level::DEBUG);
+    router.layer(TraceLayer::new_for_http().make_span_with(span::<Body>).on_failure(on_failure))
+}
+
+/// What the lines of a request have in common, at debug level.
+fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
+    let ids = identity::of(request.extensions());
+    let (request_id, trace_id) = (ids.request.as_deref(), ids.trace.map(tracing::field::display));
+    tracing::debug_span!(
+        target: "tower_http",
+        "request",
+        method = %request.method(),
+        uri = %request.uri(),
+        version = ?request.version(),
+        request_id,
+        trace_id
+    )
 }
 
 async fn scrape(state: State) -> impl IntoResponse {

@@ -31,6 +31,7 @@ pub enum Kind {
     Conflict,
     TooLarge,
     UnsupportedMediaType,
+    UnsupportedEncoding,
     HeadTooLarge,
     ModelFailed,
     LoadFailed,
@@ -44,7 +45,7 @@ pub enum Kind {
 const LONGEST_MESSAGE: usize = 400;
 
 /// The table: kind, HTTP status, gRPC code, and the code that JSON bodies carry.
-const TABLE: [(Kind, StatusCode, Code, &str); 16] = [
+const TABLE: [(Kind, StatusCode, Code, &str); 17] = [
     (Kind::BadInput, StatusCode::BAD_REQUEST, Code::InvalidArgument, "bad_input"),
     (Kind::Unauthorized, StatusCode::UNAUTHORIZED, Code::Unauthenticated, "unauthorized"),
     (Kind::Forbidden, StatusCode::FORBIDDEN, Code::PermissionDenied, "forbidden"),
@@ -54,6 +55,7 @@ const TABLE: [(Kind, StatusCode, Code, &str); 16] = [
     (Kind::Conflict, StatusCode::CONFLICT, Code::Aborted, "conflict"),
     (Kind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, "too_large"),
     (Kind::UnsupportedMediaType, StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, "unsupported_media_type"),
+    (Kind::UnsupportedEncoding, StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, "unsupported_encoding"),
     (Kind::HeadTooLarge, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::ResourceExhausted, "head_too_large"),
     (Kind::ModelFailed, StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "model_failed"),
     (Kind::LoadFailed, StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "load_failed"),
@@ -106,6 +108,10 @@ impl Error {
         const LONGEST: u64 = 60;
         let whole = self.retry_after.as_secs() + u64::from(self.retry_after.subsec_nanos() > 0);
         whole.clamp(1, LONGEST)
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub fn message(&self) -> &str {

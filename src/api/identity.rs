@@ -1,18 +1,25 @@
-//! Who answered, and which request it was: the headers of a model's answers, and the request's id.
+//! Who answered, and which request it was: the headers of a model's answers, the request's id, and its trace.
+
+use std::num::NonZeroU64;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 
+use crate::api::Ids;
+use crate::api::trace::Caller;
 use crate::batch::Handle;
 
 const MODEL: HeaderName = HeaderName::from_static("torchpod-model");
 const VERSION: HeaderName = HeaderName::from_static("torchpod-model-version");
 const DIGEST: HeaderName = HeaderName::from_static("torchpod-model-digest");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The longest id that is taken from a client, in bytes.
 const LONGEST_ID: usize = 128;
@@ -32,14 +39,16 @@ pub fn write(model: &Handle, headers: &mut HeaderMap) {
     }
 }
 
-/// `router`, whose requests and answers all have an id: the client's own, or a new one.
+/// `router`, whose requests and answers all have an id: the client's own, or a new one; and which answers in its client's
+/// trace.
 ///
 /// Not around probes: they would pay for an id that nobody looks for.
-pub fn with_request_ids(router: Router) -> Router {
+pub fn with_ids(router: Router) -> Router {
     let layers = ServiceBuilder::new()
         .map_request(without_odd_id)
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID));
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(middleware::from_fn(trace));
     router.layer(layers)
 }
 
@@ -58,8 +67,26 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte)
 }
 
-/// The request's id, for the log.
-pub fn id_of(extensions: &Extensions) -> Option<String> {
-    let id = extensions.get::<RequestId>()?.header_value();
-    Some(id.to_str().ok()?.to_owned())
+/// Answers a request that says where in a trace it belongs with a span of ours in that trace, and its `tracestate` as it
+/// came. One that says nothing, or nothing valid, gets none: whoever begins a trace must also collect it.
+async fn trace(mut request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let caller = parents.next().filter(|_| parents.next().is_none()).and_then(|value| Caller::read(value.as_bytes()));
+    let Some(caller) = caller else { return next.run(request).await };
+    let states: Vec<HeaderValue> = headers.get_all(TRACESTATE).iter().cloned().collect();
+    request.extensions_mut().insert(caller);
+    let mut response = next.run(request).await;
+    let span = NonZeroU64::new(fastrand::u64(1..)).unwrap_or(NonZeroU64::MIN);
+    let headers = response.headers_mut();
+    // Digits and dashes are fit for a header.
+    headers.extend(HeaderValue::from_str(&caller.answer(span)).ok().map(|value| (TRACEPARENT, value)));
+    headers.extend(states.into_iter().map(|state| (TRACESTATE, state)));
+    response
+}
+
+/// The request's ids, for the log.
+pub fn of(extensions: &Extensions) -> Ids {
+    let id = extensions.get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
+    Ids { request: id.map(str::to_owned), trace: extensions.get::<Caller>().map(|caller| caller.trace) }
 }

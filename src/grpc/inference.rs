@@ -19,7 +19,7 @@ use super::proto::grpc_inference_service_server::GrpcInferenceService;
 use super::proto::{self, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use super::status;
 use crate::api::trust::Trust;
-use crate::api::{self, Error, Shared, Terms, identity};
+use crate::api::{self, Error, Ids, Shared, Terms, identity};
 use crate::batch::Handle;
 use crate::health::{Health, Probe};
 
@@ -35,13 +35,13 @@ pub(super) struct Service(Arc<Shared>);
 struct Head {
     headers: HeaderMap,
     started: Instant,
-    id: Option<String>,
+    ids: Ids,
 }
 
 impl Head {
     fn of(metadata: MetadataMap, extensions: &Extensions) -> Self {
         let started = extensions.get::<Arriving>().map_or_else(Instant::now, |arriving| arriving.started);
-        Self { headers: metadata.into_headers(), started, id: identity::id_of(extensions) }
+        Self { headers: metadata.into_headers(), started, ids: identity::of(extensions) }
     }
 }
 
@@ -58,7 +58,7 @@ impl Service {
     /// The answer, with the headers that name who gave it.
     async fn infer(&self, head: &Head, message: ModelInferRequest) -> Result<(ModelInferResponse, HeaderMap), Status> {
         let model = self.resolve(&message.model_name, &message.model_version)?;
-        let answer = api::counted(&model, head.started, head.id.as_deref(), self.compute(&model, head, message)).await;
+        let answer = api::counted(&model, head.started, &head.ids, self.compute(&model, head, message)).await;
         let mut headers = HeaderMap::new();
         identity::write(&model, &mut headers);
         Ok((answer.map_err(|error| status::of(&error, Some(&model)))?, headers))
@@ -120,10 +120,10 @@ impl GrpcInferenceService for Service {
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let (metadata, extensions, messages) = request.into_parts();
-        let (headers, id) = (metadata.into_headers(), identity::id_of(&extensions));
+        let (headers, ids) = (metadata.into_headers(), identity::of(&extensions));
         let service = self.clone();
         let answers = messages.map(move |message| {
-            let head = Head { headers: headers.clone(), started: Instant::now(), id: id.clone() };
+            let head = Head { headers: headers.clone(), started: Instant::now(), ids: ids.clone() };
             if let Some(arriving) = extensions.get::<Arriving>() {
                 arriving.clear();
             }

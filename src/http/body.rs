@@ -6,26 +6,46 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 
-use super::error::{Error, Kind, shown};
+use super::encoding::{self, Coding};
+use super::error::{Error, Kind};
 use crate::api::MAX_BODY;
 use crate::tensor::pool::Pool;
 
-/// The whole body. Its memory counts against `pool` for as long as it is used.
+/// Limits below this many bytes are for bodies without rows.
+const SMALL: usize = 1 << 20;
+
+/// The whole body of a request for a model, decoded. Its memory counts against `pool` for as long as it is used.
 pub(super) async fn read(headers: &HeaderMap, body: Body, deadline: Instant, pool: &Pool) -> Result<Bytes, Error> {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-        refuse(headers, body).await;
-        let got = shown(&String::from_utf8_lossy(encoding.as_bytes()));
-        let message = format!("Content-Encoding is {got:?}, expected a body that is not compressed");
-        return Err(Error::new(Kind::UnsupportedMediaType, message));
-    }
-    let late = || Err(Error::new(Kind::BodyTimeout, "the body did not arrive before the request's deadline"));
-    let read = read_in_time(headers, body, pool);
-    tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late())
+    read_up_to(MAX_BODY, headers, body, deadline, pool).await
 }
 
-async fn read_in_time(headers: &HeaderMap, mut body: Body, pool: &Pool) -> Result<Bytes, Error> {
+/// The same of at most `most` bytes.
+pub(super) async fn read_up_to(
+    most: usize,
+    headers: &HeaderMap,
+    body: Body,
+    deadline: Instant,
+    pool: &Pool,
+) -> Result<Bytes, Error> {
+    let coding = match Coding::of_body(headers) {
+        Ok(coding) => coding,
+        Err(error) => {
+            refuse(headers, body).await;
+            return Err(error);
+        }
+    };
+    let limit = most.min(pool.limit());
+    let late = || Err(Error::new(Kind::BodyTimeout, "the body did not arrive before the request's deadline"));
+    let read = read_in_time(limit, headers, body, pool);
+    let bytes = tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late())?;
+    match coding {
+        Some(coding) => encoding::decoded(coding, bytes, limit, pool).await,
+        None => Ok(bytes),
+    }
+}
+
+async fn read_in_time(limit: usize, headers: &HeaderMap, mut body: Body, pool: &Pool) -> Result<Bytes, Error> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let limit = MAX_BODY.min(pool.limit());
     if announced.is_some_and(|bytes| bytes > limit) {
         refuse(headers, body).await;
         return Err(too_large(limit));
@@ -78,8 +98,10 @@ fn room(length: usize, announced: Option<usize>) -> usize {
         .map_or(length.saturating_mul(2), |all| all.max(length))
 }
 
-fn too_large(limit: usize) -> Error {
-    Error::new(Kind::TooLarge, format!("the body is larger than {limit} bytes")).hint("send fewer rows a request")
+/// Of a body, or of what is decoded from it.
+pub(super) fn too_large(limit: usize) -> Error {
+    let error = Error::new(Kind::TooLarge, format!("the body is larger than {limit} bytes"));
+    if limit < SMALL { error } else { error.hint("send fewer rows a request") }
 }
 
 /// Before an answer that does not wait for the body. With Expect, a client waits for a word before it sends; without, it

@@ -17,8 +17,8 @@ use crate::batch::Handle;
 pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Error> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
-    let id = identity::id_of(request.extensions());
-    let result = api::counted(&model, started, id.as_deref(), infer(&state, &model, request, started)).await;
+    let ids = identity::of(request.extensions());
+    let result = api::counted(&model, started, &ids, infer(&state, &model, request, started)).await;
     Ok(identity::stamp(&model, result.into_response()))
 }
 

@@ -2,24 +2,23 @@
 //! come by the probe listener, or bring the token.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Router, middleware};
-use http_body_util::{BodyExt as _, Limited};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::State;
 use super::error::{self, Error, Flat, Kind};
+use super::{State, body, layer};
+use crate::api::Shared;
 use crate::api::trust::{self, Trust};
-use crate::api::{Shared, in_flight};
 use crate::batch::control::Entry;
+use crate::tensor::pool::Pool;
 
 /// The largest body, in bytes, and how long it may take to come.
 const BODY: (usize, Duration) = (64 << 10, Duration::from_secs(10));
@@ -44,7 +43,7 @@ struct Line<'a> {
 }
 
 pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
+    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
     let load = move |state: State, name: Name, request: Request| async move {
         load(&state, trust, name, request).await.map(done).map_err(Flat)
     };
@@ -61,7 +60,7 @@ pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> 
 type Name = Result<Path<String>, PathRejection>;
 
 async fn index(state: State, request: Request) -> Result<Response, Flat> {
-    let asked = read(request.into_body()).await?;
+    let asked = read(request).await?;
     let entries = state.control.index().await;
     let wanted = entries.iter().filter(|entry| !asked.ready || entry.is_ready());
     Ok(error::json(StatusCode::OK, &wanted.map(line).collect::<Vec<_>>()))
@@ -73,7 +72,7 @@ fn line(entry: &Entry) -> Line<'_> {
 
 async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
     trust.allows(state, request.headers())?;
-    let asked = read(request.into_body()).await?;
+    let asked = read(request).await?;
     if let Some(parameter) = asked.parameters.keys().next() {
         return Err(trust::no_parameter(parameter));
     }
@@ -83,7 +82,7 @@ async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Res
 async fn unload(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
     trust.allows(state, request.headers())?;
     // `unload_dependents` is what Triton's clients send; no model depends on another here.
-    read(request.into_body()).await?;
+    read(request).await?;
     state.control.unload(&decoded(name)?).map_err(|refused| state.refused(refused))
 }
 
@@ -97,11 +96,12 @@ fn decoded(name: Name) -> Result<String, Error> {
 }
 
 /// The body: nothing, or an object.
-async fn read(body: Body) -> Result<Asked, Error> {
+async fn read(request: Request) -> Result<Asked, Error> {
     let (most, time) = BODY;
-    let collected = tokio::time::timeout(time, Limited::new(body, most).collect()).await;
-    let collected = collected.map_err(|_| Error::new(Kind::BodyTimeout, "the body did not arrive".to_owned()))?;
-    let bytes = collected.map_err(|error| Error::new(Kind::BadInput, format!("the body: {error}")))?.to_bytes();
+    let (parts, body) = request.into_parts();
+    // Memory of its own: an order is not held up by what requests for models hold.
+    let pool = Pool::new(4 * most);
+    let bytes = body::read_up_to(most, &parts.headers, body, Instant::now() + time, &pool).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Asked::default());
     }

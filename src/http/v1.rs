@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 
 use super::error::{self, Error, Flat};
 use super::target::{self, Path};
-use super::{State, body};
-use crate::api::{self, Shared, Terms, identity, in_flight};
+use super::{State, body, layer};
+use crate::api::{self, Shared, Terms, identity};
 use crate::batch::Handle;
 use crate::health::Probe;
 
 pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
+    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
     // A path ends with what is asked of the model, as in `digits:predict`, which is no part of its own for the router.
     let model = || get(model).merge(axum::routing::post(predict).layer(count.clone()));
     Router::new()
@@ -65,8 +65,8 @@ fn available(model: &Handle) -> Value {
 async fn predict(state: State, path: Path, request: Request) -> Result<Response, Flat> {
     let started = Instant::now();
     let model = asked(&state, path)?;
-    let id = identity::id_of(request.extensions());
-    let result = api::counted(&model, started, id.as_deref(), compute(&state, &model, request, started)).await;
+    let ids = identity::of(request.extensions());
+    let result = api::counted(&model, started, &ids, compute(&state, &model, request, started)).await;
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }
 

@@ -15,23 +15,24 @@ use axum::{Router, middleware};
 
 use super::error::{Error, Flat};
 use super::target::{self, Path};
-use super::{State, body};
-use crate::api::{self, Shared, Terms, identity, in_flight};
+use super::{State, body, layer};
+use crate::api::{self, Shared, Terms, identity};
 use crate::batch::Handle;
 
 pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
+    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let encode = middleware::from_fn(layer::encode);
     let mut router = Router::new()
         .route("/v2", get(describe::server))
         .route("/v2/health/live", get(describe::live))
         .route("/v2/health/ready", get(describe::ready))
-        .route("/v2/models/stats", get(describe::all_statistics));
+        .route("/v2/models/stats", get(describe::all_statistics).layer(encode.clone()));
     for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
         router = router
-            .route(model, get(describe::model))
+            .route(model, get(describe::model).layer(encode.clone()))
             .route(&format!("{model}/ready"), get(describe::model_ready))
-            .route(&format!("{model}/config"), get(describe::config))
-            .route(&format!("{model}/stats"), get(describe::statistics))
+            .route(&format!("{model}/config"), get(describe::config).layer(encode.clone()))
+            .route(&format!("{model}/stats"), get(describe::statistics).layer(encode.clone()))
             .route(&format!("{model}/infer"), post(infer).layer(count.clone()));
     }
     router
@@ -40,8 +41,8 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
 async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
-    let id = identity::id_of(request.extensions());
-    let result = api::counted(&model, started, id.as_deref(), compute(&state, &model, request, started)).await;
+    let ids = identity::of(request.extensions());
+    let result = api::counted(&model, started, &ids, compute(&state, &model, request, started)).await;
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }
 

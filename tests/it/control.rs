@@ -217,7 +217,7 @@ fn no_name_leads_out_of_the_repository_and_no_parameter_is_passed_over() {
         (&br#"{"parameters":{"config":"{}"}}"#[..], 400),
         (b"nonsense", 400),
         (b"[]", 400),
-        (&vec![b' '; 70_000], 400),
+        (&vec![b' '; 70_000], 413),
         (br#"{"parameters":{}}"#, 200),
     ] {
         let answer = post(probe, load, body);

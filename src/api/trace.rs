@@ -1,0 +1,120 @@
+//! W3C Trace Context: a request's place in a trace, as `traceparent` tells it. Pure.
+//!
+//! The header's form is version, trace, parent and flags: `00-<32 hex>-<16 hex>-<2 hex>`.
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+/// The flags that version 00 knows: sampled, and Level 2's random trace id.
+const KNOWN_FLAGS: u8 = 0x03;
+const LENGTH: usize = 55;
+
+/// The id of a trace, which is never all zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id(u128);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// What whoever called us says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub trace: Id,
+    flags: u8,
+}
+
+impl Caller {
+    /// Of a `traceparent`; `None` where it is not valid, which counts as none. Versions to come are read as far as 00
+    /// goes, as the specification wants it.
+    pub fn read(traceparent: &[u8]) -> Option<Self> {
+        let (known, rest) = traceparent.split_at_checked(LENGTH)?;
+        let [version, trace, parent, flags] = fields(known)?;
+        let version = hex(version)?;
+        let is_whole = if version == 0 { rest.is_empty() } else { rest.is_empty() || rest[0] == b'-' };
+        if version == 0xff || !is_whole || hex(parent)? == 0 {
+            return None;
+        }
+        let trace = hex(trace).filter(|trace| *trace != 0)?;
+        let flags = u8::try_from(hex(flags)?).ok()? & KNOWN_FLAGS;
+        Some(Self { trace: Id(trace), flags })
+    }
+
+    /// The `traceparent` of our own `span` for this caller.
+    pub fn answer(self, span: NonZeroU64) -> String {
+        format!("00-{}-{span:016x}-{:02x}", self.trace, self.flags)
+    }
+}
+
+/// The four fields of the first [`LENGTH`] bytes.
+fn fields(known: &[u8]) -> Option<[&[u8]; 4]> {
+    let mut fields = known.split(|byte| *byte == b'-');
+    let four = [fields.next()?, fields.next()?, fields.next()?, fields.next()?];
+    let is_form = fields.next().is_none() && four.map(<[u8]>::len) == [2, 32, 16, 2];
+    is_form.then_some(four)
+}
+
+/// Lower case only, as the specification has it.
+fn hex(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0, |value, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00f067aa0ba902b7";
+
+    #[test]
+    fn a_valid_caller_is_answered_in_its_trace_with_its_flags_and_our_span() {
+        for (sent, flags) in [
+            (format!("00-{TRACE}-{PARENT}-01"), "01"),
+            (format!("00-{TRACE}-{PARENT}-00"), "00"),
+            (format!("00-{TRACE}-{PARENT}-03"), "03"),
+            (format!("00-{TRACE}-{PARENT}-ff"), "03"),
+            (format!("01-{TRACE}-{PARENT}-01"), "01"),
+            (format!("cc-{TRACE}-{PARENT}-01-what-comes-later"), "01"),
+        ] {
+            let caller = Caller::read(sent.as_bytes()).unwrap_or_else(|| panic!("{sent} is valid"));
+            assert_eq!(caller.trace.to_string(), TRACE);
+            let span = NonZeroU64::new(0x2a).unwrap();
+            assert_eq!(caller.answer(span), format!("00-{TRACE}-000000000000002a-{flags}"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_valid_counts_as_none() {
+        let zeros = "0".repeat(32);
+        for sent in [
+            String::new(),
+            "00".to_owned(),
+            format!("ff-{TRACE}-{PARENT}-01"),
+            format!("0-{TRACE}-{PARENT}-01"),
+            format!("00-{zeros}-{PARENT}-01"),
+            format!("00-{TRACE}-{}-01", &zeros[..16]),
+            format!("00-{}-{PARENT}-01", TRACE.to_uppercase()),
+            format!("00-{TRACE}-{PARENT}-0G"),
+            format!("00-{TRACE}-{PARENT}-1"),
+            format!("00-{TRACE}-{PARENT}-01-"),
+            format!("00-{TRACE}-{PARENT}-01-more"),
+            format!("cc-{TRACE}-{PARENT}-01.more"),
+            format!("00-{TRACE}{PARENT}--01"),
+            format!("00-{TRACE}_{PARENT}_01"),
+            format!("00-{}g-{PARENT}-01", &TRACE[1..]),
+            format!(" 0-{TRACE}-{PARENT}-01"),
+            format!("00-{TRACE}-{PARENT}-é"),
+        ] {
+            assert_eq!(Caller::read(sent.as_bytes()), None, "{sent:?}");
+        }
+    }
+}
