@@ -6,6 +6,7 @@ mod models;
 mod support;
 
 mod check;
+mod conformance;
 mod connection;
 mod control;
 mod dependency;
