@@ -17,6 +17,7 @@ mod encoding;
 mod faults;
 mod fuzz;
 mod grpc;
+mod grpc_inference;
 mod http2;
 mod identity;
 mod kubelet;
