@@ -2,8 +2,9 @@
 //! `api::describe`; `request` reads an inference request, `answer` writes its answer.
 
 mod answer;
-mod describe;
+pub(super) mod describe;
 mod request;
+mod schema;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,10 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 use super::error::{Error, Flat};
+use super::openapi::{Bytes, INFERENCE, Inference, Named, Wishes};
 use super::target::{self, Path};
+use schema::{InferAnswer, InferRequest};
+
 use super::{State, body, identity, layer};
 use crate::api::{self, Shared, Terms};
 use crate::batch::Handle;
@@ -38,7 +42,22 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
     router
 }
 
-async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
+/// Outputs for inputs.
+///
+/// With `Inference-Header-Content-Length`, as many bytes of the body are JSON, and tensors' own bytes follow; answers say
+/// so likewise.
+#[utoipa::path(post, path = "/v2/models/{model}/versions/{version}/infer", tag = INFERENCE, operation_id = "infer",
+    params(Named, Wishes, ("Inference-Header-Content-Length" = Option<usize>, Header,
+        description = "How many bytes of the body are JSON, where tensors' own bytes follow")),
+    request_body(content((InferRequest = "application/json"), (Bytes = "application/octet-stream"))),
+    responses(
+        (status = 200, headers(
+            ("torchpod-model" = String, description = "Who answered"),
+            ("torchpod-model-version" = String), ("torchpod-model-digest" = String),
+            ("Inference-Header-Content-Length" = usize, description = "How many bytes are JSON, where others follow")), content((InferAnswer = "application/json"), (Bytes = "application/octet-stream"))),
+        Inference,
+    ))]
+pub(super) async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
     let ids = identity::of(&request);
