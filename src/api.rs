@@ -8,8 +8,12 @@ pub mod asked;
 pub mod classify;
 pub mod describe;
 pub mod error;
+pub mod identity;
+pub mod in_flight;
+pub mod tensors;
 pub mod terms;
 pub mod trace;
+pub mod trust;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +30,7 @@ use crate::model::spec::Port;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{ModelMetrics, Outcome};
 use crate::tensor::pool::Pool;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, text};
 pub use error::{Error, Kind};
 pub use terms::Terms;
 
@@ -166,12 +170,17 @@ pub fn checked(spec: &Spec, inputs: &mut [Tensor]) -> Result<usize, Error> {
     Ok(rows.unwrap_or(0))
 }
 
-/// What no parser minds and a model would: empty rows, which cost nothing to send by the billion, and booleans that are
-/// neither 0 nor 1, which C++ may not look at.
+/// What no parser minds and a model would: empty rows, which cost nothing to send by the billion, booleans that are
+/// neither 0 nor 1, which C++ may not look at, and texts whose lengths are not those of what is there.
 fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
     if tensor.shape.contains(&0) {
         let message = format!("{}: shape {:?} has a length of 0, expected at least 1", port.name, tensor.shape);
         return Err(Error::bad_input(message));
+    }
+    if tensor.dtype == DType::Bytes {
+        let count = tensor.shape.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
+        let checked = text::check(&tensor.bytes, count.unwrap_or(usize::MAX));
+        return checked.map_err(|error| Error::bad_input(format!("{}: {error}", port.name)));
     }
     match tensor.bytes.iter().find(|byte| tensor.dtype == DType::Bool && **byte > 1) {
         Some(byte) => Err(Error::bad_input(format!("{}: got the byte {byte}, expected BOOL, 0 or 1", port.name))),
@@ -215,4 +224,29 @@ pub async fn heavy<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + S
 /// Bytes that all of `outputs` have.
 pub fn size(outputs: &Outputs) -> usize {
     outputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec;
+
+    #[test]
+    fn texts_must_fill_their_bytes_and_their_shape() {
+        let spec = spec::from_inputs(vec![spec::parse_input("x:BYTES[-1,-1]").unwrap()]);
+        let refused = |shape: &[usize], bytes: &'static [u8]| {
+            let tensor = Tensor { dtype: DType::Bytes, shape: shape.to_vec(), bytes: bytes.into() };
+            checked(&spec, &mut [tensor]).map_err(|error| error.message().to_owned())
+        };
+        let two = b"\x01\0\0\0a\0\0\0\0";
+        assert_eq!(refused(&[1, 2], two), Ok(1));
+        for (shape, bytes, says) in [
+            (&[1, 1][..], &two[..], "x: 4 bytes are left after 1 texts, as many as the shape wants"),
+            (&[3, 1], two, "x: text 2 has no whole length: 0 bytes are left, expected 4"),
+            (&[1, 1], b"\xff\xff\xff\xffa", "x: text 0 ends too early: its length is 4294967295, and 1 bytes are left"),
+            (&[usize::MAX, 2], b"", "x: text 0 has no whole length: 0 bytes are left, expected 4"),
+        ] {
+            assert_eq!(refused(shape, bytes), Err(says.to_owned()));
+        }
+    }
 }

@@ -6,6 +6,7 @@ pub mod loader;
 mod raised;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::tensor::{DType, Tensor};
@@ -23,10 +24,26 @@ pub trait Engine: Send + Sync {
     fn load(&self, path: &Path, device: Device, progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, Error>;
 }
 
+/// What an argument of a model is, as far as its file tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Tensor,
+    /// One text a row: BYTES of shape `[-1]` or `[-1, 1]`.
+    Texts,
+    /// A list of texts a row: BYTES of shape `[-1, n]`.
+    TextLists,
+    Other,
+}
+
 /// A loaded model, shared by its instances.
 pub trait Model: Send + Sync {
     /// The names of its inputs, as far as its file tells.
     fn arguments(&self) -> &[String];
+
+    /// What the argument `index` is.
+    fn kind(&self, _index: usize) -> Kind {
+        Kind::Tensor
+    }
 
     /// How many of them, from the front, must be given; the others have defaults.
     fn required(&self) -> usize {
@@ -64,27 +81,38 @@ pub trait Slot {
     fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, Error>;
 }
 
-/// A dense tensor's type and shape.
+/// A dense tensor's type and shape, and the bytes of all its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub dtype: DType,
     pub shape: Vec<usize>,
+    pub bytes: usize,
 }
 
 impl Layout {
+    /// That of elements which all have the same size; of BYTES, `None`.
+    pub fn new(dtype: DType, shape: Vec<usize>) -> Option<Self> {
+        let bytes = shape.iter().product::<usize>() * dtype.size()?;
+        Some(Self { dtype, shape, bytes })
+    }
+
     pub fn of(tensor: &Tensor) -> Self {
-        Self { dtype: tensor.dtype, shape: tensor.shape.clone() }
+        Self { dtype: tensor.dtype, shape: tensor.shape.clone(), bytes: tensor.bytes.len() }
     }
 
-    /// That of `rows` rows like those of `tensor`.
-    pub fn of_rows(tensor: &Tensor, rows: usize) -> Self {
-        let mut shape = tensor.shape.clone();
-        shape[0] = rows;
-        Self { dtype: tensor.dtype, shape }
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+    /// That of ranges of rows of tensors whose rows are alike, put together; there must be one.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = (&'a Tensor, Range<usize>)>) -> Option<Self> {
+        let mut whole: Option<Self> = None;
+        for (tensor, rows) in parts {
+            let whole = whole.get_or_insert_with(|| {
+                let mut shape = tensor.shape.clone();
+                shape[0] = 0;
+                Self { dtype: tensor.dtype, shape, bytes: 0 }
+            });
+            whole.shape[0] += rows.len();
+            whole.bytes += tensor.row_bytes(rows).len();
+        }
+        whole
     }
 }
 

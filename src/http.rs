@@ -9,13 +9,13 @@ mod console;
 mod docs;
 mod encoding;
 pub mod error;
-mod identity;
 mod layer;
 mod openapi;
 mod predict;
 mod probe;
 mod repository;
 mod target;
+mod v1;
 mod v2;
 
 use std::sync::Arc;
@@ -31,18 +31,20 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
-use crate::api::Shared;
+use crate::api::trust::Trust;
+use crate::api::{Shared, identity, in_flight};
 use crate::model::Version;
 use crate::telemetry::metrics::{self, Scrape};
 use error::{Error, Kind};
 use openapi::PROBES;
-use repository::Trust;
 
 /// The largest request head, in bytes.
 pub const MAX_HEAD: usize = 64 << 10;
 
 /// What whoever asked for anything else is told of the main listener, and of the probe listener.
-const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics /docs /openapi.json, POST /predict[/MODEL[/VERSION]]; \
+const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics /docs /openapi.json, \
+                           POST /predict[/MODEL[/VERSION]]; \
+                           GET /v1/models[/MODEL[/versions/VERSION]], POST …:predict; \
                            Open Inference Protocol: GET /v2 /v2/health/live|ready /v2/models/stats \
                            /v2/models/MODEL[/versions/VERSION][/ready|config|stats], POST …/infer /v2/repository/index \
                            /v2/repository/models/MODEL/load|unload";
@@ -54,15 +56,18 @@ pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
-    let predict = || post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
+    let encode = middleware::from_fn(layer::encode);
+    let predict = || post(predict::predict).layer(encode.clone()).layer(count.clone());
     let routes = Router::new()
         .route("/", get(console::index))
-        .route("/openapi.json", get(openapi::document).layer(middleware::from_fn(layer::encode)))
-        .route("/docs", get(docs::page).layer(middleware::from_fn(layer::encode)))
+        .route("/openapi.json", get(openapi::document).layer(encode.clone()))
+        .route("/docs", get(docs::page).layer(encode.clone()))
         .route("/predict", predict())
         .route("/predict/{model}", predict())
         .route("/predict/{model}/{version}", predict())
         .merge(repository::routes(&shared, Trust::Token))
+        .merge(v1::routes(&shared))
         .merge(v2::routes(&shared))
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
     wrapped(probes(), shared.clone()).merge(identity::with_ids(wrapped(routes, shared)))
@@ -108,7 +113,7 @@ fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
 
 /// What the lines of a request have in common, at debug level.
 fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
-    let ids = identity::of(request);
+    let ids = identity::of(request.extensions());
     let (request_id, trace_id) = (ids.request.as_deref(), ids.trace.map(tracing::field::display));
     tracing::debug_span!(
         target: "tower_http",

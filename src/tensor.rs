@@ -1,12 +1,14 @@
 //! Tensors as the server sees them: an element type, a shape and row-major little-endian bytes.
 //!
-//! Pure: no runtime, no sockets. `json` and `npy` are the two text-to-tensor parsers.
+//! Pure: no runtime, no sockets. `json` and `npy` are the two parsers; `text` is how the elements of BYTES lie in memory.
 
 pub mod json;
 pub mod npy;
 pub mod pool;
+pub mod text;
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 use torchpod_abi::dtype as code;
@@ -27,27 +29,31 @@ pub enum DType {
     Bf16,
     Fp32,
     Fp64,
+    /// Texts, of any bytes and lengths.
+    Bytes,
 }
 
-/// Every element type: its protocol name, its size in bytes, its number in the engine ABI, its NumPy descriptor.
-const DTYPES: [(DType, &str, usize, u32, &str); 13] = [
-    (DType::Bool, "BOOL", 1, code::BOOL, "|b1"),
-    (DType::Uint8, "UINT8", 1, code::UINT8, "|u1"),
-    (DType::Uint16, "UINT16", 2, code::UINT16, "<u2"),
-    (DType::Uint32, "UINT32", 4, code::UINT32, "<u4"),
-    (DType::Uint64, "UINT64", 8, code::UINT64, "<u8"),
-    (DType::Int8, "INT8", 1, code::INT8, "|i1"),
-    (DType::Int16, "INT16", 2, code::INT16, "<i2"),
-    (DType::Int32, "INT32", 4, code::INT32, "<i4"),
-    (DType::Int64, "INT64", 8, code::INT64, "<i8"),
-    (DType::Fp16, "FP16", 2, code::FP16, "<f2"),
-    (DType::Bf16, "BF16", 2, code::BF16, ""),
-    (DType::Fp32, "FP32", 4, code::FP32, "<f4"),
-    (DType::Fp64, "FP64", 8, code::FP64, "<f8"),
+/// Every element type: its protocol name, its size in bytes where all elements have the same, its number in the engine
+/// ABI, its NumPy descriptor.
+const DTYPES: [(DType, &str, Option<usize>, u32, &str); 14] = [
+    (DType::Bool, "BOOL", Some(1), code::BOOL, "|b1"),
+    (DType::Uint8, "UINT8", Some(1), code::UINT8, "|u1"),
+    (DType::Uint16, "UINT16", Some(2), code::UINT16, "<u2"),
+    (DType::Uint32, "UINT32", Some(4), code::UINT32, "<u4"),
+    (DType::Uint64, "UINT64", Some(8), code::UINT64, "<u8"),
+    (DType::Int8, "INT8", Some(1), code::INT8, "|i1"),
+    (DType::Int16, "INT16", Some(2), code::INT16, "<i2"),
+    (DType::Int32, "INT32", Some(4), code::INT32, "<i4"),
+    (DType::Int64, "INT64", Some(8), code::INT64, "<i8"),
+    (DType::Fp16, "FP16", Some(2), code::FP16, "<f2"),
+    (DType::Bf16, "BF16", Some(2), code::BF16, ""),
+    (DType::Fp32, "FP32", Some(4), code::FP32, "<f4"),
+    (DType::Fp64, "FP64", Some(8), code::FP64, "<f8"),
+    (DType::Bytes, "BYTES", None, code::BYTES, ""),
 ];
 
 impl DType {
-    fn row(self) -> &'static (DType, &'static str, usize, u32, &'static str) {
+    fn row(self) -> &'static (DType, &'static str, Option<usize>, u32, &'static str) {
         &DTYPES[self as usize]
     }
 
@@ -55,8 +61,8 @@ impl DType {
         self.row().1
     }
 
-    /// Bytes per element.
-    pub fn size(self) -> usize {
+    /// Bytes per element; `None` for BYTES, whose elements have each their own size.
+    pub fn size(self) -> Option<usize> {
         self.row().2
     }
 
@@ -73,7 +79,7 @@ impl DType {
         DTYPES.iter().find(|row| row.3 == code).map(|row| row.0)
     }
 
-    /// NumPy's `descr`, e.g. `<f4`. BF16 has none.
+    /// NumPy's `descr`, e.g. `<f4`. BF16 and BYTES have none.
     fn from_numpy(descr: &str) -> Option<Self> {
         DTYPES.iter().find(|row| !descr.is_empty() && row.4 == descr).map(|row| row.0)
     }
@@ -85,8 +91,8 @@ impl fmt::Display for DType {
     }
 }
 
-/// A dense tensor. `bytes` is row-major and little-endian, exactly the product of `shape` times the element's size; clones
-/// and slices share them.
+/// A dense tensor. `bytes` is row-major and little-endian, exactly the product of `shape` times the element's size, or for
+/// BYTES as many texts in the form that [`text`] describes; clones and slices share them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     pub dtype: DType,
@@ -106,28 +112,72 @@ impl Tensor {
     }
 
     /// The bytes of a range of rows.
-    pub fn row_bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
-        let row = self.row_size();
-        &self.bytes[rows.start * row..rows.end * row]
+    pub fn row_bytes(&self, rows: Range<usize>) -> &[u8] {
+        &self.bytes[self.span(rows)]
     }
 
-    /// Bytes in one row.
-    pub fn row_size(&self) -> usize {
-        self.row_shape().iter().product::<usize>() * self.dtype.size()
-    }
-
-    /// A range of rows; it shares the bytes.
+    /// A range of rows; it shares the bytes. Of BYTES, all texts before its end are walked over: to cut a tensor into
+    /// pieces, use [`Self::split_to`].
     #[must_use]
-    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+    pub fn slice(&self, rows: Range<usize>) -> Self {
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
-        let row = self.row_size();
-        Self { dtype: self.dtype, shape, bytes: self.bytes.slice(rows.start * row..rows.end * row) }
+        Self { dtype: self.dtype, shape, bytes: self.bytes.slice(self.span(rows)) }
     }
 
-    /// The elements as `f64`, for comparing and scoring. Shape: flat, in row-major order.
+    /// Takes its first `rows` off, and leaves the others; both share the bytes.
+    #[must_use]
+    pub fn split_to(&mut self, rows: usize) -> Self {
+        let first = self.slice(0..rows);
+        self.shape[0] -= rows;
+        self.bytes = self.bytes.slice(first.bytes.len()..);
+        first
+    }
+
+    /// Where a range of rows lies in the bytes.
+    fn span(&self, rows: Range<usize>) -> Range<usize> {
+        let elements = self.row_shape().iter().product::<usize>();
+        let (start, end) = (rows.start * elements, rows.end * elements);
+        match self.dtype.size() {
+            Some(size) => start * size..end * size,
+            None if rows.end == self.rows() => text::span(&self.bytes, start..start).start..self.bytes.len(),
+            None => text::span(&self.bytes, start..end),
+        }
+    }
+
+    /// Each element's bytes in row-major order: a text without its length.
+    pub fn elements(&self) -> Elements<'_> {
+        match self.dtype.size() {
+            Some(size) => Elements::Sized(self.bytes.chunks_exact(size)),
+            None => Elements::Texts(text::Texts::new(&self.bytes)),
+        }
+    }
+
+    /// The elements as `f64`, for comparing and scoring. Shape: flat, in row-major order. Texts are no numbers: of BYTES
+    /// there is none.
     pub fn to_f64(&self) -> Vec<f64> {
-        self.bytes.chunks_exact(self.dtype.size()).map(|bytes| element_to_f64(self.dtype, bytes)).collect()
+        match self.elements() {
+            Elements::Sized(elements) => elements.map(|bytes| element_to_f64(self.dtype, bytes)).collect(),
+            Elements::Texts(_) => Vec::new(),
+        }
+    }
+}
+
+/// See [`Tensor::elements`].
+#[derive(Clone, Debug)]
+pub enum Elements<'a> {
+    Sized(std::slice::ChunksExact<'a, u8>),
+    Texts(text::Texts<'a>),
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match self {
+            Self::Sized(elements) => elements.next(),
+            Self::Texts(texts) => texts.next(),
+        }
     }
 }
 
@@ -152,6 +202,7 @@ fn element_to_f64(dtype: DType, bytes: &[u8]) -> f64 {
         DType::Bf16 => f64::from(read!(half::bf16)),
         DType::Fp32 => f64::from(read!(f32)),
         DType::Fp64 => read!(f64),
+        DType::Bytes => f64::NAN,
     }
 }
 
@@ -172,5 +223,30 @@ mod tests {
     fn a_tensor_reads_back_as_numbers() {
         let tensor = Tensor { dtype: DType::Int16, shape: vec![2], bytes: vec![1, 0, 0xff, 0xff].into() };
         assert_eq!(tensor.to_f64(), [1.0, -1.0]);
+    }
+
+    fn texts(shape: &[usize], texts: &[&str]) -> Tensor {
+        Tensor { dtype: DType::Bytes, shape: shape.to_vec(), bytes: text::encode(texts).into() }
+    }
+
+    #[test]
+    fn rows_of_texts_are_cut_where_a_text_ends() {
+        let all = texts(&[3, 2], &["", "b", "cc", "", "ü", "f"]);
+        assert_eq!(all.slice(1..2), texts(&[1, 2], &["cc", ""]));
+        assert_eq!(all.slice(1..3), texts(&[2, 2], &["cc", "", "ü", "f"]));
+        assert_eq!(all.row_bytes(0..3), &all.bytes);
+        assert_eq!(all.elements().collect::<Vec<_>>(), [&b""[..], b"b", b"cc", b"", "ü".as_bytes(), b"f"]);
+        let mut rest = all.clone();
+        assert_eq!(rest.split_to(1), texts(&[1, 2], &["", "b"]));
+        assert_eq!(rest.split_to(2), texts(&[2, 2], &["cc", "", "ü", "f"]));
+        assert_eq!(rest, texts(&[0, 2], &[]));
+        let mut numbers = Tensor { dtype: DType::Int16, shape: vec![3], bytes: vec![1, 0, 2, 0, 3, 0].into() };
+        assert_eq!((numbers.split_to(2).to_f64(), numbers.to_f64()), (vec![1.0, 2.0], vec![3.0]));
+    }
+
+    #[test]
+    fn a_row_of_no_texts_has_no_bytes() {
+        let empty = texts(&[2, 0], &[]);
+        assert_eq!((empty.slice(1..2), empty.row_bytes(0..1)), (texts(&[1, 0], &[]), &[][..]));
     }
 }

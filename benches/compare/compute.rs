@@ -80,7 +80,8 @@ pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
 }
 
 fn measure(instance: &mut dyn Instance, subject: &Subject, rows: usize) -> Result<Batch> {
-    let layout = Layout { dtype: DType::Fp32, shape: [&[rows], &subject.row[..]].concat() };
+    let shape = [&[rows], &subject.row[..]].concat();
+    let layout = Layout::new(DType::Fp32, shape).context("FP32 has a size")?;
     let input = std::fs::read(&subject.values)?.repeat(rows);
     let mut forward = || -> Result<Duration> {
         let started = Instant::now();

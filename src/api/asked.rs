@@ -3,8 +3,59 @@
 use std::time::{Duration, Instant};
 
 use super::Terms;
+use super::describe::Signature;
 use super::error::{Error, shown};
-use crate::batch::Priority;
+use crate::batch::{Outputs, Priority};
+use crate::model::Version;
+use crate::tensor::Tensor;
+
+/// One tensor per input of the model.
+pub struct Inputs {
+    pub tensors: Vec<Tensor>,
+    pub rows: usize,
+}
+
+/// What the answer shall be.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Empty for none.
+    pub id: String,
+    pub parameters: Request,
+    /// In this order; empty for all outputs.
+    pub outputs: Vec<(String, Output)>,
+}
+
+impl Asked {
+    /// Refuses outputs that the model does not have, where it is known which it has.
+    pub fn check(&self, version: &Version) -> Result<(), Error> {
+        if self.outputs.is_empty() {
+            return Ok(());
+        }
+        let known: Vec<String> = Signature::of(version).outputs.into_iter().map(|output| output.name).collect();
+        match self.outputs.iter().find(|(name, _)| !known.is_empty() && !known.contains(name)) {
+            Some((name, _)) => Err(unknown_output(name, &known)),
+            None => Ok(()),
+        }
+    }
+
+    /// What of `outputs` is wanted: their places, and how.
+    pub fn select(&self, outputs: &Outputs) -> Result<Vec<(usize, Output)>, Error> {
+        if self.outputs.is_empty() {
+            return Ok((0..outputs.len()).map(|index| (index, Output::default())).collect());
+        }
+        let known = || outputs.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        let place = |name: &str| outputs.iter().position(|(known, _)| **known == *name);
+        let select = |(name, wish): &(String, Output)| match place(name) {
+            Some(index) => Ok((index, *wish)),
+            None => Err(unknown_output(name, &known())),
+        };
+        self.outputs.iter().map(select).collect()
+    }
+}
+
+fn unknown_output(name: &str, known: &[String]) -> Error {
+    Error::bad_input(format!("unknown output {:?}, expected {}", shown(name), known.join(", ")))
+}
 
 /// A parameter's value.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,10 +1,62 @@
 //! The classification extension: in place of an output's numbers, its best classes, as texts.
 
-use crate::tensor::{DType, Tensor};
+use axum::body::Bytes;
+
+use super::{Error, asked};
+use crate::model::Version;
+use crate::tensor::{DType, Tensor, text};
+
+/// What an output is answered with.
+pub enum Content<'a> {
+    Whole(&'a Tensor),
+    /// In place of its numbers: texts, so many a row.
+    Classes {
+        texts: Vec<String>,
+        a_row: usize,
+    },
+}
+
+impl<'a> Content<'a> {
+    /// The output at `index`, in the form that is wished for.
+    pub fn of(version: &Version, index: usize, tensor: &'a Tensor, wish: asked::Output) -> Result<Self, Error> {
+        let Some(classes) = wish.classes else { return Ok(Self::Whole(tensor)) };
+        if tensor.dtype == DType::Bytes {
+            let message =
+                format!("classification = {classes}: expected none for an output of BYTES, which has no scores");
+            return Err(Error::bad_input(message));
+        }
+        let labels = version.labels.get(index).and_then(Option::as_deref);
+        let (texts, a_row) = best(tensor, labels, classes);
+        Ok(Self::Classes { texts, a_row })
+    }
+
+    /// By the protocol's name.
+    pub fn datatype(&self) -> &'static str {
+        match self {
+            Self::Whole(tensor) => tensor.dtype.name(),
+            Self::Classes { .. } => "BYTES",
+        }
+    }
+
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Whole(tensor) => tensor.shape.clone(),
+            Self::Classes { texts, a_row } => vec![texts.len() / (*a_row).max(1), *a_row],
+        }
+    }
+
+    /// Row by row, little-endian; of texts, each behind its length in 4 bytes.
+    pub fn bytes(&self) -> Bytes {
+        match self {
+            Self::Whole(tensor) => tensor.bytes.clone(),
+            Self::Classes { texts, .. } => text::encode(texts).into(),
+        }
+    }
+}
 
 /// `score:index` or `score:index:label` of the best `classes` of each row, the best first; of equal ones the first. Returns
 /// the texts row by row, and how many a row has: no more than there are.
-pub fn best(tensor: &Tensor, labels: Option<&[String]>, classes: usize) -> (Vec<String>, usize) {
+fn best(tensor: &Tensor, labels: Option<&[String]>, classes: usize) -> (Vec<String>, usize) {
     let row = tensor.row_shape().iter().product::<usize>();
     let classes = classes.min(row);
     let values = tensor.to_f64();

@@ -9,6 +9,7 @@ use crate::batch::{Handle, Priority};
 
 /// Both hold whole milliseconds; the second is what Envoy tells upstreams of its own timeout.
 const TIMEOUTS: [&str; 2] = ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"];
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 const PRIORITY: &str = "torchpod-priority";
 
 /// On what terms a request is computed.
@@ -33,9 +34,36 @@ impl Terms {
 /// The least of what the client has left for the answer, if it says so, and `longest`.
 fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Error> {
     let asked = TIMEOUTS.iter().filter_map(|name| Some((name, headers.get(*name)?)));
+    let longest = match headers.get(GRPC_TIMEOUT) {
+        Some(value) => longest.min(grpc_timeout(value)?),
+        None => longest,
+    };
     asked
         .map(|(name, value)| milliseconds(name, value.as_bytes()))
         .try_fold(longest, |least, time| Ok(least.min(time?)))
+}
+
+/// At most eight digits and a unit, as gRPC's clients send it.
+fn grpc_timeout(value: &HeaderValue) -> Result<Duration, Error> {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let read = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let is_number = (1..=8).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse().ok().filter(|_| is_number)?;
+        Some(match unit {
+            "H" => Duration::from_secs(number * 3600),
+            "M" => Duration::from_secs(number * 60),
+            "S" => Duration::from_secs(number),
+            "m" => Duration::from_millis(number),
+            "u" => Duration::from_micros(number),
+            "n" => Duration::from_nanos(number),
+            _ => return None,
+        })
+    };
+    read().ok_or_else(|| {
+        let got = shown(&text);
+        Error::bad_input(format!("{GRPC_TIMEOUT}: got {got:?}, expected up to eight digits and H, M, S, m, u or n"))
+    })
 }
 
 /// Whether the request can wait for others: `normal`, which is also meant by silence, or `low`.
@@ -81,6 +109,19 @@ mod tests {
             (&[("x-request-timeout-ms", "250"), ("x-envoy-expected-rq-timeout-ms", "300")], 250),
         ] {
             assert_eq!(timeout(&headers(lines), limit).unwrap().as_millis(), milliseconds, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn grpcs_own_timeout_is_read_by_its_unit() {
+        let within = |value| timeout(&headers(&[("grpc-timeout", value)]), Duration::from_secs(30)).ok();
+        for (value, micros) in
+            [("250m", 250_000), ("7u", 7), ("2S", 2_000_000), ("99999999H", 30_000_000), ("9000n", 9)]
+        {
+            assert_eq!(within(value), Some(Duration::from_micros(micros)), "{value}");
+        }
+        for value in ["", "S", "5", "5s", "-1S", "+1S", "123456789S", "1.5S"] {
+            assert_eq!(within(value), None, "{value}");
         }
     }
 

@@ -78,7 +78,7 @@ impl Servers {
             let routers = Routers::same(http::probe_router(shared.clone()));
             count("probe", probe_listener::spawn(listener, routers, limits)?);
         }
-        let grpc_routers = || Routers::same(grpc::router(shared.health.clone()));
+        let grpc_routers = || Routers::same(grpc::router(shared.clone()));
         let grpc = grpc.map(|listener| serve("grpc", listener, grpc_routers())).transpose()?;
         let routers = Routers { all: http::router(shared.clone()), reserve: http::reserve_router(shared.clone()) };
         Ok(Self { http: serve("http", http, routers)?, grpc })

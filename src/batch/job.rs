@@ -219,7 +219,9 @@ impl Column {
     fn for_rows((name, tensor): &(Arc<str>, Tensor), rows: usize) -> Result<Self, Error> {
         let row_shape = tensor.row_shape().to_vec();
         let mut bytes = Vec::new();
-        let room = rows.checked_mul(tensor.row_size()).is_some_and(|all| bytes.try_reserve_exact(all).is_ok());
+        // Of texts, as much as the others will need if they are as long.
+        let all = tensor.bytes.len().div_ceil(tensor.rows().max(1)).checked_mul(rows);
+        let room = all.is_some_and(|all| bytes.try_reserve_exact(all).is_ok());
         room.then_some(Self { name: name.clone(), dtype: tensor.dtype, row_shape, bytes }).ok_or(Error::OutOfMemory)
     }
 
@@ -233,6 +235,7 @@ impl Column {
             );
             return Err(Error::Failed(message));
         }
+        self.bytes.try_reserve(tensor.bytes.len()).map_err(|_| Error::OutOfMemory)?;
         self.bytes.extend_from_slice(&tensor.bytes);
         Ok(())
     }
@@ -283,6 +286,24 @@ mod tests {
             }
             assert_eq!(answer.try_recv().unwrap().unwrap(), [("y".into(), column(&[1, 2, 3, 4, 5]))], "{order:?}");
         }
+    }
+
+    #[test]
+    fn parts_of_texts_come_together_however_long_each_is() {
+        let texts = |texts: &[&str]| Tensor {
+            dtype: DType::Bytes,
+            shape: vec![texts.len()],
+            bytes: crate::tensor::text::encode(texts).into(),
+        };
+        let whole = texts(&["", "b", "", "a longer one", "ü"]);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (job, mut answer) =
+            Job::new(Call { inputs: vec![whole.clone()], rows: 5, deadline, priority: Priority::Normal });
+        let (first, rest) = job.split(1);
+        let (second, third) = rest.split(2);
+        assert_eq!(second.inputs, [texts(&["b", ""])]);
+        [third, first, second].into_iter().for_each(echo);
+        assert_eq!(answer.try_recv(), Ok(Ok(vec![("y".into(), whole)])));
     }
 
     #[test]

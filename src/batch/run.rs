@@ -208,15 +208,12 @@ fn refuse(jobs: impl IntoIterator<Item = Job>, error: &Error) {
 
 /// Gives each job its rows of the outputs, which share the batch's bytes.
 fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>) {
-    let outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
+    let mut outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
     if jobs.len() == 1 {
         return jobs.remove(0).answer(outputs);
     }
-    let mut start = 0;
     for job in jobs {
-        let rows = start..start + job.rows;
-        start = rows.end;
-        let ours = outputs.iter().map(|(name, tensor)| (name.clone(), tensor.slice(rows.clone()))).collect();
+        let ours = outputs.iter_mut().map(|(name, rest)| (name.clone(), rest.split_to(job.rows))).collect();
         job.answer(ours);
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use torchpod_abi as abi;
 
-use super::{About, Device, Engine, Error, Instance, Layout, Model, Slot, Trouble};
-use crate::tensor::{DType, Tensor};
+use super::{About, Device, Engine, Error, Instance, Kind, Layout, Model, Slot, Trouble};
+use crate::tensor::{DType, Tensor, text};
 
 const FILE: &str = "libtorchpod_torch.so";
 
@@ -220,8 +220,8 @@ impl Engine for LoadedEngine {
             )
         })?;
         let handle = Arc::new(ModelHandle { engine: self.handle.clone(), handle });
-        let (arguments, required) = handle.arguments();
-        Ok(Box::new(LoadedModel { handle, arguments, required }))
+        let (arguments, kinds, required) = handle.arguments();
+        Ok(Box::new(LoadedModel { handle, arguments, kinds, required }))
     }
 }
 
@@ -253,15 +253,27 @@ unsafe impl Send for ModelHandle {}
 unsafe impl Sync for ModelHandle {}
 
 impl ModelHandle {
-    /// Their names, and how many of them must be given.
-    fn arguments(&self) -> (Vec<String>, usize) {
-        let mut about = abi::ModelAbout { arguments: ptr::null(), argument_count: 0, required_count: 0 };
-        // SAFETY: the handle is live, the place writable, and the texts live as long as the model.
+    /// Their names, what they are, and how many of them must be given.
+    fn arguments(&self) -> (Vec<String>, Vec<Kind>, usize) {
+        let mut about =
+            abi::ModelAbout { arguments: ptr::null(), kinds: ptr::null(), argument_count: 0, required_count: 0 };
+        // SAFETY: the handle is live, the place writable, the texts live as long as the model, and each has its kind.
         unsafe {
             (self.engine.api.model_about)(self.handle, &raw mut about);
-            let names = 0..about.argument_count;
-            (names.map(|index| borrow(*about.arguments.add(index)).into_owned()).collect(), about.required_count)
+            let each = 0..about.argument_count;
+            let names = each.clone().map(|index| borrow(*about.arguments.add(index)).into_owned()).collect();
+            let kinds = each.map(|index| kind(*about.kinds.add(index))).collect();
+            (names, kinds, about.required_count)
         }
+    }
+}
+
+fn kind(number: u32) -> Kind {
+    match number {
+        abi::argument::TENSOR => Kind::Tensor,
+        abi::argument::TEXTS => Kind::Texts,
+        abi::argument::TEXT_LISTS => Kind::TextLists,
+        _ => Kind::Other,
     }
 }
 
@@ -275,12 +287,17 @@ impl Drop for ModelHandle {
 struct LoadedModel {
     handle: Arc<ModelHandle>,
     arguments: Vec<String>,
+    kinds: Vec<Kind>,
     required: usize,
 }
 
 impl Model for LoadedModel {
     fn arguments(&self) -> &[String] {
         &self.arguments
+    }
+
+    fn kind(&self, index: usize) -> Kind {
+        self.kinds.get(index).copied().unwrap_or(Kind::Other)
     }
 
     fn required(&self) -> usize {
@@ -323,6 +340,7 @@ impl Instance for LoadedInstance {
                 dtype: layout.dtype.abi(),
                 rank: u32::try_from(shape.len()).unwrap_or(u32::MAX),
                 shape: shape.as_ptr(),
+                bytes: layout.bytes,
             })
             .collect();
         let mut data = vec![ptr::null_mut(); inputs.len()];
@@ -332,7 +350,7 @@ impl Instance for LoadedInstance {
         call(|error| unsafe {
             (api.slot_acquire)(self.handle, layouts.as_ptr(), layouts.len(), data.as_mut_ptr(), &raw mut handle, error)
         })?;
-        let inputs = data.into_iter().zip(inputs.iter().map(Layout::bytes)).collect();
+        let inputs = data.into_iter().zip(inputs.iter().map(|layout| layout.bytes)).collect();
         Ok(Box::new(LoadedSlot { api, handle, inputs, instance: std::marker::PhantomData }))
     }
 
@@ -392,15 +410,19 @@ unsafe fn copy(output: &abi::Output) -> Result<(String, Tensor), Error> {
     let layout = output.layout;
     let dtype = DType::from_abi(layout.dtype)
         .ok_or_else(|| Error::Failed(format!("output {name} has the unknown dtype {}", layout.dtype)))?;
-    let shape = (0..layout.rank as usize)
+    let shape: Vec<usize> = (0..layout.rank as usize)
         // SAFETY: the caller's; `shape` has `rank` elements.
         .map(|index| usize::try_from(unsafe { *layout.shape.add(index) }).unwrap_or(0))
         .collect();
     // SAFETY: the caller's; `data` has `bytes` bytes, and is only looked at where there are any.
-    let bytes = if output.bytes == 0 {
+    let bytes = if layout.bytes == 0 {
         Bytes::new()
     } else {
-        Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(output.data, output.bytes) })
+        Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(output.data, layout.bytes) })
     };
+    if dtype == DType::Bytes {
+        text::check(&bytes, shape.iter().product())
+            .map_err(|error| Error::Failed(format!("output {name}: {error}")))?;
+    }
     Ok((name, Tensor { dtype, shape, bytes }))
 }

@@ -22,7 +22,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-pub use activity::Cut;
 use door::Door;
 
 /// A listener that is being served. Dropped, it goes on; `close` ends it.

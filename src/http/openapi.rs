@@ -21,11 +21,12 @@ pub(super) use refusal::{Index, Inference, Load, Prediction, Unknown, Unload};
 
 use common::Common;
 
-use super::{console, docs, predict, probe, repository, v2};
+use super::{console, docs, predict, probe, repository, v1, v2};
 
 // What routes are grouped by.
 pub(super) const PROBES: &str = "probes";
 pub(super) const PREDICTION: &str = "prediction";
+pub(super) const FIRST_PROTOCOL: &str = "KServe V1, TF Serving";
 pub(super) const INFERENCE: &str = "Open Inference Protocol";
 pub(super) const REPOSITORY: &str = "model repository";
 pub(super) const SERVER: &str = "server";
@@ -41,6 +42,9 @@ pub(super) struct Bytes(Vec<u8>);
     info(title = "torchpod", description = "Serves PyTorch models over HTTP, and tells the kubelet the truth"),
     paths(
         predict::predict,
+        v1::models,
+        v1::model,
+        v1::predict,
         v2::infer,
         v2::describe::server,
         v2::describe::live,

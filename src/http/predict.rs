@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use super::error::Error;
 use super::openapi::{Bytes, Named, PREDICTION, Prediction, Wishes};
 use super::target::{self, Path};
-use super::{State, body, identity};
-use crate::api::{self, Terms};
+use super::{State, body};
+use crate::api::{self, Terms, identity};
 use crate::batch::Handle;
 
 /// Outputs for one row or many.
@@ -31,7 +31,7 @@ use crate::batch::Handle;
 pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Error> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
-    let ids = identity::of(&request);
+    let ids = identity::of(request.extensions());
     let result = api::counted(&model, started, &ids, infer(&state, &model, request, started)).await;
     Ok(identity::stamp(&model, result.into_response()))
 }

@@ -6,22 +6,20 @@ use std::time::{Duration, Instant};
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Router, middleware};
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 use utoipa::ToSchema;
 
 use super::error::{self, Error, Flat, Kind};
 use super::openapi::{Index, Load, REPOSITORY, Unload};
 use super::{State, body, layer};
-use crate::api::Shared;
-use crate::batch::control::{Entry, Refused};
+use crate::api::trust::{self, Trust};
+use crate::api::{Shared, in_flight};
+use crate::batch::control::Entry;
 use crate::tensor::pool::Pool;
 
 /// The largest body, in bytes, and how long it may take to come.
@@ -50,17 +48,8 @@ struct Line<'a> {
     reason: &'a str,
 }
 
-/// Whom a listener lets order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Whoever comes by it.
-    Everyone,
-    /// Whoever brings the token.
-    Token,
-}
-
 pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
     let load = move |state: State, name: Name, request: Request| async move {
         load(&state, trust, name, request).await.map(done).map_err(Flat)
     };
@@ -71,6 +60,7 @@ pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> 
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
+        .route_layer(middleware::from_fn(layer::encode))
         .route_layer(count)
 }
 
@@ -98,11 +88,10 @@ fn line(entry: &Entry) -> Line<'_> {
     request_body(content = Asked),
     responses((status = 200, description = "It serves", body = Done), Load))]
 pub(super) async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
-    authorise(state, trust, request.headers())?;
+    trust.allows(state, request.headers())?;
     let asked = read(request).await?;
     if let Some(parameter) = asked.parameters.keys().next() {
-        let text = format!("parameter {parameter:?}: expected none, since what is in the model's folder is loaded");
-        return Err(Error::new(Kind::BadInput, text));
+        return Err(trust::no_parameter(parameter));
     }
     state.control.load(&decoded(name)?).await.map_err(|refused| state.refused(refused))
 }
@@ -113,7 +102,7 @@ pub(super) async fn load(state: &Shared, trust: Trust, name: Name, request: Requ
     request_body(content = Asked),
     responses((status = 200, description = "It serves no more", body = Done), Unload))]
 pub(super) async fn unload(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
-    authorise(state, trust, request.headers())?;
+    trust.allows(state, request.headers())?;
     // `unload_dependents` is what Triton's clients send; no model depends on another here.
     read(request).await?;
     state.control.unload(&decoded(name)?).map_err(|refused| state.refused(refused))
@@ -132,33 +121,6 @@ fn done((): ()) -> Response {
 
 fn decoded(name: Name) -> Result<String, Error> {
     name.map(|Path(name)| name).map_err(|_| Error::new(Kind::NotFound, "the model's name is no UTF-8".to_owned()))
-}
-
-/// Whether the request may order something.
-fn authorise(state: &Shared, trust: Trust, headers: &HeaderMap) -> Result<(), Error> {
-    if trust == Trust::Everyone {
-        return Ok(());
-    }
-    match &state.control_token {
-        Some(token) if bears(headers, token) => Ok(()),
-        Some(_) => {
-            Err(Error::new(Kind::Unauthorized, "expected Authorization: Bearer and the control token".to_owned()))
-        }
-        None if !state.control.is_explicit() => Err(state.refused(Refused::Off)),
-        None => {
-            let text = "models are loaded and unloaded on --probe-listen, or here where --control-token is set";
-            Err(Error::new(Kind::Forbidden, text.to_owned()))
-        }
-    }
-}
-
-/// Whether the client has the token. How long this takes tells nothing about it.
-fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
-    let given = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-    let (scheme, given) = given.split_at_checked(7).unwrap_or_default();
-    // Digests, since their lengths are equal whatever was given.
-    let (given, token) = (Sha256::digest(given), Sha256::digest(token.expose_secret()));
-    scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(given.as_slice().ct_eq(token.as_slice()))
 }
 
 /// The body: nothing, or an object.

@@ -17,14 +17,13 @@ use axum::{Router, middleware};
 use super::error::{Error, Flat};
 use super::openapi::{Bytes, INFERENCE, Inference, Named, Wishes};
 use super::target::{self, Path};
+use super::{State, body, layer};
+use crate::api::{self, Shared, Terms, identity, in_flight};
+use crate::batch::Handle;
 use schema::{InferAnswer, InferRequest};
 
-use super::{State, body, identity, layer};
-use crate::api::{self, Shared, Terms};
-use crate::batch::Handle;
-
 pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
     let encode = middleware::from_fn(layer::encode);
     let mut router = Router::new()
         .route("/v2", get(describe::server))
@@ -37,7 +36,7 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
             .route(&format!("{model}/ready"), get(describe::model_ready))
             .route(&format!("{model}/config"), get(describe::config).layer(encode.clone()))
             .route(&format!("{model}/stats"), get(describe::statistics).layer(encode.clone()))
-            .route(&format!("{model}/infer"), post(infer).layer(count.clone()));
+            .route(&format!("{model}/infer"), post(infer).layer(encode.clone()).layer(count.clone()));
     }
     router
 }
@@ -60,7 +59,7 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
 pub(super) async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
-    let ids = identity::of(&request);
+    let ids = identity::of(request.extensions());
     let result = api::counted(&model, started, &ids, compute(&state, &model, request, started)).await;
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }

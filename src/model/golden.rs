@@ -7,9 +7,10 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::Spec;
 use super::named::Named;
 use super::spec::Port;
-use crate::tensor::Tensor;
 use crate::tensor::json::Room;
 use crate::tensor::pool::Pool;
+use crate::tensor::text::Shown;
+use crate::tensor::{DType, Tensor};
 
 /// Parsed golden rows, one tensor per input and output of the spec.
 #[derive(Clone, Debug)]
@@ -45,10 +46,19 @@ pub fn parse(text: &str, spec: &Spec) -> Result<Golden, String> {
 
 /// The first element of `got` that is further from `expected` than `tolerance`, in words.
 ///
-/// The measure is |got − expected| / max(1, |expected|); NaN is never close to anything.
+/// The measure is |got − expected| / max(1, |expected|); NaN is never close to anything. Texts must be the same.
 pub fn compare(name: &str, got: &Tensor, expected: &Tensor, tolerance: f64) -> Result<(), String> {
     if got.shape != expected.shape {
         return Err(format!("{name}: shape {:?}, expected {:?}", got.shape, expected.shape));
+    }
+    if got.dtype != expected.dtype {
+        return Err(format!("{name}: dtype {}, expected {}", got.dtype, expected.dtype));
+    }
+    if got.dtype == DType::Bytes {
+        let mut pairs = got.elements().zip(expected.elements()).enumerate();
+        return pairs.find(|(_, (got, expected))| got != expected).map_or(Ok(()), |(index, (got, expected))| {
+            Err(format!("{name}: element {index} is {}, expected {}", Shown(got), Shown(expected)))
+        });
     }
     for (index, (got, expected)) in got.to_f64().into_iter().zip(expected.to_f64()).enumerate() {
         let distance = (got - expected).abs() / expected.abs().max(1.0);
@@ -101,7 +111,7 @@ impl<'de> Visitor<'de> for File<'_> {
 mod tests {
     use super::*;
     use crate::model::spec;
-    use crate::tensor::DType;
+    use crate::tensor::text;
 
     fn spec() -> Spec {
         let port = r#"name = "NAME"
@@ -143,5 +153,14 @@ mod tests {
         let error = compare("y", &tensor([1.0, 2.5]), &tensor([1.0, 2.0]), 1e-5).unwrap_err();
         assert!(error.starts_with("y: element 1 is 2.5, expected 2"), "{error}");
         assert!(compare("y", &tensor([1.0, f32::NAN]), &tensor([1.0, 2.0]), 1e-5).is_err());
+    }
+
+    #[test]
+    fn texts_are_compared_as_they_are() {
+        let tensor =
+            |texts: [&str; 2]| Tensor { dtype: DType::Bytes, shape: vec![2], bytes: text::encode(texts).into() };
+        assert_eq!(compare("y", &tensor(["a", "b"]), &tensor(["a", "b"]), 1e9), Ok(()));
+        let error = compare("y", &tensor(["a", "b"]), &tensor(["a", "B"]), 1e9).unwrap_err();
+        assert_eq!(error, "y: element 1 is \"b\", expected \"B\"");
     }
 }

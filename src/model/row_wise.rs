@@ -3,8 +3,11 @@
 //! Two different rows are computed together and alone, and compared. Everything here is pure but for the closure that
 //! computes.
 
+mod text;
+
 use super::spec::Port;
 use crate::engine::Error;
+use crate::tensor::text::encode;
 use crate::tensor::{DType, Tensor};
 
 /// What a model returns: its outputs by name.
@@ -116,6 +119,9 @@ fn differ(got: &Tensor, expected: &Tensor) -> Option<String> {
     if (got.dtype, &got.shape) != (expected.dtype, &expected.shape) {
         return Some(format!("shape {:?} instead of {:?}", got.shape, expected.shape));
     }
+    if got.dtype == DType::Bytes {
+        return text::differ(got, expected);
+    }
     let allowed = tolerance(got.dtype);
     let (got, expected) = (got.to_f64(), expected.to_f64());
     let largest = expected.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
@@ -142,20 +148,34 @@ fn is_float(dtype: DType) -> bool {
     tolerance(dtype) > 0.0
 }
 
-/// Pairs of rows to try, the most telling first: `known` ones, then numbers that most models can bear, then zeros.
+/// One of a pair's rows.
+#[derive(Clone, Copy)]
+enum Side {
+    First,
+    Second,
+}
+
+/// Pairs of rows to try, the most telling first: `known` ones, then numbers and texts that most models can bear, then zeros
+/// and empty texts.
 ///
 /// Floats: at first the two rows have opposite signs and sizes, so that a decision over a whole batch goes the way of the
 /// second row; integers are 0 and 1, which are in most vocabularies.
 pub fn pairs(known: Option<Pair>, ports: &[Port]) -> Vec<Pair> {
-    let row = |value: fn(DType, usize) -> f64| ports.iter().map(|port| row_of(port, value)).collect::<Vec<_>>();
-    let first = row(|dtype, index| if is_float(dtype) { spread(index) } else { parity(index) });
-    let second = row(|dtype, index| if is_float(dtype) { -2.0 * spread(index + 5) } else { 1.0 - parity(index) });
-    let positive = row(|dtype, index| if is_float(dtype) { spread(index + 5) } else { 0.0 });
-    let negative = row(|dtype, index| if is_float(dtype) { -spread(index) } else { 0.0 });
-    let zeros = row(|_, _| 0.0);
-    let numbers = [[first.clone(), second.clone()], [first, positive], [second, negative]];
-    known.into_iter().chain(numbers).chain([[zeros.clone(), zeros]]).collect()
+    let first: Value = |dtype, index| if is_float(dtype) { spread(index) } else { parity(index) };
+    let second: Value = |dtype, index| if is_float(dtype) { -2.0 * spread(index + 5) } else { 1.0 - parity(index) };
+    let positive: Value = |dtype, index| if is_float(dtype) { spread(index + 5) } else { 0.0 };
+    let negative: Value = |dtype, index| if is_float(dtype) { -spread(index) } else { 0.0 };
+    let zero: Value = |_, _| 0.0;
+    let row = |value: Value, text: &str| ports.iter().map(|port| row_of(port, value, text)).collect::<Vec<_>>();
+    let made = [[first, second], [first, positive], [second, negative], [zero, zero]].into_iter().enumerate();
+    let made = made.map(|(number, [first, second])| {
+        [row(first, text::of(number, Side::First)), row(second, text::of(number, Side::Second))]
+    });
+    known.into_iter().chain(made).collect()
 }
+
+/// The number at a place of a row.
+type Value = fn(DType, usize) -> f64;
 
 /// Above 0, at most 1, and no two neighbours alike.
 #[allow(clippy::cast_precision_loss)] // Below 64.
@@ -169,12 +189,16 @@ fn parity(index: usize) -> f64 {
 }
 
 /// One row of `port`; a length that it leaves open is 1.
-fn row_of(port: &Port, value: fn(DType, usize) -> f64) -> Tensor {
+fn row_of(port: &Port, value: Value, text: &str) -> Tensor {
     let dtype = port.dtype.unwrap_or(DType::Fp32);
     let shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
     let mut bytes = Vec::new();
     for index in 0..shape.iter().product() {
-        write(&mut bytes, dtype, value(dtype, index));
+        if dtype == DType::Bytes {
+            bytes.extend(encode([text]));
+        } else {
+            write(&mut bytes, dtype, value(dtype, index));
+        }
     }
     Tensor { dtype, shape, bytes: bytes.into() }
 }
@@ -182,10 +206,12 @@ fn row_of(port: &Port, value: fn(DType, usize) -> f64) -> Tensor {
 /// The same, out of rows that somebody sent, which are all that is known: the first and another that differs from it, or
 /// the first and what can be made of it, or at last the first twice.
 pub fn pairs_of(inputs: &[Tensor]) -> Vec<Pair> {
-    let row = |index: usize| inputs.iter().map(|tensor| tensor.slice(index..index + 1)).collect::<Vec<_>>();
     let rows = inputs.iter().map(Tensor::rows).min().unwrap_or(0);
-    let first = row(0);
-    let sent = (1..rows).map(row).find(|other| *other != first);
+    // Row after row, so that nobody walks over all texts before each.
+    let mut rest = inputs.to_vec();
+    let mut next = || rest.iter_mut().map(|tensor| tensor.split_to(1)).collect::<Vec<_>>();
+    let first = next();
+    let sent = (1..rows).map(|_| next()).find(|other| *other != first);
     let made = CHANGES.iter().map(|change| first.iter().map(|tensor| changed(tensor, *change)).collect::<Vec<_>>());
     let others = sent.into_iter().chain(made.filter(|other| *other != first));
     let mut pairs: Vec<Pair> = others.map(|other| [first.clone(), other]).collect();
@@ -201,17 +227,21 @@ pub fn pair_of(inputs: &[Tensor]) -> Pair {
 /// What makes another row of one.
 #[derive(Clone, Copy)]
 enum Change {
-    /// Floats of the other sign and another size; integers in reverse, which are mostly as good indices as before.
+    /// Floats of the other sign and another size; integers in reverse, which are mostly as good indices as before; texts
+    /// twice, one behind the other.
     Turned,
-    /// Floats that are larger; integers that are 0, which is in every vocabulary.
+    /// Floats that are larger; integers that are 0, which is in every vocabulary; the first halves of texts.
     Lowered,
-    /// The same floats, and integers that are 1: a row of zeros must differ from something.
+    /// The same floats, and integers that are 1: a row of zeros must differ from something; empty texts.
     Raised,
 }
 
 const CHANGES: [Change; 3] = [Change::Turned, Change::Lowered, Change::Raised];
 
 fn changed(row: &Tensor, change: Change) -> Tensor {
+    if row.dtype == DType::Bytes {
+        return Tensor { bytes: text::changed(row, change).into(), ..row.clone() };
+    }
     let (dtype, mut values) = (row.dtype, row.to_f64());
     let floats = values.iter_mut().enumerate();
     match (change, is_float(dtype)) {
@@ -255,6 +285,7 @@ fn write(bytes: &mut Vec<u8>, dtype: DType, value: f64) {
         DType::Bf16 => bytes.extend(half::bf16::from_f64(value).to_le_bytes()),
         DType::Fp32 => bytes.extend((value as f32).to_le_bytes()),
         DType::Fp64 => bytes.extend(value.to_le_bytes()),
+        DType::Bytes => bytes.extend(encode([value.to_string()])),
     }
 }
 
@@ -377,6 +408,42 @@ mod tests {
         assert_eq!(values(pair_of(&[integers(&[0, 0])])), [[0.0, 0.0], [1.0, 1.0]]);
         // The third row is the first that differs.
         assert_eq!(values(pair_of(&[floats(&[3, 1], &[3.0, 3.0, 4.0])])), [[3.0], [4.0]]);
+    }
+
+    fn texts(shape: &[usize], texts: &[&str]) -> Tensor {
+        Tensor { dtype: DType::Bytes, shape: shape.to_vec(), bytes: encode(texts).into() }
+    }
+
+    #[test]
+    fn rows_of_texts_are_compared_by_their_bytes() {
+        let port = Port { name: "x".to_owned(), dtype: Some(DType::Bytes), shape: vec![None] };
+        let found = |model: fn(&Tensor) -> Tensor| {
+            let mut compute = |inputs: &[Tensor]| Ok(vec![("y".to_owned(), model(&inputs[0]))]);
+            probe(pairs(None, std::slice::from_ref(&port)), true, &mut compute).unwrap()
+        };
+        assert_eq!(found(Tensor::clone), RowWise::Proved);
+        // As long as the longest of them: what padding does.
+        let padded = found(|x| {
+            let longest = x.elements().map(<[u8]>::len).max().unwrap();
+            let padded = x.elements().map(|text| format!("{:longest$}", str::from_utf8(text).unwrap()));
+            Tensor { bytes: encode(padded).into(), ..x.clone() }
+        });
+        assert!(
+            padded.reason().ends_with("element 0 is \"a text                   \" instead of \"a text\""),
+            "{padded:?}"
+        );
+    }
+
+    #[test]
+    fn another_row_of_texts_is_made_of_the_same_words() {
+        let made = |sent: &Tensor| pair_of(std::slice::from_ref(sent))[1][0].clone();
+        assert_eq!(made(&texts(&[1, 2], &["a", ""])), texts(&[1, 2], &["a a", "a text"]));
+        assert_eq!(made(&texts(&[3], &["a", "a", "b"])), texts(&[1], &["b"]));
+        let long = "é".repeat(5000);
+        assert_eq!(made(&texts(&[1], &[&long])), texts(&[1], &[&long[..4096]]));
+        // Twice a million texts that are alike are read once, not once for each of them.
+        let alike = Tensor { dtype: DType::Bytes, shape: vec![1 << 20], bytes: vec![0; 4 << 20].into() };
+        assert_eq!(made(&alike), texts(&[1], &["a text"]));
     }
 
     #[test]

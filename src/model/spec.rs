@@ -19,6 +19,8 @@ pub struct Spec {
     pub versions: Versions,
     /// Empty where nothing describes them: the model's own arguments take their place when it is loaded.
     pub inputs: Vec<Port>,
+    /// Whether `inputs` are what the model's own file tells, since nothing describes them.
+    pub is_learned: bool,
     /// Empty where the model's own output names are good enough.
     pub outputs: Vec<Output>,
     /// The largest batch, in rows.
@@ -102,11 +104,11 @@ pub struct Golden {
 
 impl Spec {
     /// Whether a version that runs by this description is as `found` wants it, beside which of its neighbours are wanted.
-    /// Where nothing describes the inputs, they are open once the model has been loaded.
+    /// Where nothing describes the inputs, they are learned when the model is loaded.
     pub fn is_as(&self, found: &Self) -> bool {
-        let is_open = found.inputs.is_empty() && self.inputs.iter().all(|port| port.dtype.is_none());
-        let inputs = if is_open { &self.inputs } else { &found.inputs };
-        *self == Self { versions: self.versions.clone(), inputs: inputs.clone(), ..found.clone() }
+        let (inputs, is_learned) =
+            if found.inputs.is_empty() { (&self.inputs, true) } else { (&found.inputs, found.is_learned) };
+        *self == Self { versions: self.versions.clone(), inputs: inputs.clone(), is_learned, ..found.clone() }
     }
 }
 
@@ -143,6 +145,7 @@ impl Port {
         let (got, shape) = (&tensor.shape, self.shape_text());
         let one_row = match shape.split_once(", ") {
             Some(("[-1", row)) => format!(" (rows first) or [{row} for one row"),
+            None if shape == "[-1]" && dtype == DType::Bytes => " (rows first) or a text for one row".to_owned(),
             None if shape == "[-1]" => " (rows first) or a number for one row".to_owned(),
             _ => String::new(),
         };
@@ -156,13 +159,19 @@ impl Port {
 
     /// The shape as `model.toml` writes it, `[-1, 8, 8]`; that of a port which takes whatever comes is `any`.
     pub fn shape_text(&self) -> String {
-        if self.dtype.is_none() {
-            return "any".to_owned();
-        }
-        let lengths: Vec<_> =
-            self.shape.iter().map(|length| length.map_or("-1".to_owned(), |length| length.to_string())).collect();
-        format!("[{}]", lengths.join(", "))
+        if self.dtype.is_none() { "any".to_owned() } else { written(&self.shape) }
     }
+
+    /// The shape of one row, in the same way: `[8, 8]`.
+    pub fn row_text(&self) -> String {
+        if self.dtype.is_none() { "any".to_owned() } else { written(self.shape.get(1..).unwrap_or(&[])) }
+    }
+}
+
+fn written(shape: &[Option<usize>]) -> String {
+    let lengths: Vec<_> =
+        shape.iter().map(|length| length.map_or("-1".to_owned(), |length| length.to_string())).collect();
+    format!("[{}]", lengths.join(", "))
 }
 
 /// The names of `ports`, as an error lists them.
@@ -189,7 +198,7 @@ fn port(name: &str, dtype: &str, shape: &[i64], wrong: &mut dyn FnMut(Part, Stri
         wrong(
             Part::DType,
             format!(
-                "{name}: dtype = {dtype:?}: expected BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32 or FP64"
+                "{name}: dtype = {dtype:?}: expected BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32, FP64 or BYTES"
             ),
         );
     }
@@ -205,6 +214,9 @@ fn port(name: &str, dtype: &str, shape: &[i64], wrong: &mut dyn FnMut(Part, Stri
         })
         .collect();
     let port = Port { name: name.to_owned(), dtype: Some(known.unwrap_or(DType::Fp32)), shape: lengths };
+    if known == Some(DType::Bytes) && !(1..=2).contains(&shape.len()) {
+        wrong(Part::Shape, format!("{name}: shape = {shape:?}: expected [-1] or [-1, n], a text or n of them a row"));
+    }
     let closed = port.shape.len() > 1 && port.shape.iter().skip(1).all(Option::is_some);
     if closed && port.row_elements().is_none_or(|elements| elements > MAX_ELEMENTS) {
         wrong(Part::Shape, format!("{name}: shape = {shape:?}: a row has more than {MAX_ELEMENTS} elements"));
@@ -237,6 +249,7 @@ pub fn from_inputs(inputs: Vec<Port>) -> Spec {
     Spec {
         versions: Versions::Latest,
         inputs,
+        is_learned: false,
         outputs: Vec::new(),
         max_size: DEFAULT_MAX_SIZE,
         max_delay: Duration::ZERO,
@@ -277,6 +290,9 @@ mod tests {
     #[test]
     fn an_input_flag_is_read_or_refused_with_an_example() {
         assert_eq!(parse_input("x:INT64[-1]").unwrap().shape, [None]);
+        assert_eq!(parse_input("x:BYTES[-1,2]").unwrap().shape, [None, Some(2)]);
+        let error = parse_input("x:BYTES[-1,2,3]").unwrap_err();
+        assert_eq!(error, "x: shape = [-1, 2, 3]: expected [-1] or [-1, n], a text or n of them a row");
         for text in ["x", "x:FP32", ":FP32[-1]", "x:FP32[a]", "x:FP32[]"] {
             assert!(parse_input(text).unwrap_err().contains("image:FP32[-1,8,8]"), "{text}");
         }

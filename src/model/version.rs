@@ -1,5 +1,7 @@
 //! A loaded version of a model, and the proof that it computes what it promised.
 
+mod warm_up;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,8 +13,8 @@ use super::golden::{self, Golden};
 use super::repository::Found;
 use super::row_wise::{self, Pair, RowWise};
 use super::spec::{Port, Spec};
-use crate::engine::{self, Device, Engine, Instance, Layout};
-use crate::tensor::Tensor;
+use crate::engine::{self, Device, Engine, Instance, Kind, Layout};
+use crate::tensor::{DType, Tensor};
 
 /// Runs of each warm-up size: libtorch profiles the first, optimises the second, and only then shows its real speed.
 const RUNS: usize = 3;
@@ -55,6 +57,8 @@ pub enum Error {
         "{model} takes {arguments}, but the inputs that are described are {inputs}: expected the same ones, in their order"
     )]
     Arguments { model: String, arguments: String, inputs: String },
+    #[error("{model}: the input {input} is described as {described}, but the model takes {taken}: expected {expected}")]
+    Kind { model: String, input: String, described: String, taken: &'static str, expected: &'static str },
     #[error("{model} takes no arguments: expected a forward that takes tensors")]
     NoArguments { model: String },
     #[error(
@@ -86,7 +90,9 @@ impl Version {
         let model = model.map_err(|error| refused(error.gist(), archive::WHOLE))?;
         let mut spec = found.spec;
         if spec.inputs.is_empty() {
-            spec.inputs = model.arguments()[..model.required()].iter().map(|name| Port::open(name)).collect();
+            let names = model.arguments()[..model.required()].iter().enumerate();
+            spec.inputs = names.map(|(index, name)| port_of(name, model.kind(index))).collect();
+            spec.is_learned = true;
         }
         let inputs: Vec<&str> = spec.inputs.iter().map(|port| port.name.as_str()).collect();
         if inputs.is_empty() {
@@ -95,6 +101,9 @@ impl Version {
         if !answers_to(model.arguments(), model.required(), &inputs) {
             let arguments = shown(model.arguments(), model.required());
             return Err(Error::Arguments { model: id, arguments, inputs: inputs.join(", ") });
+        }
+        for (index, port) in spec.inputs.iter().enumerate() {
+            misfit(&id, port, model.kind(index)).map_or(Ok(()), Err)?;
         }
         Ok(Arc::new(Self {
             name: found.name,
@@ -157,8 +166,10 @@ impl Version {
         }
         let failed = |reason| Error::WarmUp { model: self.id(), reason };
         for rows in &self.spec.warm_up {
-            let inputs = self.layouts(*rows).into_iter().map(zeros).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-            for _ in 0..RUNS {
+            let choice = warm_up::inputs(&self.spec, self.golden.as_ref(), *rows).map_err(failed)?;
+            let inputs = self.bearable(instance, choice, *rows).map_err(|error| failed(error.gist()))?;
+            done();
+            for _ in 1..RUNS {
                 self.warm_up(instance, &inputs, *rows).map_err(|error| failed(error.gist()))?;
                 done();
             }
@@ -220,6 +231,24 @@ impl Version {
         let _ = self.row_wise.set(found);
     }
 
+    /// The first of `choice` that the model can compute, by a run; the error is that of the likeliest.
+    fn bearable(
+        &self,
+        instance: &mut dyn Instance,
+        choice: Vec<Vec<Tensor>>,
+        rows: usize,
+    ) -> Result<Vec<Tensor>, engine::Error> {
+        let mut raised = None;
+        for inputs in choice {
+            match self.warm_up(instance, &inputs, rows) {
+                Ok(()) => return Ok(inputs),
+                Err(error @ (engine::Error::DeviceLost(_) | engine::Error::OutOfMemory(_))) => return Err(error),
+                Err(error) => drop(raised.get_or_insert(error)),
+            }
+        }
+        Err(raised.unwrap_or_else(|| engine::Error::Failed("there are no inputs to try".to_owned())))
+    }
+
     /// One run over `inputs`, timed.
     fn warm_up(&self, instance: &mut dyn Instance, inputs: &[Tensor], rows: usize) -> Result<(), engine::Error> {
         let started = Instant::now();
@@ -263,12 +292,14 @@ impl Version {
         parts: &[(&[Tensor], Range<usize>)],
         rows: usize,
     ) -> Result<Vec<(String, Tensor)>, engine::Error> {
-        let layouts: Vec<Layout> = parts[0].0.iter().map(|tensor| Layout::of_rows(tensor, rows)).collect();
+        let column = |index: usize| parts.iter().map(move |(inputs, range)| (&inputs[index], range.clone()));
+        let layouts: Vec<Layout> =
+            (0..self.spec.inputs.len()).filter_map(|index| Layout::of_parts(column(index))).collect();
         let mut slot = instance.slot(&layouts)?;
         for index in 0..layouts.len() {
             let mut rest = slot.input(index);
-            for (inputs, range) in parts {
-                let bytes = inputs[index].row_bytes(range.clone());
+            for (tensor, range) in column(index) {
+                let bytes = tensor.row_bytes(range);
                 let (here, after) = rest.split_at_mut(bytes.len());
                 here.copy_from_slice(bytes);
                 rest = after;
@@ -302,6 +333,12 @@ impl Version {
         }
         for (output, (name, tensor)) in wanted.iter().zip(&mut outputs) {
             output.port.name.clone_into(name);
+            // TorchScript's list of texts, described as one text a row.
+            if tensor.dtype == DType::Bytes
+                && matches!((&tensor.shape[..], &output.port.shape[..]), ([_], [_, Some(1)]))
+            {
+                tensor.shape.push(1);
+            }
             let fits = match self.spec.row_wise {
                 Some(false) => output.port.fits(tensor),
                 _ => output.port.rows(tensor).map(drop),
@@ -310,16 +347,31 @@ impl Version {
         }
         Ok(outputs)
     }
+}
 
-    /// The inputs' layouts for a batch of `rows`; a length that the spec leaves open is 1.
-    fn layouts(&self, rows: usize) -> Vec<Layout> {
-        let layout = |port: &Port| {
-            let mut shape: Vec<usize> = port.shape.iter().map(|length| length.unwrap_or(1)).collect();
-            *shape.first_mut()? = rows;
-            Some(Layout { dtype: port.dtype?, shape })
-        };
-        self.spec.inputs.iter().filter_map(layout).collect()
-    }
+/// What is known of an argument that nothing describes.
+fn port_of(name: &str, kind: Kind) -> Port {
+    let (dtype, shape) = match kind {
+        Kind::Texts => (Some(DType::Bytes), vec![None]),
+        Kind::TextLists => (Some(DType::Bytes), vec![None, None]),
+        Kind::Tensor | Kind::Other => (None, Vec::new()),
+    };
+    Port { name: name.to_owned(), dtype, shape }
+}
+
+/// Why a port cannot be passed as an argument of that kind.
+fn misfit(model: &str, port: &Port, kind: Kind) -> Option<Error> {
+    let is_text = port.dtype? == DType::Bytes;
+    let (taken, expected) = match (kind, &port.shape[..]) {
+        (Kind::Tensor, _) if is_text => ("a tensor", "a type of numbers"),
+        (Kind::Other, _) if is_text => ("neither texts nor a tensor", "List[str] in its forward"),
+        (Kind::Texts, [_] | [_, Some(1)]) | (Kind::TextLists, [_, _]) if is_text => return None,
+        (Kind::Texts, _) => ("a list of texts", "BYTES of shape [-1] or [-1, 1]"),
+        (Kind::TextLists, _) => ("a list of lists of texts", "BYTES of shape [-1, n]"),
+        (Kind::Tensor | Kind::Other, _) => return None,
+    };
+    let described = port.dtype.map_or_else(String::new, |dtype| format!("{dtype}{}", port.shape_text()));
+    Some(Error::Kind { model: model.to_owned(), input: port.name.clone(), described, taken, expected })
 }
 
 /// Whether `inputs` can be passed in their order, the `required` arguments and maybe more. A traced model's argument names
@@ -336,15 +388,6 @@ fn shown(arguments: &[String], required: usize) -> String {
         if index < required { name.clone() } else { format!("{name} (optional)") }
     };
     arguments.iter().enumerate().map(optional).collect::<Vec<_>>().join(", ")
-}
-
-/// A tensor of zeros; a description that asks for more memory than there is must not end the process without a reason.
-fn zeros(layout: Layout) -> Result<Tensor, String> {
-    let mut bytes = Vec::new();
-    let refused = |_| format!("{} bytes for inputs of shape {:?} are not to be had", layout.bytes(), layout.shape);
-    bytes.try_reserve_exact(layout.bytes()).map_err(refused)?;
-    bytes.resize(layout.bytes(), 0);
-    Ok(Tensor { dtype: layout.dtype, bytes: bytes.into(), shape: layout.shape })
 }
 
 #[cfg(test)]

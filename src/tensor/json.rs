@@ -1,13 +1,20 @@
-//! Nested JSON arrays of numbers ⇄ tensors, without an intermediate value.
+//! Nested JSON arrays of numbers or texts ⇄ tensors, without an intermediate value.
+//!
+//! A text that is not UTF-8 is `{"b64": "…"}`, as in version 1 of `KServe`'s and `TensorFlow` Serving's protocol.
+
+mod column;
 
 use std::cell::Cell;
 use std::fmt;
 use std::io::Write as _;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 
 use super::pool::{Buffer, Full, Pool};
-use super::{DType, Tensor};
+use super::{DType, Elements, Tensor, text};
+pub use column::Column;
 
 /// Tensors of more dimensions are refused; libtorch itself stops at 64, and nobody gets near.
 const MAX_RANK: usize = 16;
@@ -28,6 +35,8 @@ pub struct Nested<'a> {
 pub struct Room<'a> {
     pool: &'a Pool,
     elements: usize,
+    /// Bytes of the text.
+    length: usize,
     /// Bytes of the text and of what was asked for.
     needed: Cell<usize>,
     refused: Cell<Option<Full>>,
@@ -37,12 +46,16 @@ impl<'a> Room<'a> {
     pub fn new(pool: &'a Pool, text: &[u8]) -> Self {
         // Between two elements there is a comma.
         let elements = 1 + memchr::memchr_iter(b',', text).count();
-        Self { pool, elements, needed: Cell::new(text.len()), refused: Cell::new(None) }
+        Self { pool, elements, length: text.len(), needed: Cell::new(text.len()), refused: Cell::new(None) }
     }
 
     /// A buffer for all elements, should they be of one tensor; where they decide its type, of the largest.
     pub fn take<E: Error>(&self, dtype: Option<DType>) -> Result<Buffer, E> {
-        let bytes = self.elements.saturating_mul(dtype.map_or(LARGEST, DType::size));
+        let bytes = match dtype {
+            // However a text is escaped or encoded, it is no longer than what stands for it.
+            Some(DType::Bytes) => self.elements.saturating_mul(text::PREFIX).saturating_add(self.length),
+            dtype => self.elements.saturating_mul(dtype.and_then(DType::size).unwrap_or(LARGEST)),
+        };
         self.needed.set(self.needed.get().saturating_add(bytes));
         self.pool.take(bytes).map_err(|full| {
             self.refused.set(Some(full));
@@ -66,23 +79,16 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
     type Value = Tensor;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tensor, D::Error> {
-        let mut reader = Reader {
-            field: self.field,
-            dtype: self.dtype.unwrap_or(DType::Int64),
-            is_open: self.dtype.is_none(),
-            bytes: self.bytes,
-            shape: Vec::new(),
-            position: Vec::new(),
-            leaf_depth: None,
-        };
+        let mut reader = Reader::new(self.field, self.dtype, self.bytes);
         Element(&mut reader).deserialize(deserializer)?;
-        let shape = reader.shape.iter().map(|length| length.unwrap_or(0)).collect();
-        Ok(Tensor { dtype: reader.dtype, shape, bytes: reader.bytes.into() })
+        Ok(reader.finish())
     }
 }
 
 struct Reader<'a> {
     field: &'a str,
+    /// What the first index is followed by in errors: of a list of objects, the name of the value.
+    member: Option<&'a str>,
     dtype: DType,
     /// Whether `dtype` is only what the elements so far would make.
     is_open: bool,
@@ -95,36 +101,71 @@ struct Reader<'a> {
     leaf_depth: Option<usize>,
 }
 
-impl Reader<'_> {
-    /// `image[0][3]`, as a caller would write it.
+impl<'a> Reader<'a> {
+    fn new(field: &'a str, dtype: Option<DType>, bytes: Buffer) -> Self {
+        Self {
+            field,
+            member: None,
+            dtype: dtype.unwrap_or(DType::Int64),
+            is_open: dtype.is_none(),
+            bytes,
+            shape: Vec::new(),
+            position: Vec::new(),
+            leaf_depth: None,
+        }
+    }
+
+    fn finish(self) -> Tensor {
+        let shape = self.shape.iter().map(|length| length.unwrap_or(0)).collect();
+        Tensor { dtype: self.dtype, shape, bytes: self.bytes.into() }
+    }
+
+    /// `image[0][3]`, as a caller would write it, or `instances[0].image[3]`.
     fn place(&self) -> String {
         let mut place = self.field.to_owned();
-        for index in &self.position {
+        for (depth, index) in self.position.iter().enumerate() {
             place.push('[');
             place.push_str(&index.to_string());
             place.push(']');
+            if let Some(member) = self.member.filter(|_| depth == 0) {
+                place.push('.');
+                place.push_str(member);
+            }
         }
         place
     }
 
     fn refuse<E: Error>(&self, got: impl fmt::Display) -> E {
-        E::custom(format_args!("{}: got {got}, expected {}", self.place(), self.dtype))
+        let what = if self.dtype == DType::Bytes { ", a text" } else { "" };
+        E::custom(format_args!("{}: got {got}, expected {}{what}", self.place(), self.dtype))
+    }
+
+    fn element(&self) -> &'static str {
+        if self.dtype == DType::Bytes { "text" } else { "number" }
     }
 
     fn leaf<E: Error>(&mut self) -> Result<(), E> {
         let depth = self.position.len();
         match self.leaf_depth {
-            Some(known) if known != depth => {
-                Err(E::custom(format_args!("{}: a number among arrays, expected an array", self.place())))
-            }
-            _ if self.shape.len() > depth => {
-                Err(E::custom(format_args!("{}: a number among arrays, expected an array", self.place())))
-            }
+            Some(known) if known != depth => Err(self.among_arrays()),
+            _ if self.shape.len() > depth => Err(self.among_arrays()),
             _ => {
                 self.leaf_depth = Some(depth);
                 Ok(())
             }
         }
+    }
+
+    fn among_arrays<E: Error>(&self) -> E {
+        E::custom(format_args!("{}: a {} among arrays, expected an array", self.place(), self.element()))
+    }
+
+    fn text<E: Error>(&mut self, text: &[u8]) -> Result<(), E> {
+        self.leaf()?;
+        let prefix = text::prefix(text).ok_or_else(|| self.refuse("four GiB"))?;
+        self.bytes.extend_from_slice(&prefix);
+        self.bytes.extend_from_slice(text);
+        Ok(())
     }
 
     /// Makes floats of the whole numbers so far, since one came that is not whole.
@@ -189,7 +230,7 @@ impl Reader<'_> {
         self.leaf()?;
         match self.dtype {
             DType::Bool if value == 0 || value == 1 => self.bytes.extend_from_slice(&[u8::from(value == 1)]),
-            DType::Bool => return Err(self.refuse(value)),
+            DType::Bool | DType::Bytes => return Err(self.refuse(value)),
             DType::Uint8 => store!(u8),
             DType::Uint16 => store!(u16),
             DType::Uint32 => store!(u32),
@@ -203,7 +244,7 @@ impl Reader<'_> {
     }
 }
 
-/// One number or one array of elements.
+/// One number, one text or one array of elements.
 struct Element<'r, 'a>(&'r mut Reader<'a>);
 
 impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
@@ -241,6 +282,9 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        if self.0.dtype == DType::Bytes {
+            return self.0.text(value.as_bytes());
+        }
         let shown: String = value.chars().take(32).collect();
         Err(self.0.refuse(format_args!("the text {shown:?}")))
     }
@@ -249,8 +293,27 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
         Err(self.0.refuse("null"))
     }
 
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, _map: A) -> Result<(), A::Error> {
-        Err(self.0.refuse(Unexpected::Map))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if self.0.dtype != DType::Bytes {
+            return Err(self.0.refuse(Unexpected::Map));
+        }
+        let expected = |reader: &Reader<'_>| {
+            let place = reader.place();
+            A::Error::custom(format_args!(
+                "{place}: got an object, expected a text, or {{\"b64\": \"…\"}} and nothing else"
+            ))
+        };
+        if map.next_key::<String>()?.as_deref() != Some("b64") {
+            return Err(expected(self.0));
+        }
+        let encoded: String = map.next_value()?;
+        if map.next_key::<serde::de::IgnoredAny>()?.is_some() {
+            return Err(expected(self.0));
+        }
+        match BASE64.decode(encoded) {
+            Ok(text) => self.0.text(&text),
+            Err(error) => Err(A::Error::custom(format_args!("{}: b64 is no Base64: {error}", self.0.place()))),
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
@@ -260,10 +323,8 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
             return Err(A::Error::custom(format_args!("{}: nested deeper than {MAX_RANK} dimensions", reader.field)));
         }
         if reader.leaf_depth == Some(depth) {
-            return Err(A::Error::custom(format_args!(
-                "{}: an array among numbers, expected a number",
-                reader.place()
-            )));
+            let (place, element) = (reader.place(), reader.element());
+            return Err(A::Error::custom(format_args!("{place}: an array among {element}s, expected a {element}")));
         }
         if reader.shape.len() == depth {
             reader.shape.push(None);
@@ -286,13 +347,20 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
     }
 }
 
-/// Appends `tensor` as nested arrays. JSON has no NaN and no infinity: those become `null`.
+/// What is wrong with a text that is part of a larger one, without the line and column, which are counted in the part.
+pub fn gist(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(gist, _)| gist).to_owned()
+}
+
+/// Appends `tensor` as nested arrays. JSON has no NaN and no infinity: those become `null`. A text that is not UTF-8
+/// becomes `{"b64": "…"}`.
 pub fn write(out: &mut Vec<u8>, tensor: &Tensor) {
-    let mut elements = tensor.bytes.chunks_exact(tensor.dtype.size());
+    let mut elements = tensor.elements();
     write_dimension(out, tensor.dtype, &tensor.shape, &mut elements);
 }
 
-fn write_dimension(out: &mut Vec<u8>, dtype: DType, shape: &[usize], elements: &mut std::slice::ChunksExact<'_, u8>) {
+fn write_dimension(out: &mut Vec<u8>, dtype: DType, shape: &[usize], elements: &mut Elements<'_>) {
     let Some((length, inner)) = shape.split_first() else {
         if let Some(element) = elements.next() {
             write_element(out, dtype, element);
@@ -330,6 +398,10 @@ fn write_element(out: &mut Vec<u8>, dtype: DType, bytes: &[u8]) {
         DType::Bf16 => serde_json::to_writer(out, &read!(half::bf16).to_f32()).map_err(Into::into),
         DType::Fp32 => serde_json::to_writer(out, &read!(f32)).map_err(Into::into),
         DType::Fp64 => serde_json::to_writer(out, &read!(f64)).map_err(Into::into),
+        DType::Bytes => match std::str::from_utf8(bytes) {
+            Ok(text) => serde_json::to_writer(out, text).map_err(Into::into),
+            Err(_) => write!(out, "{{\"b64\":\"{}\"}}", base64::display::Base64Display::new(bytes, &BASE64)),
+        },
     };
 }
 
@@ -399,7 +471,49 @@ mod tests {
         assert_eq!(written(&Tensor { dtype: DType::Fp32, shape: vec![3], bytes }), "[null,null,1.5]");
     }
 
+    const PIECES: [&str; 10] =
+        ["[", "]", "],[", ",", "\"a\"", "\"\"", "\"\\u00fc,,\"", "{\"b64\":\"/w==\"}", "{\"b64\":\"\"", "1"];
+
+    #[test]
+    fn texts_are_read_and_written_whatever_their_bytes() {
+        let texts = read(r#"["", "a\u00fc\n\"", {"b64": "/wA="}]"#, DType::Bytes).unwrap();
+        assert_eq!((texts.dtype, &texts.shape[..]), (DType::Bytes, &[3][..]));
+        assert_eq!(texts.elements().collect::<Vec<_>>(), [&b""[..], "aü\n\"".as_bytes(), &[0xff, 0]]);
+        assert_eq!(written(&texts), r#"["","aü\n\"",{"b64":"/wA="}]"#);
+        assert_eq!(read(r#""a""#, DType::Bytes).unwrap().shape, [] as [usize; 0]);
+        let error = |text| read(text, DType::Bytes).unwrap_err();
+        assert!(error("[1]").starts_with("x[0]: got 1, expected BYTES, a text"), "{}", error("[1]"));
+        assert!(error("[1.5]").starts_with("x[0]: got 1.5, expected BYTES, a text"));
+        assert!(error("[true]").starts_with("x[0]: got true, expected BYTES, a text"));
+        assert!(error("[null]").starts_with("x[0]: got null, expected BYTES, a text"));
+        assert!(error(r#"["a",["b"]]"#).starts_with("x[1]: an array among texts, expected a text"));
+        assert!(error(r#"[["a"],"b"]"#).starts_with("x[1]: a text among arrays, expected an array"));
+        assert!(error(r#"[{"b64": "?"}]"#).starts_with("x[0]: b64 is no Base64: "));
+        for odd in ["[{}]", r#"[{"a": "b"}]"#, r#"[{"b64": "", "a": 1}]"#] {
+            assert!(
+                error(odd).starts_with("x[0]: got an object, expected a text, or {\"b64\": \"…\"}"),
+                "{}",
+                error(odd)
+            );
+        }
+        assert!(error("[\"\\ud800\"]").contains("hex escape"), "{}", error("[\"\\ud800\"]"));
+    }
+
     proptest! {
+        #[test]
+        fn texts_survive_the_round_trip(texts in proptest::collection::vec(any::<Vec<u8>>(), 1..20)) {
+            let tensor = Tensor { dtype: DType::Bytes, shape: vec![texts.len()], bytes: text::encode(&texts).into() };
+            prop_assert_eq!(read(&written(&tensor), DType::Bytes).unwrap(), tensor);
+        }
+
+        /// That there is room for them is asserted where they are stored.
+        #[test]
+        fn whatever_is_read_as_texts_is_texts(pieces in proptest::collection::vec(proptest::sample::select(&PIECES), 0..12)) {
+            if let Ok(tensor) = read(&format!("[{}]", pieces.concat()), DType::Bytes) {
+                prop_assert_eq!(text::check(&tensor.bytes, tensor.shape.iter().product()), Ok(()));
+            }
+        }
+
         #[test]
         fn floats_survive_the_round_trip(rows in 1_usize..5, columns in 1_usize..4, seed in any::<[f32; 16]>()) {
             let finite = |x: f32| if x.is_finite() { x } else { 0.5 };

@@ -15,6 +15,8 @@ pub enum Error {
     Header(String),
     #[error("dtype {0:?} in the .npy header: expected a little-endian number type such as '<f4'")]
     DType(String),
+    #[error("dtype {0:?} in the .npy header, which means texts: .npy is for numbers here, and texts come as JSON")]
+    Texts(String),
     #[error("fortran_order = True in the .npy header: save numpy.ascontiguousarray(x) instead")]
     FortranOrder,
     #[error("{got} bytes of data, expected {expected} for shape {shape:?}")]
@@ -36,17 +38,25 @@ pub fn read(file: &Bytes) -> Result<Tensor, Error> {
     let data = &rest[end..];
 
     let descr = quoted(value(header, "descr")?);
-    let dtype = DType::from_numpy(descr).ok_or_else(|| Error::DType(descr.chars().take(32).collect()))?;
+    let dtype = DType::from_numpy(descr).ok_or_else(|| unknown(descr))?;
     if value(header, "fortran_order")?.starts_with("True") {
         return Err(Error::FortranOrder);
     }
     let shape = shape(value(header, "shape")?)?;
-    let expected = shape.iter().try_fold(dtype.size(), |size, length| size.checked_mul(*length));
+    let element = dtype.size().ok_or_else(|| unknown(descr))?;
+    let expected = shape.iter().try_fold(element, |size, length| size.checked_mul(*length));
     if expected != Some(data.len()) {
         return Err(Error::Length { got: data.len(), expected: expected.unwrap_or(usize::MAX), shape });
     }
     let bytes = file.slice_ref(data);
     Ok(Tensor { dtype, shape, bytes })
+}
+
+/// NumPy writes arrays of texts as `|S5`, `<U5`, or `|O`, a pickle.
+fn unknown(descr: &str) -> Error {
+    let shown = descr.chars().take(32).collect();
+    let kind = descr.trim_start_matches(['|', '<', '>', '=']);
+    if kind.starts_with(['S', 'U', 'O']) { Error::Texts(shown) } else { Error::DType(shown) }
 }
 
 /// What stands behind `'key':` in the header's dict.
@@ -105,6 +115,9 @@ mod tests {
         assert_eq!(read(&Bytes::from_static(b"PK")).unwrap_err(), Error::Magic);
         assert_eq!(error(&header("<f4", "True", "(2,)")), Error::FortranOrder);
         assert_eq!(error(&header(">f4", "False", "(2,)")), Error::DType(">f4".to_owned()));
+        for texts in ["|S4", "<U2", "|O"] {
+            assert_eq!(error(&header(texts, "False", "(2,)")), Error::Texts(texts.to_owned()));
+        }
         assert!(matches!(error(&header("<f4", "False", "(3,)")), Error::Length { got: 8, expected: 12, .. }));
         let huge = "(4294967296, 4294967296, 4294967296)";
         assert!(matches!(error(&header("<f4", "False", huge)), Error::Length { .. }));

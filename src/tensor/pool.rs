@@ -68,7 +68,8 @@ impl Pool {
         Ok(Bytes::from_owner(Counted { bytes, _charge: charge }))
     }
 
-    fn charge(&self, bytes: usize) -> Result<Charge, Full> {
+    /// Counts bytes that somebody else holds, until the charge is dropped.
+    pub fn charge(&self, bytes: usize) -> Result<Charge, Full> {
         let before = self.0.used.fetch_add(bytes, Ordering::Relaxed);
         let charge = Charge { pool: self.clone(), bytes };
         if before.saturating_add(bytes) > self.0.limit { Err(Full { limit: self.0.limit }) } else { Ok(charge) }
@@ -112,7 +113,7 @@ impl Inner {
 
 /// Bytes that count against a pool until this is dropped.
 #[derive(Debug)]
-struct Charge {
+pub struct Charge {
     pool: Pool,
     bytes: usize,
 }

@@ -33,6 +33,8 @@ mod rows;
 mod shutdown;
 mod start_errors;
 mod swap;
+mod texts;
 mod tidy;
 mod trace;
+mod v1;
 mod v2;

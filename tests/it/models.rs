@@ -15,6 +15,24 @@ use crate::support::{ANY_PORT, ROOT};
 /// What each version adds to its first logit.
 const STEP: f64 = 1000.0;
 
+/// Models that return their input `INPUT0`, rows of any length, as `OUTPUT0`: one for each type, by its name.
+pub(crate) const IDENTITIES: [&str; 14] = [
+    "identity_bool",
+    "identity_uint8",
+    "identity_uint16",
+    "identity_uint32",
+    "identity_uint64",
+    "identity_int8",
+    "identity_int16",
+    "identity_int32",
+    "identity_int64",
+    "identity_fp16",
+    "identity_bf16",
+    "identity_fp32",
+    "identity_fp64",
+    "identity_bytes",
+];
+
 /// Three inputs a row, returned beside their sum, by three instances in batches of at most 32.
 pub(crate) const ROW_SUM: &str = r#"
 [[inputs]]

@@ -274,7 +274,22 @@ fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
     let whole = "hint: expected a TorchScript archive, whole, as torch.jit.save writes it";
     for (name, says) in [
         ("foreign_operator", ["foreign_operator/1/model.pt: Unknown builtin op: torchvision::nms; hint:", whole]),
-        ("text", ["returns a value of type str", "tensors, tuples, lists and dicts of tensors can be served"]),
+        (
+            "text",
+            [
+                "returns a value of type str",
+                "tensors, lists of texts, and tuples, lists and dicts of these can be served",
+            ],
+        ),
+        ("texts_ragged", ["output output has rows of 1 and of 2 texts: expected as many in each", "hint: the weights"]),
+        ("texts_golden", ["y: element 1 is \"DOG\", expected \"dog\"", "hint: the weights"]),
+        ("texts_unbearable", ["failed in its warm-up: ", "no texts today"]),
+        ("texts_as_numbers", ["x is described as FP32[-1, 3], but the model takes a list of texts", "[-1] or [-1, 1]"]),
+        ("texts_as_lists", ["x is described as BYTES[-1, 2], but the model takes a list of texts", "[-1] or [-1, 1]"]),
+        (
+            "numbers_as_texts",
+            ["x is described as BYTES[-1], but the model takes a tensor", "expected a type of numbers"],
+        ),
         ("too_few_inputs", ["takes a, b, but the inputs that are described are a:", "the same ones, in their order"]),
         ("swapped_inputs", ["takes a, b, but the inputs that are described are b, a", "in their order"]),
         ("other_outputs", ["returns 1 outputs", "its model.toml names 2"]),

@@ -1,6 +1,6 @@
 //! `/openapi.json` tells of every route there is and of no other, and `/docs` shows it without asking anybody else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,15 +19,21 @@ fn paths(document: &Value) -> BTreeSet<String> {
     document["paths"].as_object().expect("paths are an object").keys().cloned().collect()
 }
 
+/// The route of a path: for a router, `:predict` is a part of the model's name.
+fn route(path: &str) -> &str {
+    path.trim_end_matches(":predict")
+}
+
 #[test]
 fn every_documented_route_is_there_with_the_methods_that_are_documented() {
     let turn = Turn::shared();
     let server = turn.serve(&[]);
     let document = document(&server);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut methods) = (BTreeSet::new(), BTreeMap::<&str, BTreeSet<String>>::new());
     for (path, item) in document["paths"].as_object().unwrap() {
-        let documented: BTreeSet<String> = item.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
+        let documented = item.as_object().unwrap().keys().map(|name| name.to_uppercase());
+        methods.entry(route(path)).or_default().extend(documented);
         for operation in item.as_object().unwrap().values() {
             assert!(
                 ids.insert(operation["operationId"].to_string()),
@@ -36,6 +42,8 @@ fn every_documented_route_is_there_with_the_methods_that_are_documented() {
             );
             assert!(operation["summary"].is_string(), "{path} has a summary");
         }
+    }
+    for (path, documented) in methods {
         let target = path.replace("{model}", "digits").replace("{version}", "1");
         let answer = client::ask(server.address, &client::request("PROPFIND", &target, &[], b"")).unwrap();
         assert_eq!(answer.status, 405, "{path}: {}", answer.text());
@@ -83,7 +91,8 @@ fn every_route_is_documented() {
     let server = turn.serve(&[]);
     let routed = routed();
     assert!(routed.len() > 20, "the routes are found: {routed:?}");
-    assert_eq!(paths(&document(&server)), routed);
+    let documented = paths(&document(&server));
+    assert_eq!(documented.iter().map(|path| route(path).to_owned()).collect::<BTreeSet<_>>(), routed);
 }
 
 #[test]

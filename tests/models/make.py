@@ -1,6 +1,7 @@
 """Writes the odd models of the integration tests as a repository: `make.py DIR [NAME…]`, all of them without names.
 
-Each is as small as its oddity allows. SERVED can be served, each in its way; REFUSED must be refused with a sentence.
+Each is as small as its oddity allows. SERVED can be served, each in its way; REFUSED must be refused with a sentence;
+IDENTITIES return what they get, one for each type.
 """
 
 import pathlib
@@ -39,6 +40,20 @@ def function(body, arguments="x: Tensor", result="Tensor"):
     lines = "".join(f"  {line}\n" for line in body.split("\n"))
     return f"def forward(self, {arguments}) -> {result}:\n{lines}"
 
+
+def each(result, start="annotate(List[str], [])", before="pass", texts="x"):
+    """A body that makes a list of `result`, an expression of `texts[i]`."""
+    return (
+        f"{before}\nmade = {start}\nfor i in range(torch.len({texts})):\n  made = torch.append(made, {result})\nreturn made"
+    )
+
+
+TEXTS = port("inputs", "x", "BYTES", "[-1]")
+LENGTHS = each("torch.len(x[i])", "annotate(List[int], [])").replace("return made", "lengths = torch.tensor(made)\n")
+PAD = (
+    "longest = 0\nfor i in range(torch.len(x)):\n"
+    "  if torch.gt(torch.len(x[i]), longest):\n    longest = torch.len(x[i])\n  else:\n    pass"
+)
 
 SERVED = {
     # Outputs of every form.
@@ -103,6 +118,41 @@ SERVED = {
             "return x"
         )
     ),
+    # Models of texts.
+    "texts": model(function("return x", "x: List[str]", "List[str]"), TEXTS),
+    "texts_upper": model(function(each("torch.upper(x[i])"), "x: List[str]", "List[str]"), None),
+    "texts_lengths": model(
+        function(LENGTHS + "return lengths", "x: List[str]"), TEXTS + port("outputs", "lengths", "INT64", "[-1]")
+    ),
+    "texts_weighted": model(
+        function(LENGTHS + "return (x, torch.mul(weight, lengths))", "x: List[str], weight: Tensor", "Tuple[List[str], Tensor]"),
+        TEXTS
+        + port("inputs", "weight", shape="[-1]")
+        + port("outputs", "same", "BYTES", "[-1]")
+        + port("outputs", "weighted", shape="[-1]"),
+    ),
+    "texts_mixed": model(function("return (x, weight)", "x: List[str], weight: Tensor", "Tuple[List[str], Tensor]"), None),
+    "texts_column": model(
+        function("return x", "x: List[str]", "List[str]"),
+        port("inputs", "x", "BYTES", "[-1, 1]") + port("outputs", "y", "BYTES", "[-1, 1]"),
+    ),
+    "texts_pairs": model(function("return x", "x: List[List[str]]", "List[List[str]]"), None),
+    # It knows two words, and raises at every other.
+    "texts_vocabulary": model(
+        function(
+            each("known[x[i]]", "annotate(List[int], [])", 'known = {"cat": 1, "dog": 2}').replace(
+                "return made", "return torch.tensor(made)"
+            ),
+            "x: List[str]",
+        ),
+        TEXTS + port("outputs", "id", "INT64", "[-1]") + '[golden]\nfile = "golden.json"\n',
+        files={"golden.json": '{"inputs": {"x": ["dog", "cat"]}, "outputs": {"id": [2, 1]}}'},
+    ),
+    # The longest text of a batch says how long all of them become.
+    "texts_padded": model(
+        function(each("torch.ljust(x[i], longest)", before=PAD), "x: List[str]", "List[str]"),
+        TEXTS,
+    ),
     # Models that describe themselves, or do not.
     "described": model(
         function("return torch.mul(x, 2)"),
@@ -156,6 +206,25 @@ def truncated(folder):
 SAFETENSORS = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 
 REFUSED = {
+    "texts_ragged": model(
+        function(each('torch.split(x[i], " ")', "annotate(List[List[str]], [])"), "x: List[str]", "List[List[str]]"),
+        TEXTS + '[golden]\nfile = "golden.json"\n' + port("outputs", "words", "BYTES", "[-1, -1]"),
+        files={"golden.json": '{"inputs": {"x": ["one", "two words"]}, "outputs": {"words": [["one"], ["two"]]}}'},
+    ),
+    "texts_golden": model(
+        function(each("torch.upper(x[i])"), "x: List[str]", "List[str]"),
+        TEXTS + port("outputs", "y", "BYTES", "[-1]") + '[golden]\nfile = "golden.json"\n',
+        files={"golden.json": '{"inputs": {"x": ["cat", "dog"]}, "outputs": {"y": ["CAT", "dog"]}}'},
+    ),
+    "texts_unbearable": model(
+        function('ops.prim.RaiseException("no texts today", "builtins.ValueError")\nreturn x', "x: List[str]", "List[str]"),
+        None,
+    ),
+    "texts_as_numbers": model(function("return x", "x: List[str]", "List[str]")),
+    "texts_as_lists": model(
+        function("return x", "x: List[str]", "List[str]"), port("inputs", "x", "BYTES", "[-1, 2]")
+    ),
+    "numbers_as_texts": model(function("return x"), TEXTS),
     "misdescribed": model(
         function("return torch.mul(x, 2)"),
         None,
@@ -185,9 +254,21 @@ REFUSED = {
 }
 
 
+def identity(dtype):
+    """A writer of a model that returns its input, rows of any length, of this type."""
+    kind = "List[List[str]]" if dtype == "BYTES" else "Tensor"
+    ports = port("inputs", "INPUT0", dtype, "[-1, -1]") + port("outputs", "OUTPUT0", dtype, "[-1, -1]")
+    return model(function("return INPUT0", f"INPUT0: {kind}", kind), ports)
+
+
+# One for each type, which is what clients are tried with.
+DTYPES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 BF16 FP32 FP64 BYTES".split()
+IDENTITIES = {f"identity_{dtype.lower()}": identity(dtype) for dtype in DTYPES}
+
+
 def main():
     root, names = pathlib.Path(sys.argv[1]), sys.argv[2:]
-    known = SERVED | REFUSED
+    known = SERVED | REFUSED | IDENTITIES
     for name in names or known:
         known[name](root / name)
 

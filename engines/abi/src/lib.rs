@@ -11,7 +11,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised with every change of this file that an older server or engine would misread.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What an engine exports.
 pub const SYMBOL: &CStr = c"torchpod_engine";
@@ -135,25 +135,28 @@ pub mod dtype {
     pub const BF16: u32 = 11;
     pub const FP32: u32 = 12;
     pub const FP64: u32 = 13;
+    /// Texts. Each element is its length, four little-endian bytes, and that many bytes of any values.
+    pub const BYTES: u32 = 14;
 }
 
-/// A dense, row-major tensor's type and shape. `shape` has `rank` elements.
+/// A dense, row-major tensor's type and shape. `shape` has `rank` elements; `bytes` is what all elements take, which only
+/// for `BYTES` does not follow from the rest.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     pub dtype: u32,
     pub rank: u32,
     pub shape: *const i64,
+    pub bytes: usize,
 }
 
-/// One result of a batch: its name, its layout and its bytes in host memory, valid until the slot is released.
+/// One result of a batch: its name, its layout and its data in host memory, valid until the slot is released.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     pub name: Text,
     pub layout: Layout,
     pub data: *const u8,
-    pub bytes: usize,
 }
 
 /// What an engine says of itself. The texts live as long as the engine.
@@ -174,9 +177,22 @@ pub struct About {
 #[derive(Clone, Copy, Debug)]
 pub struct ModelAbout {
     pub arguments: *const Text,
+    /// For each argument one of [`argument`].
+    pub kinds: *const u32,
     pub argument_count: usize,
     /// How many of them, from the front, have no default and must be given.
     pub required_count: usize,
+}
+
+/// What an argument of a model is.
+pub mod argument {
+    /// Something else, or nobody knows.
+    pub const OTHER: u32 = 0;
+    pub const TENSOR: u32 = 1;
+    /// A list of texts, one a row: an input of type `BYTES` and shape `[n]` or `[n, 1]`.
+    pub const TEXTS: u32 = 2;
+    /// A list of lists of texts, one list a row: an input of type `BYTES` and shape `[n, m]`.
+    pub const TEXT_LISTS: u32 = 3;
 }
 
 /// An engine's memory on one device, in bytes; 0 where the engine does not know.
@@ -232,7 +248,7 @@ pub struct Api {
     pub instance_create:
         unsafe extern "C" fn(*mut Model, threads: u32, instance: *mut *mut Instance, error: *mut Error) -> u32,
     /// Reserves host memory for one batch. `inputs` and `data` have `count` elements; `data[i]` becomes the writable,
-    /// uninitialised start of input `i`, valid until `submit`.
+    /// uninitialised start of input `i`, of as many bytes as its layout says, valid until `submit`.
     pub slot_acquire: unsafe extern "C" fn(
         *mut Instance,
         inputs: *const Layout,

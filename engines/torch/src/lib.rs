@@ -11,11 +11,10 @@ use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tch::Tensor;
 use torchpod_abi as abi;
 use torchpod_abi::{Api, Error, Layout, Output, Text, class, dtype};
 
-use script::{Arguments, Emitted, Module, Said};
+use script::{Arguments, Emitted, Input, Module, Said};
 
 static API: Api = Api {
     size: size_of::<Api>(),
@@ -59,7 +58,7 @@ struct Instance {
 
 struct Slot {
     module: Arc<Module>,
-    inputs: Vec<Tensor>,
+    inputs: Vec<Input>,
     outputs: Vec<Produced>,
     views: Vec<Output>,
 }
@@ -67,7 +66,6 @@ struct Slot {
 /// One output with everything that an [`Output`] points into.
 struct Produced {
     emitted: Emitted,
-    shape: Vec<i64>,
     dtype: u32,
 }
 
@@ -167,6 +165,7 @@ unsafe extern "C" fn model_about(model: *mut abi::Model, about: *mut abi::ModelA
         let model = &*model.cast::<Model>();
         *about = abi::ModelAbout {
             arguments: model.argument_texts.as_ptr(),
+            kinds: model.arguments.kinds.as_ptr(),
             argument_count: model.argument_texts.len(),
             required_count: model.arguments.required,
         };
@@ -201,18 +200,23 @@ unsafe extern "C" fn slot_acquire(
     // SAFETY: the contract gives a live instance, `count` readable layouts and `count` writable places.
     unsafe {
         bordered(error, || {
-            let mut tensors = Vec::with_capacity(count);
+            let mut acquired = Vec::with_capacity(count);
             for index in 0..count {
                 let layout = &*inputs.add(index);
-                let scalar_type = scalar_type(layout.dtype)
-                    .ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {}", layout.dtype)))?;
                 let shape = std::slice::from_raw_parts(layout.shape, layout.rank as usize);
-                let tensor = script::empty(scalar_type, shape).map_err(|said| failure(&said))?;
-                *data.add(index) = tensor.data_ptr().cast();
-                tensors.push(tensor);
+                let input = if layout.dtype == dtype::BYTES {
+                    Input::texts(layout.bytes, shape)
+                } else {
+                    let scalar_type = scalar_type(layout.dtype)
+                        .ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {}", layout.dtype)))?;
+                    Input::tensor(scalar_type, shape)
+                };
+                let input = input.map_err(|said| failure(&said))?;
+                *data.add(index) = input.data();
+                acquired.push(input);
             }
             let module = (*instance.cast::<Instance>()).module.clone();
-            let acquired = Slot { module, inputs: tensors, outputs: Vec::new(), views: Vec::new() };
+            let acquired = Slot { module, inputs: acquired, outputs: Vec::new(), views: Vec::new() };
             *slot = Box::into_raw(Box::new(acquired)).cast();
             Ok(())
         })
@@ -293,23 +297,28 @@ unsafe fn release<T>(handle: *mut T) {
 
 impl Produced {
     fn new(emitted: Emitted) -> Result<Self, Failure> {
-        let dtype = code(emitted.scalar_type).ok_or_else(|| {
+        let dtype = match emitted.scalar_type {
+            None => Some(dtype::BYTES),
+            Some(scalar_type) => code(scalar_type),
+        };
+        let dtype = dtype.ok_or_else(|| {
             let message = format!("output {} is of a type that cannot be served: use float32 or int64", emitted.name);
             (class::UNFIT, message)
         })?;
-        Ok(Self { shape: emitted.tensor.size(), emitted, dtype })
+        Ok(Self { emitted, dtype })
     }
 
     fn view(&self) -> Output {
+        let emitted = &self.emitted;
         Output {
-            name: Text::new(&self.emitted.name),
+            name: Text::new(&emitted.name),
             layout: Layout {
                 dtype: self.dtype,
-                rank: u32::try_from(self.shape.len()).unwrap_or(0),
-                shape: self.shape.as_ptr(),
+                rank: u32::try_from(emitted.shape.len()).unwrap_or(0),
+                shape: emitted.shape.as_ptr(),
+                bytes: emitted.bytes,
             },
-            data: self.emitted.tensor.data_ptr().cast(),
-            bytes: self.emitted.bytes,
+            data: emitted.tensor.data_ptr().cast(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 
 use tch::Tensor;
 use torch_sys::C_tensor;
-use torchpod_abi::Progress;
+use torchpod_abi::{Progress, argument};
 
 /// What the shim had to say when a call failed.
 pub(crate) enum Said {
@@ -14,12 +14,30 @@ pub(crate) enum Said {
     Unfit(String),
 }
 
+/// One input of a forward: a tensor, or texts.
+pub(crate) struct Input {
+    /// In host memory; of texts, the bytes of their binary form.
+    tensor: Tensor,
+    /// That of the texts; `None` for a tensor, which knows its own.
+    texts: Option<Vec<i64>>,
+}
+
+/// The same as the shim takes it: `shape` is null for a tensor.
+#[repr(C)]
+struct RawInput {
+    tensor: *mut C_tensor,
+    shape: *const i64,
+    rank: usize,
+}
+
 /// One output of a forward, contiguous and in host memory.
 pub(crate) struct Emitted {
     pub(crate) name: String,
+    /// Of texts, the bytes of their binary form.
     pub(crate) tensor: Tensor,
-    /// c10's number of the element type, since tch knows only some of them.
-    pub(crate) scalar_type: i32,
+    /// c10's number of the element type, since tch knows only some of them; `None` for texts.
+    pub(crate) scalar_type: Option<i32>,
+    pub(crate) shape: Vec<i64>,
     pub(crate) bytes: usize,
 }
 
@@ -27,6 +45,8 @@ pub(crate) struct Emitted {
 pub(crate) struct Arguments {
     /// Without `self`.
     pub(crate) names: Vec<String>,
+    /// For each one of the ABI's [`argument`].
+    pub(crate) kinds: Vec<u32>,
     /// How many, from the front, have no default.
     pub(crate) required: usize,
 }
@@ -43,14 +63,20 @@ unsafe impl Send for Module {}
 unsafe impl Sync for Module {}
 
 type Say = unsafe extern "C" fn(context: *mut c_void, text: *const c_char, len: usize);
-type Emit = unsafe extern "C" fn(
-    context: *mut c_void,
-    name: *const c_char,
-    len: usize,
+/// One argument's name, and whether it is a tensor (1), a list of texts (2), a list of such lists (3) or none of these.
+type Argue = unsafe extern "C" fn(context: *mut c_void, name: *const c_char, len: usize, kind: u32);
+type Emit = unsafe extern "C" fn(context: *mut c_void, name: *const c_char, len: usize, output: *const RawOutput);
+
+/// An output as the shim gives it away.
+#[repr(C)]
+struct RawOutput {
     tensor: *mut C_tensor,
+    /// -1 for texts.
     scalar_type: i32,
+    shape: *const i64,
+    rank: usize,
     bytes: usize,
-);
+}
 
 unsafe extern "C" {
     fn tp_configure();
@@ -68,8 +94,8 @@ unsafe extern "C" {
     fn tp_unload(module: *mut c_void);
     fn tp_arguments(
         module: *mut c_void,
-        name: Say,
-        names: *mut c_void,
+        argue: Argue,
+        arguments: *mut c_void,
         required: *mut usize,
         say: Say,
         context: *mut c_void,
@@ -87,7 +113,7 @@ unsafe extern "C" {
     fn tp_forward(
         module: *mut c_void,
         cuda_index: i32,
-        inputs: *const *mut C_tensor,
+        inputs: *const RawInput,
         count: usize,
         emit: Emit,
         outputs: *mut c_void,
@@ -118,12 +144,39 @@ pub(crate) fn open_library(path: &str) -> Result<(), String> {
 }
 
 /// An uninitialised tensor in host memory.
-pub(crate) fn empty(scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
+fn empty(scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
     let mut tensor = std::ptr::null_mut();
     // SAFETY: the shape outlives the call, and `tensor` is writable.
     checked(|say, error| unsafe { tp_empty(scalar_type, shape.as_ptr(), shape.len(), &raw mut tensor, say, error) })?;
     // SAFETY: the shim gave the tensor away.
     Ok(unsafe { Tensor::from_ptr(tensor) })
+}
+
+impl Input {
+    /// An uninitialised tensor.
+    pub(crate) fn tensor(scalar_type: i32, shape: &[i64]) -> Result<Self, Said> {
+        Ok(Self { tensor: empty(scalar_type, shape)?, texts: None })
+    }
+
+    /// Room for so many bytes of texts in their binary form.
+    pub(crate) fn texts(bytes: usize, shape: &[i64]) -> Result<Self, Said> {
+        const BYTE: i32 = 0;
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(Self { tensor: empty(BYTE, &[bytes])?, texts: Some(shape.to_vec()) })
+    }
+
+    /// The start of what is to be filled.
+    pub(crate) fn data(&self) -> *mut u8 {
+        self.tensor.data_ptr().cast()
+    }
+
+    fn raw(&mut self) -> RawInput {
+        let tensor = self.tensor.as_mut_ptr();
+        match &self.texts {
+            None => RawInput { tensor, shape: std::ptr::null(), rank: 0 },
+            Some(shape) => RawInput { tensor, shape: shape.as_ptr(), rank: shape.len() },
+        }
+    }
 }
 
 /// Bytes allocated and reserved on a CUDA device; zeros where that is not known.
@@ -154,18 +207,18 @@ impl Module {
     }
 
     pub(crate) fn arguments(&self) -> Result<Arguments, Said> {
-        let mut names: Vec<String> = Vec::new();
+        let mut arguments = Arguments { names: Vec::new(), kinds: Vec::new(), required: 0 };
         let mut required = 0;
-        // SAFETY: `handle` is a live module; `collect` expects a `Vec<String>`, and `required` is writable.
+        // SAFETY: `handle` is a live module; `argue` expects `Arguments`, and `required` is writable.
         checked(|say, error| unsafe {
-            tp_arguments(self.handle, collect, (&raw mut names).cast(), &raw mut required, say, error)
+            tp_arguments(self.handle, argue, (&raw mut arguments).cast(), &raw mut required, say, error)
         })?;
-        Ok(Arguments { names, required })
+        Ok(Arguments { required, ..arguments })
     }
 
     /// One forward in inference mode.
-    pub(crate) fn forward(&self, inputs: &mut [Tensor]) -> Result<Vec<Emitted>, Said> {
-        let inputs: Vec<*mut C_tensor> = inputs.iter_mut().map(Tensor::as_mut_ptr).collect();
+    pub(crate) fn forward(&self, inputs: &mut [Input]) -> Result<Vec<Emitted>, Said> {
+        let inputs: Vec<RawInput> = inputs.iter_mut().map(Input::raw).collect();
         let mut outputs: Vec<Emitted> = Vec::new();
         // SAFETY: `handle` and the tensors are live; `take` expects a `Vec<Emitted>`.
         checked(|say, error| unsafe {
@@ -220,22 +273,36 @@ unsafe extern "C" fn collect(context: *mut c_void, text: *const c_char, len: usi
     texts.push(String::from_utf8_lossy(bytes).into_owned());
 }
 
+/// Appends an argument to the `Arguments` behind `context`.
+unsafe extern "C" fn argue(context: *mut c_void, name: *const c_char, len: usize, kind: u32) {
+    // SAFETY: `arguments` passes live `Arguments`, and the shim `len` readable bytes.
+    let (arguments, name) =
+        unsafe { (&mut *context.cast::<Arguments>(), std::slice::from_raw_parts(name.cast::<u8>(), len)) };
+    arguments.names.push(String::from_utf8_lossy(name).into_owned());
+    arguments.kinds.push(match kind {
+        1 => argument::TENSOR,
+        2 => argument::TEXTS,
+        3 => argument::TEXT_LISTS,
+        _ => argument::OTHER,
+    });
+}
+
 /// Appends an output to the `Vec<Emitted>` behind `context` and takes the tensor over.
-unsafe extern "C" fn take(
-    context: *mut c_void,
-    name: *const c_char,
-    len: usize,
-    tensor: *mut C_tensor,
-    scalar_type: i32,
-    bytes: usize,
-) {
-    // SAFETY: `forward` passes a live vector, and the shim `len` readable bytes and a tensor that it gives away.
-    let (outputs, name, tensor) = unsafe {
-        (
-            &mut *context.cast::<Vec<Emitted>>(),
-            std::slice::from_raw_parts(name.cast::<u8>(), len),
-            Tensor::from_ptr(tensor),
-        )
+unsafe extern "C" fn take(context: *mut c_void, name: *const c_char, len: usize, output: *const RawOutput) {
+    // SAFETY: `forward` passes a live vector, and the shim `len` readable bytes and an output whose tensor it gives away.
+    let (outputs, name, output) =
+        unsafe { (&mut *context.cast::<Vec<Emitted>>(), std::slice::from_raw_parts(name.cast::<u8>(), len), &*output) };
+    // SAFETY: as above; a shape has `rank` lengths, and is only looked at where there are any.
+    let (tensor, shape) = unsafe {
+        let shape = if output.rank == 0 { &[] } else { std::slice::from_raw_parts(output.shape, output.rank) };
+        (Tensor::from_ptr(output.tensor), shape.to_vec())
     };
-    outputs.push(Emitted { name: String::from_utf8_lossy(name).into_owned(), tensor, scalar_type, bytes });
+    let scalar_type = Some(output.scalar_type).filter(|number| *number >= 0);
+    outputs.push(Emitted {
+        name: String::from_utf8_lossy(name).into_owned(),
+        tensor,
+        scalar_type,
+        shape,
+        bytes: output.bytes,
+    });
 }

@@ -1,7 +1,6 @@
 //! What has happened on one connection, as its task and its requests share it, and the timer that asks the rules of
 //! `moments`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::moments::{Farewell, Fault, Moments, Patience, SILENCE, Spoken};
+use crate::api::in_flight::Cut;
 
 /// The moments of one connection, shared.
 #[derive(Clone)]
@@ -21,17 +21,6 @@ struct Shared {
     /// No request is in flight any more.
     settled: Notify,
     cut: Cut,
-}
-
-/// Whether a connection was cut, and with it whatever of its answers its client had not read. In the extensions of each
-/// of its requests.
-#[derive(Clone, Default)]
-pub struct Cut(Arc<AtomicBool>);
-
-impl Cut {
-    pub fn happened(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 impl Activity {
@@ -79,7 +68,7 @@ impl Activity {
 
     /// The connection is about to be dropped with what is in flight on it.
     pub(super) fn note_cut(&self) {
-        self.0.cut.0.store(true, Ordering::Relaxed);
+        self.0.cut.happen();
     }
 
     /// Resolves when no request is in flight. For one waiter.

@@ -6,11 +6,13 @@ use axum::response::{IntoResponse as _, Response};
 use crate::batch::Outputs;
 use crate::model::Version;
 use crate::model::spec::Scores;
-use crate::tensor::json;
+use crate::tensor::{DType, Tensor, json};
 
 /// `{"model":…,"version":…,"outputs":{…},"predictions":[…]}`.
 pub(super) fn json(version: &Version, outputs: &Outputs) -> Response {
-    let mut body = Vec::with_capacity(256 + outputs.iter().map(|(_, tensor)| tensor.bytes.len() * 3).sum::<usize>());
+    // Texts stay as long as they are, but for what must be escaped; numbers become longer.
+    let length = |tensor: &Tensor| tensor.bytes.len() * if tensor.dtype == DType::Bytes { 1 } else { 3 };
+    let mut body = Vec::with_capacity(256 + outputs.iter().map(|(_, tensor)| length(tensor)).sum::<usize>());
     body.extend_from_slice(b"{\"model\":");
     text(&mut body, &version.name);
     body.extend_from_slice(b",\"version\":");

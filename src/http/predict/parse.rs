@@ -12,9 +12,9 @@ use crate::http::error::{Error, Kind, shown};
 use crate::model::Version;
 use crate::model::named::Named;
 use crate::model::spec::{Port, Spec, names};
-use crate::tensor::json::{Nested, Room};
+use crate::tensor::json::{self, Nested, Room};
 use crate::tensor::pool::Pool;
-use crate::tensor::{Tensor, npy};
+use crate::tensor::{DType, Tensor, npy};
 
 /// What the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +77,18 @@ fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(V
 
 /// Row-major little-endian elements of whole rows.
 pub(in crate::http) fn raw(port: &Port, body: Bytes) -> Result<Tensor, Error> {
-    let (Some(row), Some(dtype)) = (port.row_elements(), port.dtype) else {
+    if port.dtype == Some(DType::Bytes) {
+        let message = format!("{}: raw bytes do not tell where a text ends, and the model takes texts", port.name);
+        return Err(Error::bad_input(message).hint("send JSON"));
+    }
+    let element = port.dtype.and_then(|dtype| Some((dtype, dtype.size()?)));
+    let (Some(row), Some((dtype, size))) = (port.row_elements(), element) else {
         let shape = port.shape_text();
         let message =
             format!("{}: raw bytes carry no shape, and the model's, {shape}, leaves a row's size open", port.name);
         return Err(Error::bad_input(message).hint("send JSON or .npy, which carry a shape"));
     };
-    let bytes = row * dtype.size();
+    let bytes = row * size;
     if body.is_empty() || !body.len().is_multiple_of(bytes) {
         return Err(Error::bad_input(format!(
             "{}: {} bytes, expected a multiple of {bytes}, a row of {} as {}",
@@ -107,6 +112,14 @@ fn parse_json(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Vec<Tensor>, Erro
         Some(full) => Error::no_room(full, room.needed()),
         None => Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"),
     })
+}
+
+/// A part of a body that could not be read: for want of memory, or for what is in it.
+pub(in crate::http) fn part_failed(error: &serde_json::Error, room: &Room) -> Error {
+    match room.refused() {
+        Some(full) => Error::no_room(full, room.needed()),
+        None => Error::bad_input(json::gist(error)),
+    }
 }
 
 /// `{"inputs": …}`, and nothing else.
@@ -140,16 +153,18 @@ impl<'de> Visitor<'de> for Whole<'_> {
             if inputs.is_some() {
                 return Err(A::Error::custom("the field inputs is given twice"));
             }
-            inputs = Some(map.next_value_seed(Inputs { ports: self.ports, room: self.room })?);
+            inputs = Some(map.next_value_seed(Inputs { field: "inputs", ports: self.ports, room: self.room })?);
         }
         inputs.ok_or_else(|| A::Error::custom("the field inputs is missing"))
     }
 }
 
 /// One nested array where the model has one input; an object of them by name in any case.
-struct Inputs<'a> {
-    ports: &'a [Port],
-    room: &'a Room<'a>,
+pub(in crate::http) struct Inputs<'a> {
+    /// Where they stand, for errors.
+    pub(in crate::http) field: &'static str,
+    pub(in crate::http) ports: &'a [Port],
+    pub(in crate::http) room: &'a Room<'a>,
 }
 
 impl Inputs<'_> {
@@ -157,9 +172,10 @@ impl Inputs<'_> {
     fn only<'de, D: Deserializer<'de>>(self, what: &str, deserializer: D) -> Result<Vec<Tensor>, D::Error> {
         let [port] = self.ports else {
             let names = names(self.ports);
-            return Err(serde::de::Error::custom(format_args!("inputs: {what}, expected an object with {names}")));
+            let field = self.field;
+            return Err(serde::de::Error::custom(format_args!("{field}: {what}, expected an object with {names}")));
         };
-        let seed = Nested { field: "inputs", dtype: port.dtype, bytes: self.room.take(port.dtype)? };
+        let seed = Nested { field: self.field, dtype: port.dtype, bytes: self.room.take(port.dtype)? };
         Ok(vec![seed.deserialize(deserializer)?])
     }
 }
@@ -176,14 +192,14 @@ impl<'de> Visitor<'de> for Inputs<'_> {
     type Value = Vec<Tensor>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "inputs: nested arrays, or an object with {}", names(self.ports))
+        write!(f, "{}: nested arrays, or an object with {}", self.field, names(self.ports))
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, sequence: A) -> Result<Self::Value, A::Error> {
         self.only("an array", serde::de::value::SeqAccessDeserializer::new(sequence))
     }
 
-    // One row may come without its batch dimension, and that of a shape [-1] is a number.
+    // One row may come without its batch dimension, and that of a shape [-1] is a number or a text.
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
         self.only("a number", value.into_deserializer())
@@ -199,6 +215,10 @@ impl<'de> Visitor<'de> for Inputs<'_> {
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
         self.only("a boolean", value.into_deserializer())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        self.only("a text", value.into_deserializer())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

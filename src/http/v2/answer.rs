@@ -5,34 +5,23 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::request::Asked;
-use crate::api::asked;
-use crate::api::classify;
+use crate::api;
+use crate::api::asked::Asked;
+use crate::api::classify::Content;
 use crate::batch::Outputs;
-use crate::http::error::{Error, shown};
+use crate::http::error::Error;
 use crate::model::Version;
 use crate::tensor::{Tensor, json};
 
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// What an output is answered with.
-enum Content<'a> {
-    Numbers(&'a Tensor),
-    /// In place of the numbers: texts, so many a row.
-    Classes {
-        texts: Vec<String>,
-        a_row: usize,
-    },
-}
-
 /// The answer with the outputs that were asked for.
 pub(super) fn write(version: &Version, outputs: &Outputs, asked: &Asked) -> Result<Response, Error> {
-    let all = || outputs.iter().map(|(name, _)| (name.to_string(), asked::Output::default())).collect();
-    let wanted = asked.outputs.clone().unwrap_or_else(all);
-    let mut body = Vec::with_capacity(256 + outputs.iter().map(|(_, tensor)| tensor.bytes.len() * 3).sum::<usize>());
+    let wanted = asked.select(outputs)?;
+    let mut body = Vec::with_capacity(256 + 3 * api::size(outputs));
     body.push(b'{');
-    if let Some(id) = &asked.id {
-        field(&mut body, "id", id);
+    if !asked.id.is_empty() {
+        field(&mut body, "id", &asked.id);
         body.push(b',');
     }
     field(&mut body, "model_name", &version.name);
@@ -40,17 +29,15 @@ pub(super) fn write(version: &Version, outputs: &Outputs, asked: &Asked) -> Resu
     field(&mut body, "model_version", &version.version);
     body.extend_from_slice(b",\"outputs\":[");
     let mut raw: Vec<Bytes> = Vec::new();
-    for (number, (name, wish)) in wanted.iter().enumerate() {
+    for (number, (index, wish)) in wanted.into_iter().enumerate() {
         if number > 0 {
             body.push(b',');
         }
-        let index = outputs.iter().position(|(known, _)| **known == **name);
-        let index = index.ok_or_else(|| Error::bad_input(format!("unknown output {:?}", shown(name))))?;
-        let content = Content::of(version, index, &outputs[index].1, *wish);
-        let is_binary = wish.binary.unwrap_or(asked.parameters.binary);
+        let (name, tensor) = &outputs[index];
         body.push(b'{');
-        field(&mut body, "name", name);
-        raw.extend(content.write(&mut body, is_binary));
+        field(&mut body, "name", &**name);
+        let content = Content::of(version, index, tensor, wish)?;
+        raw.extend(write_content(&mut body, &content, wish.binary.unwrap_or(asked.parameters.binary)));
         body.push(b'}');
     }
     body.extend_from_slice(b"]}");
@@ -67,57 +54,30 @@ pub(super) fn write(version: &Version, outputs: &Outputs, asked: &Asked) -> Resu
     Ok((headers, body).into_response())
 }
 
-impl<'a> Content<'a> {
-    /// The output at `index`, in the form that is wished for.
-    fn of(version: &Version, index: usize, tensor: &'a Tensor, wish: asked::Output) -> Self {
-        let Some(classes) = wish.classes else { return Self::Numbers(tensor) };
-        let labels = version.labels.get(index).and_then(Option::as_deref);
-        let (texts, a_row) = classify::best(tensor, labels, classes);
-        Self::Classes { texts, a_row }
+/// Appends all fields of an output but its name. Returns the bytes that belong behind the JSON, if they are to be there.
+fn write_content(body: &mut Vec<u8>, content: &Content, is_binary: bool) -> Option<Bytes> {
+    body.push(b',');
+    field(body, "datatype", content.datatype());
+    body.push(b',');
+    field(body, "shape", &content.shape());
+    body.push(b',');
+    if is_binary {
+        let bytes = content.bytes();
+        body.extend_from_slice(b"\"parameters\":{");
+        field(body, "binary_data_size", &bytes.len());
+        body.push(b'}');
+        return Some(bytes);
     }
-
-    /// Appends all fields but the name. Returns the bytes that belong behind the JSON, if they are to be there.
-    fn write(&self, body: &mut Vec<u8>, is_binary: bool) -> Option<Bytes> {
-        let (datatype, shape) = match self {
-            Self::Numbers(tensor) => (tensor.dtype.name(), tensor.shape.clone()),
-            Self::Classes { texts, a_row } => ("BYTES", vec![texts.len() / (*a_row).max(1), *a_row]),
-        };
-        body.push(b',');
-        field(body, "datatype", datatype);
-        body.push(b',');
-        field(body, "shape", &shape);
-        body.push(b',');
-        if is_binary {
-            let bytes = self.bytes();
-            body.extend_from_slice(b"\"parameters\":{");
-            field(body, "binary_data_size", &bytes.len());
-            body.push(b'}');
-            return Some(bytes);
+    match content {
+        // Flat, row by row.
+        Content::Whole(tensor) => {
+            let length = tensor.shape.iter().product();
+            body.extend_from_slice(b"\"data\":");
+            json::write(body, &Tensor { shape: vec![length], ..(*tensor).clone() });
         }
-        match self {
-            // Flat, row by row.
-            Self::Numbers(tensor) => {
-                let length = tensor.bytes.len() / tensor.dtype.size();
-                body.extend_from_slice(b"\"data\":");
-                json::write(body, &Tensor { shape: vec![length], ..(*tensor).clone() });
-            }
-            Self::Classes { texts, .. } => field(body, "data", texts),
-        }
-        None
+        Content::Classes { texts, .. } => field(body, "data", texts),
     }
-
-    fn bytes(&self) -> Bytes {
-        match self {
-            Self::Numbers(tensor) => tensor.bytes.clone(),
-            Self::Classes { texts, .. } => texts
-                .iter()
-                .flat_map(|text| {
-                    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-                    [&length.to_le_bytes(), text.as_bytes()].concat()
-                })
-                .collect(),
-        }
-    }
+    None
 }
 
 fn field(body: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {

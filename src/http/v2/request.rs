@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::api;
-use crate::api::asked::{self, refuse_shared_memory};
-use crate::api::describe::Signature;
+use crate::api::asked::{self, Asked, Inputs, refuse_shared_memory};
+use crate::api::tensors::{Described, in_order};
 use crate::http::error::{Error, shown};
 use crate::http::predict::parse;
 use crate::model::Version;
@@ -21,20 +21,8 @@ use crate::tensor::{DType, Tensor};
 /// How many bytes of a body are JSON; the tensors' own bytes follow.
 const HEADER_LENGTH: &str = "inference-header-content-length";
 
-/// One tensor per input of the model.
-pub(super) struct Inputs {
-    pub(super) tensors: Vec<Tensor>,
-    pub(super) rows: usize,
-}
-
-/// What the answer shall be.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    pub(super) id: Option<String>,
-    pub(super) parameters: asked::Request,
-    /// In this order; `None` for all outputs.
-    pub(super) outputs: Option<Vec<(String, asked::Output)>>,
-}
+/// How many of the bytes behind the JSON are a tensor's.
+const BINARY_SIZE: &str = "binary_data_size";
 
 #[derive(Deserialize)]
 struct Document<'a> {
@@ -125,12 +113,12 @@ struct Binary {
 impl Binary {
     fn take(&mut self, name: &str, size: i128) -> Result<Bytes, Error> {
         if !self.is_announced {
-            let message = format!("{name}: binary_data_size = {size}, but the request has no header {HEADER_LENGTH}");
+            let message = format!("{name}: {BINARY_SIZE} = {size}, but the request has no header {HEADER_LENGTH}");
             return Err(Error::bad_input(message));
         }
         let size = usize::try_from(size).ok().filter(|size| *size <= self.rest.len());
         let size = size.ok_or_else(|| {
-            let message = format!("{name}: binary_data_size is more than the {} bytes that are left", self.rest.len());
+            let message = format!("{name}: {BINARY_SIZE} is more than the {} bytes that are left", self.rest.len());
             Error::bad_input(message)
         })?;
         Ok(self.rest.split_to(size))
@@ -139,64 +127,36 @@ impl Binary {
 
 /// The inputs in the order of `ports`.
 fn tensors(ports: &[Port], inputs: &[Input], mut binary: Binary, pool: &Pool) -> Result<Vec<Tensor>, Error> {
-    let mut found: Vec<Option<Tensor>> = vec![None; ports.len()];
-    for input in inputs {
-        let Some(index) = ports.iter().position(|port| port.name == input.name) else {
-            let (name, names) = (shown(&input.name), names(ports));
-            return Err(Error::bad_input(format!("unknown input {name:?}, expected {names}")));
-        };
-        let tensor = tensor(input, &mut binary, pool)?;
-        if found[index].replace(tensor).is_some() {
-            return Err(Error::bad_input(format!("input {:?} is given twice", input.name)));
-        }
+    let named = inputs.iter().map(|input| Ok((input.name.as_str(), tensor(input, &mut binary, pool)?)));
+    let tensors = in_order(ports, named.collect::<Result<_, Error>>()?)?;
+    match binary.rest.len() {
+        0 => Ok(tensors),
+        left => Err(Error::bad_input(format!("{left} bytes are left behind the last input's: expected none"))),
     }
-    if let Some(missing) = ports.iter().zip(&found).find(|(_, tensor)| tensor.is_none()) {
-        return Err(Error::bad_input(format!("input {:?} is missing, expected {}", missing.0.name, names(ports))));
-    }
-    if !binary.rest.is_empty() {
-        let message = format!("{} bytes are left behind the last input's: expected none", binary.rest.len());
-        return Err(Error::bad_input(message));
-    }
-    Ok(found.into_iter().flatten().collect())
 }
 
 fn tensor(input: &Input, binary: &mut Binary, pool: &Pool) -> Result<Tensor, Error> {
     let name = &input.name;
-    let dtype = DType::from_name(&input.datatype).ok_or_else(|| {
-        let expected = "BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32 or FP64";
-        Error::bad_input(format!("{name}: datatype {:?}, expected {expected}", shown(&input.datatype)))
-    })?;
-    let (shape, elements) = lengths(input)?;
+    let described = Described::new(name, &input.datatype, &input.shape)?;
     let mut size = None;
     for (parameter, value) in input.parameters.iter().flatten() {
         refuse_shared_memory(parameter)?;
-        if parameter == "binary_data_size" {
+        if parameter == BINARY_SIZE {
             let asked::Value::Whole(bytes) = value_of(value) else {
                 return Err(Error::bad_input(format!(
-                    "{name}: binary_data_size: got {value}, expected a number of bytes"
+                    "{name}: {BINARY_SIZE}: got {value}, expected a number of bytes"
                 )));
             };
             size = Some(bytes);
         }
     }
     match (input.data, size) {
-        (Some(_), Some(_)) => Err(Error::bad_input(format!("{name}: both data and binary_data_size, expected one"))),
+        (Some(_), Some(_)) => Err(Error::bad_input(format!("{name}: both data and {BINARY_SIZE}, expected one"))),
         (None, None) => Err(Error::bad_input(format!("{name}: data is missing"))),
-        (None, Some(size)) => {
-            let bytes = binary.take(name, size)?;
-            let expected = elements.checked_mul(dtype.size());
-            if expected != Some(bytes.len()) {
-                let message = format!(
-                    "{name}: binary_data_size = {}, expected {elements} × {} bytes for shape {shape:?} of {dtype}",
-                    bytes.len(),
-                    dtype.size()
-                );
-                return Err(Error::bad_input(message));
-            }
-            Ok(Tensor { dtype, shape, bytes })
-        }
+        (None, Some(size)) => described.of_bytes(BINARY_SIZE, binary.take(name, size)?),
         (Some(data), None) => {
-            let tensor = from_json(name, dtype, data, pool)?;
+            let tensor = from_json(name, described.dtype, data, pool)?;
+            let Described { shape, elements, .. } = described;
             let is_flat = matches!(*tensor.shape, [length] if length == elements);
             if tensor.shape != shape && !is_flat {
                 let got = &tensor.shape;
@@ -208,54 +168,30 @@ fn tensor(input: &Input, binary: &mut Binary, pool: &Pool) -> Result<Tensor, Err
     }
 }
 
-/// The shape, and how many elements it has.
-fn lengths(input: &Input) -> Result<(Vec<usize>, usize), Error> {
-    let wrong = |expected| Error::bad_input(format!("{}: shape {:?}, expected {expected}", input.name, input.shape));
-    let shape: Option<Vec<usize>> = input.shape.iter().map(|length| usize::try_from(*length).ok()).collect();
-    let shape = shape.ok_or_else(|| wrong("lengths of at least 0"))?;
-    let elements = shape.iter().try_fold(1_usize, |elements, length| elements.checked_mul(*length));
-    Ok((shape, elements.ok_or_else(|| wrong("fewer elements"))?))
-}
-
 fn from_json(name: &str, dtype: DType, data: &RawValue, pool: &Pool) -> Result<Tensor, Error> {
     let room = Room::new(pool, data.get().as_bytes());
     let read = room.take(Some(dtype)).and_then(|bytes| {
         let mut json = serde_json::Deserializer::from_str(data.get());
         Nested { field: name, dtype: Some(dtype), bytes }.deserialize(&mut json)
     });
-    read.map_err(|error| {
-        if let Some(full) = room.refused() {
-            return Error::no_room(full, room.needed());
-        }
-        let text = error.to_string();
-        // The place in the text is counted from where the data begins; the element is named anyway.
-        Error::bad_input(text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text))
-    })
+    read.map_err(|error| parse::part_failed(&error, &room))
 }
 
 /// What the answer shall be, if it can be.
 fn wishes(version: &Version, document: Document) -> Result<Asked, Error> {
-    let mut parameters = asked::Request::default();
+    let mut asked = Asked { id: document.id.unwrap_or_default(), ..Asked::default() };
     for (name, value) in document.parameters.iter().flatten() {
-        parameters.take(name, value_of(value))?;
+        asked.parameters.take(name, value_of(value))?;
     }
-    let mut outputs = Vec::new();
-    let known = document.outputs.as_ref().map_or(Vec::new(), |_| Signature::of(version).outputs);
-    for output in document.outputs.iter().flatten() {
-        let name = &output.name;
-        if !known.is_empty() && !known.iter().any(|known| known.name == *name) {
-            let names = known.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(Error::bad_input(format!("unknown output {:?}, expected {names}", shown(name))));
-        }
+    for output in document.outputs.into_iter().flatten() {
         let mut wish = asked::Output::default();
         for (parameter, value) in output.parameters.iter().flatten() {
-            wish.take(name, parameter, value_of(value))?;
+            wish.take(&output.name, parameter, value_of(value))?;
         }
-        outputs.push((name.clone(), wish));
+        asked.outputs.push((output.name, wish));
     }
-    // An empty list means all of them, as with other servers.
-    let outputs = Some(outputs).filter(|outputs| !outputs.is_empty());
-    Ok(Asked { id: document.id, parameters, outputs })
+    asked.check(version)?;
+    Ok(asked)
 }
 
 fn value_of(value: &Value) -> asked::Value<'_> {

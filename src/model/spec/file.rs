@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{DEFAULT_MAX_SIZE, Golden, Output, Part, Port, Reference, Scores, Spec, Versions};
 use crate::engine::DeviceChoice;
+use crate::tensor::DType;
 
 /// The most rows that a batch may have: far beyond what pays.
 const MAX_ROWS: usize = 1 << 20;
@@ -160,7 +161,21 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
         return Err(wrong.reasons);
     }
     let row_wise = raw.batching.row_wise;
-    Ok(Spec { versions, inputs, outputs, max_size, max_delay, row_wise, instances, device, threads, warm_up, golden })
+    let is_learned = false;
+    Ok(Spec {
+        versions,
+        inputs,
+        is_learned,
+        outputs,
+        max_size,
+        max_delay,
+        row_wise,
+        instances,
+        device,
+        threads,
+        warm_up,
+        golden,
+    })
 }
 
 fn versions(versions: &Spanned<RawVersions>, wrong: &mut Wrong<'_>) -> Versions {
@@ -205,10 +220,17 @@ fn port(raw: &RawPort, read: Read, names: &mut Vec<String>, wrong: &mut Wrong<'_
 
 fn outputs(raw: Vec<RawOutput>, read: Read, wrong: &mut Wrong<'_>) -> Vec<Output> {
     let mut names = Vec::new();
-    let output = |RawOutput { name, dtype, shape, labels, scores }| Output {
-        port: port(&RawPort { name, dtype, shape }, read, &mut names, wrong),
-        labels: labels.map(|file| wrong.reference(file)),
-        scores,
+    let output = |RawOutput { name, dtype, shape, labels, scores }| {
+        let port = port(&RawPort { name, dtype, shape }, read, &mut names, wrong);
+        if let Some(file) = labels.as_ref().filter(|_| port.dtype == Some(DType::Bytes)) {
+            let reason = format!(
+                "{}: labels = \"{}\": expected none, since BYTES are no numbers",
+                port.name,
+                file.get_ref().display()
+            );
+            wrong.note(file.span(), &reason);
+        }
+        Output { port, labels: labels.map(|file| wrong.reference(file)), scores }
     };
     raw.into_iter().map(output).collect()
 }
@@ -293,7 +315,7 @@ mod tests {
         let wrong = parse(text).unwrap_err().join("\n");
         for part in [
             r#"versions = "newest": expected "latest", "all" or numbers such as [1, 3] at line 1"#,
-            "FP32 or FP64 at line 4",
+            "FP64 or BYTES at line 4",
             "[8, 0]: expected -1, the batch, as its first length at line 5",
             "0 is neither -1 nor a positive length at line 5",
             "image: stands there twice, expected another name at line 7",
@@ -309,6 +331,13 @@ mod tests {
             assert!(wrong.contains(part), "{part} in {wrong}");
         }
         assert_eq!(wrong.lines().count(), 13, "{wrong}");
+    }
+
+    #[test]
+    fn texts_have_no_labels() {
+        let output = "[[outputs]]\nname = \"t\"\ndtype = \"BYTES\"\nshape = [-1]\nlabels = \"labels.txt\"\n";
+        let wrong = parse(&format!("{DIGITS}\n{output}")).unwrap_err();
+        assert_eq!(wrong, ["t: labels = \"labels.txt\": expected none, since BYTES are no numbers at line 11"]);
     }
 
     #[test]

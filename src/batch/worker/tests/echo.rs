@@ -111,7 +111,7 @@ impl Model for Echo {
 impl Instance for Echo {
     fn slot(&mut self, inputs: &[Layout]) -> Result<Box<dyn Slot + '_>, engine::Error> {
         let layout = inputs[0].clone();
-        let bytes = vec![0; layout.bytes()];
+        let bytes = vec![0; layout.bytes];
         Ok(Box::new(EchoSlot { stage: self.0.clone(), layout, bytes }))
     }
 
@@ -132,7 +132,7 @@ impl Slot for EchoSlot {
     }
 
     fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, engine::Error> {
-        let Self { stage, layout: Layout { dtype, shape }, bytes } = *self;
+        let Self { stage, layout: Layout { dtype, shape, .. }, bytes } = *self;
         stage.batches.pass();
         let mut tensor = Tensor { dtype, shape, bytes: bytes.into() };
         let values = tensor.to_f64();

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Request as HttpRequest};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tower::ServiceBuilder;
@@ -25,20 +25,25 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const LONGEST_ID: usize = 128;
 
 /// Says of an answer, good or bad, which version gave it.
-pub(super) fn stamp(model: &Handle, mut response: Response) -> Response {
+pub fn stamp(model: &Handle, mut response: Response) -> Response {
+    write(model, response.headers_mut());
+    response
+}
+
+/// Writes which version answers.
+pub fn write(model: &Handle, headers: &mut HeaderMap) {
     let identity = model.identity();
     let values = [(MODEL, &identity.model), (VERSION, &identity.version), (DIGEST, &identity.digest)];
     for (name, value) in values {
-        response.headers_mut().insert(name, value.clone());
+        headers.insert(name, value.clone());
     }
-    response
 }
 
 /// `router`, whose requests and answers all have an id: the client's own, or a new one; and which answers in its client's
 /// trace.
 ///
 /// Not around probes: they would pay for an id that nobody looks for.
-pub(super) fn with_ids(router: Router) -> Router {
+pub fn with_ids(router: Router) -> Router {
     let layers = ServiceBuilder::new()
         .map_request(without_odd_id)
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
@@ -81,8 +86,7 @@ async fn trace(mut request: Request, next: Next) -> Response {
 }
 
 /// The request's ids, for the log.
-pub(super) fn of<B>(request: &HttpRequest<B>) -> Ids {
-    let extensions = request.extensions();
+pub fn of(extensions: &Extensions) -> Ids {
     let id = extensions.get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
     Ids { request: id.map(str::to_owned), trace: extensions.get::<Caller>().map(|caller| caller.trace) }
 }
