@@ -6,9 +6,11 @@
 mod body;
 pub mod connection;
 mod console;
+mod docs;
 mod encoding;
 pub mod error;
 mod layer;
+mod openapi;
 mod predict;
 mod probe;
 mod repository;
@@ -30,17 +32,18 @@ use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::Level;
 
 use crate::api::trust::Trust;
-use crate::api::{Shared, identity};
-use crate::health::Probe;
+use crate::api::{Shared, identity, in_flight};
 use crate::model::Version;
 use crate::telemetry::metrics::{self, Scrape};
 use error::{Error, Kind};
+use openapi::PROBES;
 
 /// The largest request head, in bytes.
 pub const MAX_HEAD: usize = 64 << 10;
 
 /// What whoever asked for anything else is told of the main listener, and of the probe listener.
-const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics, POST /predict[/MODEL[/VERSION]]; \
+const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics /docs /openapi.json, \
+                           POST /predict[/MODEL[/VERSION]]; \
                            GET /v1/models[/MODEL[/versions/VERSION]], POST …:predict; \
                            Open Inference Protocol: GET /v2 /v2/health/live|ready /v2/models/stats \
                            /v2/models/MODEL[/versions/VERSION][/ready|config|stats], POST …/infer /v2/repository/index \
@@ -53,9 +56,13 @@ pub type State = axum::extract::State<Arc<Shared>>;
 
 /// The router of the main listener.
 pub fn router(shared: Arc<Shared>) -> Router {
-    let predict = || post(predict::predict).layer(middleware::from_fn_with_state(shared.clone(), layer::count));
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
+    let encode = middleware::from_fn(layer::encode);
+    let predict = || post(predict::predict).layer(encode.clone()).layer(count.clone());
     let routes = Router::new()
         .route("/", get(console::index))
+        .route("/openapi.json", get(openapi::document).layer(encode.clone()))
+        .route("/docs", get(docs::page).layer(encode.clone()))
         .route("/predict", predict())
         .route("/predict/{model}", predict())
         .route("/predict/{model}/{version}", predict())
@@ -81,11 +88,10 @@ pub fn probe_router(shared: Arc<Shared>) -> Router {
 
 /// What Kubernetes and Prometheus ask.
 fn probes() -> Router<Arc<Shared>> {
-    let probe = |probe: Probe| get(move |state: State, uri: Uri| async move { probe::answer(&state, probe, &uri) });
     Router::new()
-        .route("/startup", probe(Probe::Startup))
-        .route("/health", probe(Probe::Liveness))
-        .route("/ready", probe(Probe::Readiness))
+        .route("/startup", get(probe::startup))
+        .route("/health", get(probe::health))
+        .route("/ready", get(probe::ready))
         .route("/metrics", get(scrape).layer(middleware::from_fn(layer::encode)))
 }
 
@@ -120,6 +126,8 @@ fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
     )
 }
 
+/// Metrics for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = PROBES, operation_id = "metrics", responses((status = 200, body = String)))]
 async fn scrape(state: State) -> impl IntoResponse {
     let table = state.models.now();
     for handle in table.all() {

@@ -65,6 +65,22 @@ const TABLE: [(Kind, StatusCode, Code, &str); 17] = [
     (Kind::Deadline, StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, "deadline_exceeded"),
 ];
 
+impl Kind {
+    /// All there are.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|(kind, ..)| *kind)
+    }
+
+    pub fn status(self) -> StatusCode {
+        TABLE[self as usize].1
+    }
+
+    /// For programs that read JSON.
+    pub fn name(self) -> &'static str {
+        TABLE[self as usize].3
+    }
+}
+
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         // serde's messages quote what they could not read, whole.
@@ -123,7 +139,7 @@ impl Error {
     }
 
     pub fn status(&self) -> StatusCode {
-        TABLE[self.kind as usize].1
+        self.kind.status()
     }
 
     /// gRPC's.
@@ -133,7 +149,7 @@ impl Error {
 
     /// For programs that read JSON.
     pub fn name(&self) -> &'static str {
-        TABLE[self.kind as usize].3
+        self.kind.name()
     }
 }
 

@@ -30,34 +30,18 @@ impl Cut {
     }
 }
 
-/// A request that has been accepted.
-pub struct Hold {
-    in_flight: InFlight,
-    cut: Cut,
-}
-
-impl Hold {
-    pub fn of(shared: &Shared, request: &Request) -> Self {
-        Self { in_flight: shared.ledger.accept(), cut: request.extensions().get::<Cut>().cloned().unwrap_or_default() }
-    }
-
-    /// Keeps it in the ledger until the last byte of its answer has been handed to its connection.
-    pub fn until_taken(self, response: Response) -> Response {
-        let Self { in_flight, cut } = self;
-        let refused = response.status() == StatusCode::SERVICE_UNAVAILABLE || is_unavailable(response.headers());
-        // Such as an error of gRPC, whose head must say that nothing follows.
-        if response.body().is_end_stream() {
-            in_flight.answered(refused);
-            return response;
-        }
-        response.map(|body| Body::new(Counted { body, in_flight: Some(in_flight), refused, cut }))
-    }
-}
-
-/// Around what has nothing else between it and its connection.
+/// Keeps a request in the ledger until the last byte of its answer has been handed to its connection.
 pub async fn count(state: State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let hold = Hold::of(&state, &request);
-    hold.until_taken(next.run(request).await)
+    let in_flight = state.ledger.accept();
+    let cut = request.extensions().get::<Cut>().cloned().unwrap_or_default();
+    let response = next.run(request).await;
+    let refused = response.status() == StatusCode::SERVICE_UNAVAILABLE || is_unavailable(response.headers());
+    // Such as an error of gRPC, whose head must say that nothing follows.
+    if response.body().is_end_stream() {
+        in_flight.answered(refused);
+        return response;
+    }
+    response.map(|body| Body::new(Counted { body, in_flight: Some(in_flight), refused, cut }))
 }
 
 /// gRPC's 503, where there is nothing but an error.

@@ -4,7 +4,10 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 
 use super::State;
+use super::openapi::SERVER;
 
+/// One line that tells who answers.
+#[utoipa::path(get, path = "/", tag = SERVER, operation_id = "who", responses((status = 200, body = String)))]
 pub(super) async fn index(state: State) -> impl IntoResponse {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));

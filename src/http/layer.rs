@@ -1,4 +1,4 @@
-//! What wraps the handlers: the count of requests in flight, encoding, the limit on heads, the farewell to connections.
+//! What wraps the handlers: encoding, the limit on heads, the farewell to connections.
 
 use std::sync::Arc;
 
@@ -7,20 +7,14 @@ use axum::http::{HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::MAX_HEAD;
 use super::encoding::{self, Accepted};
 use super::error::{Error, Kind};
-use super::{MAX_HEAD, State};
 use crate::api::Shared;
-use crate::api::in_flight::Hold;
 use crate::lifecycle::Phase;
 
-/// Keeps a request in the ledger until the last byte of its answer, encoded as its client accepts it, has been taken.
-pub(super) async fn count(state: State, request: Request, next: Next) -> Response {
-    let hold = Hold::of(&state, &request);
-    hold.until_taken(encode(request, next).await)
-}
-
-/// Answers as the client accepts it. [`count`] does this, too, since nothing may come between it and the connection.
+/// Answers as the client accepts it. Whatever counts the request in flight goes around this: it must see the body that the
+/// connection gets.
 pub(super) async fn encode(request: Request, next: Next) -> Response {
     let accepted = Accepted::of(request.headers());
     encoding::encoded(accepted, next.run(request).await).await

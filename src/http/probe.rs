@@ -5,30 +5,38 @@ use std::time::Duration;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Shared, error};
+use super::openapi::PROBES;
+use super::{Shared, State, error};
 use crate::batch::control::Entry;
 use crate::health::{Dependency, Probe};
 use crate::lifecycle::history::Transition;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
 /// The lesson's `{"status": …}`, then detail. Below 1 KiB unless verbose.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = probe::Verdict)]
 struct Body<'a> {
     status: &'static str,
     phase: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     stage: Option<&'a str>,
     /// How much of the stage is done, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     progress: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     verbose: Option<Verbose<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = probe::Verbose)]
 struct Verbose<'a> {
     /// How long the phase has lasted.
     seconds: f64,
@@ -42,21 +50,26 @@ struct Verbose<'a> {
     transitions: Vec<TransitionBody<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = probe::Model)]
 struct Model {
     name: String,
     version: String,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     device: Option<String>,
     /// Why it does not serve.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     reason: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = probe::Dependency)]
 struct DependencyBody<'a> {
     name: &'a str,
     state: &'static str,
@@ -67,10 +80,12 @@ struct DependencyBody<'a> {
     checked_seconds_ago: Option<f64>,
     latency_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = probe::Transition)]
 struct TransitionBody<'a> {
     /// RFC 3339.
     at: String,
@@ -82,7 +97,31 @@ struct TransitionBody<'a> {
     seconds: f64,
 }
 
-pub(super) fn answer(shared: &Shared, probe: Probe, uri: &Uri) -> Response {
+/// Whether every model has been loaded, checked and warmed.
+#[utoipa::path(get, path = "/startup", tag = PROBES, operation_id = "startup",
+    params(("verbose" = Option<String>, Query, description = "Whatever it is, models, dependencies and transitions are told")),
+    responses((status = 200, body = Body), (status = 503, body = Body)))]
+pub(super) async fn startup(state: State, uri: Uri) -> Response {
+    answer(&state, Probe::Startup, &uri)
+}
+
+/// Whether the process is worth keeping.
+#[utoipa::path(get, path = "/health", tag = PROBES, operation_id = "health",
+    params(("verbose" = Option<String>, Query, description = "Whatever it is, models, dependencies and transitions are told")),
+    responses((status = 200, body = Body), (status = 503, body = Body)))]
+pub(super) async fn health(state: State, uri: Uri) -> Response {
+    answer(&state, Probe::Liveness, &uri)
+}
+
+/// Whether it serves: no fault, and every required dependency is up.
+#[utoipa::path(get, path = "/ready", tag = PROBES, operation_id = "ready",
+    params(("verbose" = Option<String>, Query, description = "Whatever it is, models, dependencies and transitions are told")),
+    responses((status = 200, body = Body), (status = 503, body = Body)))]
+pub(super) async fn ready(state: State, uri: Uri) -> Response {
+    answer(&state, Probe::Readiness, &uri)
+}
+
+fn answer(shared: &Shared, probe: Probe, uri: &Uri) -> Response {
     let (verdict, snapshot) = shared.health.ask(probe);
     let on_the_way_up = matches!(snapshot.state.phase, Phase::Loading | Phase::Warming) && !snapshot.stage.is_empty();
     let asked_for_more = uri.query().is_some_and(|query| query.split('&').any(|key| key.starts_with("verbose")));

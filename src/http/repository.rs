@@ -12,11 +12,13 @@ use axum::routing::post;
 use axum::{Router, middleware};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::error::{self, Error, Flat, Kind};
+use super::openapi::{Index, Load, REPOSITORY, Unload};
 use super::{State, body, layer};
-use crate::api::Shared;
 use crate::api::trust::{self, Trust};
+use crate::api::{Shared, in_flight};
 use crate::batch::control::Entry;
 use crate::tensor::pool::Pool;
 
@@ -24,7 +26,8 @@ use crate::tensor::pool::Pool;
 const BODY: (usize, Duration) = (64 << 10, Duration::from_secs(10));
 
 /// What the protocol's requests may say.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
+#[schema(as = repository::Request)]
 struct Asked {
     /// Of the index: only what serves.
     #[serde(default)]
@@ -34,16 +37,19 @@ struct Asked {
 }
 
 /// A line of the index, in the protocol's words.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = repository::Model)]
 struct Line<'a> {
     name: &'a str,
     version: &'a str,
+    /// READY, LOADING, UNLOADING or UNAVAILABLE.
     state: &'static str,
+    /// Why it does not serve.
     reason: &'a str,
 }
 
 pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
     let load = move |state: State, name: Name, request: Request| async move {
         load(&state, trust, name, request).await.map(done).map_err(Flat)
     };
@@ -54,12 +60,16 @@ pub(super) fn routes(shared: &Arc<Shared>, trust: Trust) -> Router<Arc<Shared>> 
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
+        .route_layer(middleware::from_fn(layer::encode))
         .route_layer(count)
 }
 
 type Name = Result<Path<String>, PathRejection>;
 
-async fn index(state: State, request: Request) -> Result<Response, Flat> {
+/// Which models there are, and their states.
+#[utoipa::path(post, path = "/v2/repository/index", tag = REPOSITORY, operation_id = "repository_index",
+    request_body(content = Asked), responses((status = 200, body = Vec<Line>), Index))]
+pub(super) async fn index(state: State, request: Request) -> Result<Response, Flat> {
     let asked = read(request).await?;
     let entries = state.control.index().await;
     let wanted = entries.iter().filter(|entry| !asked.ready || entry.is_ready());
@@ -70,7 +80,14 @@ fn line(entry: &Entry) -> Line<'_> {
     Line { name: &entry.name, version: &entry.version, state: entry.state.name(), reason: &entry.reason }
 }
 
-async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
+/// Loads a model, or what has changed of it.
+///
+/// Answers when it serves. What served before serves until then.
+#[utoipa::path(post, path = "/v2/repository/models/{model}/load", tag = REPOSITORY, operation_id = "load_model",
+    params(("model" = String, Path, description = "The name of its folder")), security(("control_token" = [])),
+    request_body(content = Asked),
+    responses((status = 200, description = "It serves", body = Done), Load))]
+pub(super) async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
     trust.allows(state, request.headers())?;
     let asked = read(request).await?;
     if let Some(parameter) = asked.parameters.keys().next() {
@@ -79,12 +96,23 @@ async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Res
     state.control.load(&decoded(name)?).await.map_err(|refused| state.refused(refused))
 }
 
-async fn unload(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
+/// Takes a model away. Requests that it has begun are answered.
+#[utoipa::path(post, path = "/v2/repository/models/{model}/unload", tag = REPOSITORY, operation_id = "unload_model",
+    params(("model" = String, Path, description = "A model's name")), security(("control_token" = [])),
+    request_body(content = Asked),
+    responses((status = 200, description = "It serves no more", body = Done), Unload))]
+pub(super) async fn unload(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
     trust.allows(state, request.headers())?;
     // `unload_dependents` is what Triton's clients send; no model depends on another here.
     read(request).await?;
     state.control.unload(&decoded(name)?).map_err(|refused| state.refused(refused))
 }
+
+/// An object without fields.
+#[derive(ToSchema)]
+#[schema(as = repository::Done)]
+#[serde(deny_unknown_fields)]
+struct Done {}
 
 /// What the protocol answers where there is nothing to say.
 fn done((): ()) -> Response {

@@ -4,6 +4,7 @@
 mod answer;
 mod request;
 mod rows;
+mod schema;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,21 +12,21 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
-use serde_json::{Value, json};
 
 use super::error::{self, Error, Flat};
+use super::openapi::{FIRST_PROTOCOL, Inference, Named, Unknown, Wishes};
 use super::target::{self, Path};
 use super::{State, body, layer};
-use crate::api::{self, Shared, Terms, identity};
+use crate::api::{self, Shared, Terms, identity, in_flight};
 use crate::batch::Handle;
 use crate::health::Probe;
 
 pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
     // A path ends with what is asked of the model, as in `digits:predict`, which is no part of its own for the router.
-    let model = || get(model).merge(axum::routing::post(predict).layer(count.clone()));
+    let model = || get(model).merge(post(predict).layer(middleware::from_fn(layer::encode)).layer(count.clone()));
     Router::new()
         .route("/v1/models", get(models))
         .route("/v1/models/{model}", model())
@@ -33,36 +34,45 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
 }
 
 /// The names of those that serve.
-async fn models(state: State) -> Response {
+#[utoipa::path(get, path = "/v1/models", tag = FIRST_PROTOCOL, operation_id = "v1_models",
+    responses((status = 200, body = schema::Models)))]
+pub(super) async fn models(state: State) -> Response {
     let names: Vec<String> = state.models.now().names().map(str::to_owned).collect();
-    error::json(StatusCode::OK, &json!({ "models": names }))
+    error::json(StatusCode::OK, &schema::Models { models: names })
 }
 
+/// Whether a model serves, and in which versions.
+///
 /// In the words of both: `KServe`'s `ready`, and `TensorFlow` Serving's list of versions, of all where none is named.
-async fn model(state: State, path: Path) -> Result<Response, Flat> {
+#[utoipa::path(get, path = "/v1/models/{model}/versions/{version}", tag = FIRST_PROTOCOL, operation_id = "v1_model",
+    params(Named), responses((status = 200, body = schema::Model), (status = 503, body = schema::Model), Unknown))]
+pub(super) async fn model(state: State, path: Path) -> Result<Response, Flat> {
     let one = path.as_ref().is_ok_and(|path| path.iter().any(|(name, _)| name == "version"));
     let model = target::resolve(&state, path)?;
     let name = &model.version.name;
     let table = state.models.now();
-    let versions: Vec<Value> = match table.versions(name) {
+    let versions: Vec<schema::Available> = match table.versions(name) {
         all if !one => all.iter().map(available).collect(),
         _ => vec![available(&model)],
     };
     // As for `/v2`: dependencies are the server's affair, a model is ready where it serves and the server is healthy.
     let ready = state.health.ask(Probe::Liveness).0.pass;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(error::json(status, &json!({ "name": name, "ready": ready, "model_version_status": versions })))
+    Ok(error::json(status, &schema::Model { name: name.clone(), ready, model_version_status: versions }))
 }
 
-fn available(model: &Handle) -> Value {
-    json!({
-        "version": model.version.version,
-        "state": "AVAILABLE",
-        "status": { "error_code": "OK", "error_message": "" },
-    })
+fn available(model: &Handle) -> schema::Available {
+    let status = schema::Status { error_code: "OK", error_message: "" };
+    schema::Available { version: model.version.version.clone(), state: "AVAILABLE", status }
 }
 
-async fn predict(state: State, path: Path, request: Request) -> Result<Response, Flat> {
+/// Predictions for rows, or outputs for inputs.
+#[utoipa::path(post, path = "/v1/models/{model}/versions/{version}:predict", tag = FIRST_PROTOCOL,
+    operation_id = "v1_predict", params(Named, Wishes), request_body(content = schema::Request),
+    responses((status = 200, body = schema::Answer, headers(
+            ("torchpod-model" = String, description = "Who answered"),
+            ("torchpod-model-version" = String), ("torchpod-model-digest" = String))), Inference))]
+pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Flat> {
     let started = Instant::now();
     let model = asked(&state, path)?;
     let ids = identity::of(request.extensions());

@@ -2,8 +2,9 @@
 //! `api::describe`; `request` reads an inference request, `answer` writes its answer.
 
 mod answer;
-mod describe;
+pub(super) mod describe;
 mod request;
+mod schema;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,13 +15,15 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 use super::error::{Error, Flat};
+use super::openapi::{Bytes, INFERENCE, Inference, Named, Wishes};
 use super::target::{self, Path};
 use super::{State, body, layer};
-use crate::api::{self, Shared, Terms, identity};
+use crate::api::{self, Shared, Terms, identity, in_flight};
 use crate::batch::Handle;
+use schema::{InferAnswer, InferRequest};
 
 pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), layer::count);
+    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
     let encode = middleware::from_fn(layer::encode);
     let mut router = Router::new()
         .route("/v2", get(describe::server))
@@ -33,12 +36,27 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
             .route(&format!("{model}/ready"), get(describe::model_ready))
             .route(&format!("{model}/config"), get(describe::config).layer(encode.clone()))
             .route(&format!("{model}/stats"), get(describe::statistics).layer(encode.clone()))
-            .route(&format!("{model}/infer"), post(infer).layer(count.clone()));
+            .route(&format!("{model}/infer"), post(infer).layer(encode.clone()).layer(count.clone()));
     }
     router
 }
 
-async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
+/// Outputs for inputs.
+///
+/// With `Inference-Header-Content-Length`, as many bytes of the body are JSON, and tensors' own bytes follow; answers say
+/// so likewise.
+#[utoipa::path(post, path = "/v2/models/{model}/versions/{version}/infer", tag = INFERENCE, operation_id = "infer",
+    params(Named, Wishes, ("Inference-Header-Content-Length" = Option<usize>, Header,
+        description = "How many bytes of the body are JSON, where tensors' own bytes follow")),
+    request_body(content((InferRequest = "application/json"), (Bytes = "application/octet-stream"))),
+    responses(
+        (status = 200, headers(
+            ("torchpod-model" = String, description = "Who answered"),
+            ("torchpod-model-version" = String), ("torchpod-model-digest" = String),
+            ("Inference-Header-Content-Length" = usize, description = "How many bytes are JSON, where others follow")), content((InferAnswer = "application/json"), (Bytes = "application/octet-stream"))),
+        Inference,
+    ))]
+pub(super) async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
     let started = Instant::now();
     let model = target::resolve(&state, path)?;
     let ids = identity::of(request.extensions());

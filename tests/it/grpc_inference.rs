@@ -31,8 +31,7 @@ fn request(images: usize) -> ModelInferRequest {
     let golden = digits::golden().bytes();
     let bytes: Vec<u8> = golden.iter().copied().cycle().take(images * IMAGE).collect();
     let shape = vec![i64::try_from(images).unwrap(), 8, 8];
-    let input =
-        InferInputTensor { name: "image".to_owned(), datatype: "FP32".to_owned(), shape, ..Default::default() };
+    let input = InferInputTensor { name: "image".to_owned(), datatype: "FP32".to_owned(), shape, ..Default::default() };
     ModelInferRequest {
         model_name: "digits".to_owned(),
         inputs: vec![input],
@@ -48,11 +47,12 @@ async fn infer(mut client: Client, images: usize) -> Result<ModelInferResponse, 
 #[test]
 fn a_drain_answers_every_inference_that_was_accepted() {
     let turn = Turn::shared();
-    let mut server = turn.serve(&["--chaos", "batch-delay=1s", "--drain-delay", "0s"]);
+    let server = turn.serve(&["--chaos", "batch-delay=1s", "--drain-delay", "0s"]);
     block_on(async {
         let client = connect(server.grpc).await;
         let asked: Vec<_> = (0..3).map(|_| tokio::spawn(infer(client.clone(), 1))).collect();
-        tokio::task::block_in_place(|| poll("all are in flight", || in_flight(&server) == 3));
+        // On the test's own thread: connections have another.
+        poll("all are in flight", || in_flight(&server) == 3);
         server.signal(Signal::TERM);
         for answer in asked {
             assert_eq!(answer.await.unwrap().unwrap().outputs[0].shape, [1, 10]);
@@ -66,7 +66,7 @@ fn a_drain_answers_every_inference_that_was_accepted() {
 #[test]
 fn a_stream_that_is_left_open_does_not_hold_the_drain_up() {
     let turn = Turn::shared();
-    let mut server = turn.serve(&["--drain-delay", "0s"]);
+    let server = turn.serve(&["--drain-delay", "0s"]);
     block_on(async {
         let (ask, asked) = tokio::sync::mpsc::unbounded_channel();
         let requests = futures_util::stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));

@@ -26,6 +26,7 @@ mod lesson_probes;
 mod logs;
 mod memory;
 mod odd_models;
+mod openapi;
 mod overload;
 mod probe_command;
 mod probes;

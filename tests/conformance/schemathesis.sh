@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Asks a server what its own document allows and forbids, thousands of times: no 5xx, and no status, type, header or body
+# that /openapi.json does not tell of. schemathesis comes from PyPI:
+#   SCHEMATHESIS=.venvs/conformance/bin/schemathesis tests/conformance/schemathesis.sh target/debug/torchpod
+# Whether a model takes numbers is not for JSON Schema to say, so that good documents may be refused.
+set -euo pipefail
+torchpod=$(realpath "${1:-target/debug/torchpod}")
+schemathesis=${SCHEMATHESIS:-schemathesis}
+cd "$(dirname "$0")/../.."
+
+scratch=$(mktemp -d)
+TORCHPOD_CONTROL_TOKEN=secret "$torchpod" serve models --listen 127.0.0.1:0 --grpc-listen off --log-format json \
+  2>"$scratch/log" &
+server=$!
+trap 'kill $server 2>/dev/null || true; wait $server 2>/dev/null || true; rm -rf "$scratch"' EXIT
+
+fail() { echo "$1; its log:" >&2; cat "$scratch/log" >&2; exit 1; }
+address=
+for _ in $(seq 600); do
+  kill -0 $server 2>/dev/null || fail "the server has ended"
+  address=$(sed -n 's/.*"message":"listening".*"http":"\([^"]*\)".*/\1/p' "$scratch/log")
+  [ -n "$address" ] && curl -sf "http://$address/ready" >/dev/null && break
+  sleep 0.1
+done
+curl -sf "http://$address/ready" >/dev/null || fail "the server is not ready"
+
+# Names that are there, since made-up ones end at 404, and then made-up ones.
+printf '[parameters]\n"path.model" = "digits"\n"path.version" = "1"\n' >"$scratch/named.toml"
+: >"$scratch/free.toml"
+for names in named free; do
+  (cd "$scratch" && "$schemathesis" --config-file "$names.toml" run "http://$address/openapi.json" \
+    --max-time 45 --warnings off --exclude-checks positive_data_acceptance)
+done
+kill -0 $server || fail "the server has ended"
+! grep -q '"level":"ERROR"' "$scratch/log" || fail "the server logged an error"
