@@ -2,7 +2,7 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers lint bench soak train libtorch clean help
+.PHONY: serve test test-servers test-clients lint bench soak train libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ serve: libtorch ## build and serve the shipped model on port 8080
 libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host needs
 	@scripts/libtorch $(if $(CUDA),cuda,cpu)
 
-test: libtorch test-servers ## every test that CI runs
+test: libtorch test-servers test-clients ## every test that CI runs
 	cargo build
 	cargo test --workspace
 
@@ -29,6 +29,16 @@ test-servers:
 	command -v curl >/dev/null || set -- "$$@" curl; \
 	[ $$# = 0 ] || scripts/install "$$@"
 
+# Made from nothing when a pin changes, so that no package of an older list stays behind.
+VENV = python3 -m venv --clear $(@D) && \
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: -r $< && touch $@
+
+CLIENTS := .venvs/clients
+test-clients: $(CLIENTS)/installed
+
+$(CLIENTS)/installed: tests/conformance/requirements.txt
+	$(VENV)
+
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -41,7 +51,7 @@ bench: libtorch ## throughput, latency, CPU, start-up and memory, side by side i
 	cargo build --release
 	cargo bench --bench compare
 
-soak: libtorch test-servers ## the tests that are too long for CI
+soak: libtorch test-servers test-clients ## the tests that are too long for CI
 	cargo build
 	cargo test --test it -- --ignored
 
@@ -49,11 +59,8 @@ TRAIN := .venvs/train
 train: $(TRAIN)/installed ## train models/digits again, in a Python environment of its own (about 4 GB)
 	$(TRAIN)/bin/python models/digits/train.py
 
-# Made from nothing when a pin changes, so that no package of an older list stays behind.
 $(TRAIN)/installed: models/digits/requirements.txt
-	python3 -m venv --clear $(TRAIN)
-	$(TRAIN)/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: -r $<
-	touch $@
+	$(VENV)
 
 clean: ## remove what was built; libtorch stays in its cache
 	rm -rf target .venvs

@@ -1,4 +1,4 @@
-//! What wraps the handlers: the limit on heads, the farewell to connections.
+//! What wraps the handlers: encoding, the limit on heads, the farewell to connections.
 
 use std::sync::Arc;
 

@@ -76,7 +76,7 @@ impl Watch {
 }
 
 /// With a thread for the connections, which live on while the test's own thread waits for a process.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(future)
 }
 

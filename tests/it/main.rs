@@ -6,6 +6,7 @@ mod models;
 mod support;
 
 mod check;
+mod conformance;
 mod connection;
 mod control;
 mod dependency;
@@ -16,6 +17,7 @@ mod encoding;
 mod faults;
 mod fuzz;
 mod grpc;
+mod grpc_inference;
 mod http2;
 mod identity;
 mod kubelet;

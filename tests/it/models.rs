@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -77,6 +77,13 @@ impl Repository {
         make.args(["-B", "tests/models/make.py", repository.path()]).args(names).current_dir(ROOT);
         assert!(make.status().is_ok_and(|status| status.success()), "make.py writes {names:?}");
         repository
+    }
+
+    /// Puts a copy of a model of `models/` there.
+    pub(crate) fn shipped(&self, name: &str) {
+        let from = Path::new(ROOT).join("models").join(name);
+        let copied = Command::new("cp").arg("-r").arg(from).arg(self.folder(name)).status();
+        assert!(copied.is_ok_and(|status| status.success()), "{name} can be copied");
     }
 
     pub(crate) fn path(&self) -> &str {

@@ -16,6 +16,7 @@ pub(super) struct Models {
 pub(super) struct Model {
     pub(super) name: String,
     pub(super) ready: bool,
+    #[allow(clippy::struct_field_names)] // The protocol's.
     pub(super) model_version_status: Vec<Available>,
 }
 

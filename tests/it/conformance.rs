@@ -1,0 +1,40 @@
+//! The clients that people have, as published, against a server of identity models: `tests/conformance` holds the cases.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::models::{self, Repository};
+use crate::support::{ROOT, Turn};
+
+/// What they bring when they load and unload.
+const TOKEN: &str = "conformance";
+
+/// Runs one script of cases to its end; its lines are shown where any case fails.
+fn cases(script: &str) {
+    let python = Path::new(ROOT).join(".venvs/clients/bin/python");
+    assert!(python.exists(), "the clients are not installed: run `make test-clients`");
+    let models = [&models::IDENTITIES[..], &["row_sum"]].concat();
+    let (turn, repository) = (Turn::shared(), Repository::odd(&models));
+    fs::write(repository.folder("row_sum").join("model.toml"), models::ROW_SUM).unwrap();
+    repository.shipped("digits");
+    let arguments = [repository.path(), "--model-control", "explicit"];
+    let server = turn.start_with(&[("TORCHPOD_CONTROL_TOKEN", TOKEN)], &arguments);
+    server.wait_until("serving");
+    let (http, grpc) = (server.address.to_string(), server.grpc.to_string());
+    let mut run = Command::new(python);
+    run.arg("-B").arg(format!("tests/conformance/{script}.py")).args([&http, &grpc]).current_dir(ROOT);
+    let output = run.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn tritons_clients_find_what_they_expect() {
+    cases("triton");
+}
+
+#[test]
+fn kserves_clients_find_what_they_expect() {
+    cases("kserve_client");
+}
