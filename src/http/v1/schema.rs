@@ -12,7 +12,6 @@ pub(super) struct Models {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = v1::Model)]
-#[expect(clippy::struct_field_names, reason = "the protocol names them")]
 pub(super) struct Model {
     pub(super) name: String,
     pub(super) ready: bool,
