@@ -234,7 +234,7 @@ fn errors_name_the_field_the_value_and_what_was_expected() {
         row(
             request("POST", "/predict", &["Content-Encoding: br", "Content-Length: 2"], b"{}"),
             415,
-            "unsupported_media_type",
+            "unsupported_encoding",
             &["br", "gzip"],
         ),
         row(request("GET", "/health", &[&long], b""), 431, "head_too_large", &["65536"]),
