@@ -35,13 +35,16 @@ pub(super) async fn read_up_to(
         }
     };
     let limit = most.min(pool.limit());
-    let late = || Err(Error::new(Kind::BodyTimeout, "the body did not arrive before the request's deadline"));
-    let read = read_in_time(limit, headers, body, pool);
-    let bytes = tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late())?;
-    match coding {
-        Some(coding) => encoding::decoded(coding, bytes, limit, pool).await,
-        None => Ok(bytes),
-    }
+    let late =
+        || Err(Error::new(Kind::BodyTimeout, "the body was not there, and decoded, before the request's deadline"));
+    let read = async {
+        let bytes = read_in_time(limit, headers, body, pool).await?;
+        match coding {
+            Some(coding) => encoding::decoded(coding, bytes, limit, pool).await,
+            None => Ok(bytes),
+        }
+    };
+    tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late())
 }
 
 async fn read_in_time(limit: usize, headers: &HeaderMap, mut body: Body, pool: &Pool) -> Result<Bytes, Error> {

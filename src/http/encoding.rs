@@ -6,13 +6,30 @@
 mod answer;
 mod body;
 
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
+
 use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use axum::http::{HeaderMap, HeaderValue};
 
 pub(super) use answer::encoded;
 pub(super) use body::decoded;
 
+use tokio::sync::Semaphore;
+
 use super::error::{Error, Kind, shown};
+use crate::api;
+
+/// Large bodies that are coded at a time: each takes a core, and probes need one, too.
+static PLACES: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new((available_parallelism().map_or(1, usize::from) / 2).max(1)));
+
+/// Does what is heavy where `bytes` are many, away from the threads that answer probes.
+async fn coded<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    // It is never closed, so that there is always a place in the end.
+    let _place = if bytes > api::INLINE { PLACES.acquire().await.ok() } else { None };
+    api::heavy(bytes, work).await
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {

@@ -26,7 +26,14 @@ curl -sf "http://$address/ready" >/dev/null || fail "the server is not ready"
 
 # Names that are there, since made-up ones end at 404, and then made-up ones.
 printf '[parameters]\n"path.model" = "digits"\n"path.version" = "1"\n' >"$scratch/named.toml"
-: >"$scratch/free.toml"
+# For a router, digits:predict is a name as digits is: what the one takes, it cannot refuse for the other.
+cat >>"$scratch/free.toml" <<'END'
+[[operations]]
+include-path-regex = "^/v1/models/"
+checks.unsupported_method.enabled = false
+checks.allow_header_conformance.enabled = false
+END
+cat "$scratch/free.toml" >>"$scratch/named.toml"
 for names in named free; do
   (cd "$scratch" && "$schemathesis" --config-file "$names.toml" run "http://$address/openapi.json" \
     --max-time 45 --warnings off --exclude-checks positive_data_acceptance)

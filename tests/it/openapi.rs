@@ -111,6 +111,8 @@ fn whoever_asks_for_what_is_not_there_hears_of_documented_routes_only() {
         }
     }
     assert!(named > 12, "the hints name routes");
+    let hint = client::get(server.address, "/nothing").json()["error"]["hint"].as_str().unwrap().to_owned();
+    assert!(hint.contains("/docs /openapi.json"), "{hint}");
     assert_eq!(client::get(server.probe.unwrap(), "/openapi.json").status, 404, "it is the main listener's");
 }
 

@@ -10,8 +10,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http_body_util::BodyExt as _;
 
-use super::{Accepted, Coding};
-use crate::api;
+use super::{Accepted, Coding, coded};
 use crate::http::error::{Error, Kind};
 
 /// Bytes below which an answer is left as it is: it fits in a packet.
@@ -47,7 +46,7 @@ fn is_binary(headers: &HeaderMap) -> bool {
 async fn encode(coding: Coding, body: Body) -> Result<Vec<u8>, Error> {
     let failed = || Error::new(Kind::ModelFailed, "the server failed to encode the answer");
     let bytes = body.collect().await.map_err(|_| failed())?.to_bytes();
-    let encoded = api::heavy(bytes.len().saturating_mul(WEIGHT), move || encode_now(coding, &bytes)).await?;
+    let encoded = coded(bytes.len().saturating_mul(WEIGHT), move || encode_now(coding, &bytes)).await?;
     encoded.map_err(|_| failed())
 }
 

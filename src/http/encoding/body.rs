@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::Coding;
+use super::{Coding, coded};
 use crate::api;
 use crate::http::body::too_large;
 use crate::http::error::Error;
@@ -27,7 +27,7 @@ pub(in crate::http) async fn decoded(coding: Coding, body: Bytes, most: usize, p
     // How much comes of it is not known: it is begun here, and where it is much, it goes on elsewhere.
     if !decoding.advance(api::INLINE)? {
         let on = move || decoding.advance(usize::MAX).map(|_| decoding);
-        decoding = api::heavy(usize::MAX, on).await??;
+        decoding = coded(usize::MAX, on).await??;
     }
     Ok(decoding.whole.into())
 }
