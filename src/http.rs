@@ -1,7 +1,8 @@
 //! HTTP: the routes, and one state that every handler reads.
 //!
-//! The way of a request: `connection` accepts, `layer` counts, `predict` parses and asks the batch queue, `error` has
-//! the one table of statuses. `probe` tells what `health` has published, and waits for none of these.
+//! The way of a request: `connection` accepts, `api::in_flight` counts, `predict`, `v1` or `v2` parses and asks the batch
+//! queue by way of `api`, `error` says what went wrong. `probe` tells what `health` has published, and waits for none of
+//! these.
 
 mod body;
 pub mod connection;

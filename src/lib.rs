@@ -1,4 +1,4 @@
-//! torchpod serves PyTorch models over HTTP and tells the kubelet the truth at every moment of its life.
+//! torchpod serves PyTorch models over HTTP and gRPC and tells the kubelet the truth at every moment of its life.
 //!
 //! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `dependency`, `health`),
 //! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`) and what trouble can be rehearsed

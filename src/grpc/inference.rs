@@ -6,6 +6,7 @@ mod describe;
 mod request;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::{Extensions, HeaderMap};
@@ -39,8 +40,11 @@ struct Head {
 }
 
 impl Head {
+    /// That of a message which is whole: from here on, what it holds is counted as tensors.
     fn of(metadata: MetadataMap, extensions: &Extensions) -> Self {
-        let started = extensions.get::<Arriving>().map_or_else(Instant::now, |arriving| arriving.started);
+        let arriving = extensions.get::<Arriving>();
+        arriving.inspect(|arriving| arriving.clear());
+        let started = arriving.map_or_else(Instant::now, |arriving| arriving.started);
         Self { headers: metadata.into_headers(), started, ids: identity::of(extensions) }
     }
 }
@@ -131,16 +135,15 @@ impl GrpcInferenceService for Service {
             async move { Ok(service.infer_in_stream(head, message?).await) }
         });
         // A stream that is left open would hold the drain up to its deadline.
-        let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let over = is_over.clone();
-        let health = self.0.health.clone();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (over, health) = (is_over.clone(), self.0.health.clone());
         let until_drain = answers.take_until(async move {
             farewell(health).await;
-            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            over.store(true, Ordering::Relaxed);
         });
         let last_word = stream::once(future::lazy(move |_| {
-            let is_draining = is_over.load(std::sync::atomic::Ordering::Relaxed);
-            is_draining.then(|| Err(Status::unavailable("the server is draining: open the stream again")))
+            let is_over = is_over.load(Ordering::Relaxed);
+            is_over.then(|| Err(Status::unavailable("the server is draining: open the stream again")))
         }));
         Ok(Response::new(until_drain.buffered(AT_A_TIME).chain(last_word.filter_map(future::ready)).boxed()))
     }

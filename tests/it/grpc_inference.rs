@@ -101,6 +101,7 @@ fn messages_are_bounded_each_and_in_sum() {
         let error = infer(client.clone(), (8 << 20) / IMAGE).await.unwrap_err();
         assert!(error.code() == Code::Unavailable && error.message().contains("4194304 bytes"), "{error:?}");
         assert!(error.metadata().contains_key("retry-after"), "{error:?}");
-        infer(client, 100).await.expect("what was refused is held no more");
+        infer(client.clone(), 100).await.expect("what was refused is held no more");
+        infer(client, (3 << 20) / IMAGE).await.expect("a message is not counted twice, as it came and as a tensor");
     });
 }
