@@ -97,7 +97,8 @@ impl Reader {
             }
             (Some(version), Some(kind)) => self.object(Object::new(file, version, kind, root)),
             _ if matches!(root.value, Value::Null) => {}
-            (None, None) if found || root.get("metadata").is_none() => {
+            // A named thing that is neither is an object whose head was forgotten, or some tool's own file.
+            (None, None) if found || root.get("metadata").and_then(|metadata| metadata.get("name")).is_none() => {
                 self.out.problems.push((spot, Problem::NotAManifest("neither apiVersion nor kind")));
             }
             (None, _) => self.out.problems.push((spot, Problem::Missing(Path::default().key("apiVersion")))),

@@ -5,6 +5,15 @@ use std::time::Duration;
 
 use crate::cluster::Container;
 
+/// What torchpod does where it is told nothing; a test compares it with the server's own flags.
+pub const DEFAULTS: [(&str, &str); 5] = [
+    ("listen", "0.0.0.0:8080"),
+    ("grpc-listen", "0.0.0.0:9090"),
+    ("probe-listen", ""),
+    ("drain-delay", "5s"),
+    ("drain-timeout", "30s"),
+];
+
 /// How torchpod will behave. None, where the manifest does not tell, such as a value that comes from a ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -32,11 +41,11 @@ impl Server {
             };
             let time = |text: &str| humantime::parse_duration(text).ok();
             Server {
-                listen: told.setting("listen", "0.0.0.0:8080").and_then(|text| text.rsplit_once(':')?.1.parse().ok()),
-                grpc: told.setting("grpc-listen", "0.0.0.0:9090").and_then(|text| port(&text)),
-                probe: told.setting("probe-listen", "").and_then(|text| port(&text)),
-                drain_delay: told.setting("drain-delay", "5s").and_then(|text| time(&text)),
-                drain_timeout: told.setting("drain-timeout", "30s").and_then(|text| time(&text)),
+                listen: told.setting("listen").and_then(|text| text.rsplit_once(':')?.1.parse().ok()),
+                grpc: told.setting("grpc-listen").and_then(|text| port(&text)),
+                probe: told.setting("probe-listen").and_then(|text| port(&text)),
+                drain_delay: told.setting("drain-delay").and_then(|text| time(&text)),
+                drain_timeout: told.setting("drain-timeout").and_then(|text| time(&text)),
             }
         })
     }
@@ -73,11 +82,12 @@ struct Told<'a> {
 
 impl Told<'_> {
     /// What a flag, or else its variable, or else the default says.
-    fn setting(&self, name: &str, default: &str) -> Option<String> {
+    fn setting(&self, name: &str) -> Option<String> {
         if let Some(value) = self.flag(name) {
             // `$(NAME)` is filled in by the kubelet.
             return (!value.contains("$(")).then_some(value);
         }
+        let default = || DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, default)| (*default).to_owned());
         let variable = format!("TORCHPOD_{}", name.to_uppercase().replace('-', "_"));
         let spec = self.container.spec;
         if let Some(variable) = spec.env.iter().flatten().rev().find(|one| one.name == variable) {
@@ -86,12 +96,12 @@ impl Told<'_> {
                 (_, Some(_)) => None,
                 (Some(value), None) if !value.is_empty() => None,
                 // An empty variable counts as unset.
-                _ => Some(default.to_owned()),
+                _ => default(),
             };
         }
         let elsewhere = spec.env_from.as_ref().is_some_and(|from| !from.is_empty()) || self.flag("config").is_some();
         let by_variable = spec.env.iter().flatten().any(|one| one.name == "TORCHPOD_CONFIG");
-        (!elsewhere && !by_variable).then(|| default.to_owned())
+        default().filter(|_| !elsewhere && !by_variable)
     }
 
     /// `--name value` or `--name=value`; of several, the last.

@@ -19,7 +19,7 @@ use crate::manifest::{self, Manifests};
 ///
 /// Exit codes: 0 no errors, 1 errors, 2 a flag is wrong or a file cannot be read.
 #[derive(Debug, Args)]
-pub struct LintArgs {
+pub(super) struct LintArgs {
     /// Files, folders with all below them, or - for standard input
     #[arg(required_unless_present = "explain", value_name = "FILE|DIR|-")]
     paths: Vec<PathBuf>,

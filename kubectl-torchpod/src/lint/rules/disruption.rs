@@ -84,6 +84,9 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
 /// Whose pods are meant: they have all labels but one, or a lone label with another value.
 fn near<'a>(context: &'a Context<'_>, object: &Object, labels: &Labels) -> Option<&'a Workload<'a>> {
     let namespace = object.namespace.as_deref();
+    if super::flagger::means_primary(context, namespace, labels) {
+        return None;
+    }
     let mut all = context.cluster.in_namespace(namespace);
     let alone = || {
         let (key, _) = labels.first_key_value().filter(|_| labels.len() == 1)?;

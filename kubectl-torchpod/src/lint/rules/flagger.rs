@@ -101,23 +101,38 @@ fn owns_service(context: &Context<'_>) -> Vec<Found> {
     found
 }
 
+/// The labels of the pods that Flagger makes of a canary's target, where the input has it, and the one that tells them
+/// apart.
+fn primary(context: &Context<'_>, object: &Object, canary: &Canary) -> Option<(Labels, String)> {
+    let target = &canary.spec.target_ref.name;
+    let mut here = context.cluster.in_namespace(object.namespace.as_deref());
+    let workload = here.find(|one| one.deployment().is_some() && one.object.name == *target)?;
+    // The labels that Flagger looks at unless it is told otherwise.
+    let key = ["app", "name", "app.kubernetes.io/name"].into_iter().find(|key| workload.labels.contains_key(*key))?;
+    let mut labels = workload.labels.clone();
+    labels.insert(key.to_owned(), format!("{target}-primary"));
+    Some((labels, format!("{key}={target}-primary")))
+}
+
+/// Whether labels mean pods that Flagger makes: no manifest has those.
+pub(super) fn means_primary(context: &Context<'_>, namespace: Option<&str>, selector: &Labels) -> bool {
+    let here = canaries(context).filter(|(object, _)| object.namespace.as_deref() == namespace);
+    let primaries = here.filter_map(|(object, canary)| primary(context, object, canary));
+    let mut meant = primaries.filter(|(labels, _)| selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
+    meant.next().is_some()
+}
+
 fn budget_misses_primary(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for (canary_object, canary) in canaries(context) {
-        let namespace = canary_object.namespace.as_deref();
-        let target = |name: &str| name == canary.spec.target_ref.name;
-        let Some(workload) = context.cluster.in_namespace(namespace).find(|one| one.deployment().is_some() && target(&one.object.name)) else {
-            continue;
-        };
-        // The labels that Flagger looks at by default.
-        let name = ["app", "name", "app.kubernetes.io/name"].into_iter().find(|key| workload.labels.contains_key(*key));
-        let Some(name) = name else { continue };
-        let mut primary: Labels = workload.labels.clone();
-        primary.entry(name.to_owned()).and_modify(|value| *value = format!("{}-primary", canary.spec.target_ref.name));
-        for (object, budget) in context.cluster.all::<PodDisruptionBudget>().filter(|(one, _)| one.namespace == canary_object.namespace) {
+        let Some((primary, name)) = primary(context, canary_object, canary) else { continue };
+        let namespace = &canary_object.namespace;
+        for (object, budget) in context.cluster.all::<PodDisruptionBudget>().filter(|(one, _)| one.namespace == *namespace) {
             let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { continue };
-            if matches(selector, workload.labels) && !matches(selector, &primary) {
-                let what = format!("this selects the canary's pods, and not those of {name}={}-primary", canary.spec.target_ref.name);
+            let selected = context.cluster.matched(namespace.as_deref(), selector);
+            let target = selected.iter().any(|workload| workload.object.name == canary.spec.target_ref.name);
+            if target && !matches(selector, &primary) {
+                let what = format!("this selects the canary's pods, and not those of {name}");
                 found.push(Found::at(&object.place().key("spec.selector"), what));
             }
         }

@@ -67,6 +67,9 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
     let found = empty.filter_map(|service| {
         // Pods of which the input says nothing may be anywhere; those that nearly match are meant.
         let (object, selector) = (service.object, service.selector);
+        if super::flagger::means_primary(context, object.namespace.as_deref(), selector) {
+            return None;
+        }
         let near = context.cluster.nearly_selected(object.namespace.as_deref(), selector);
         let near = near.or_else(|| by_name.get(&(&object.namespace, &object.name)).copied().filter(|one| one.serves()))?;
         let labels = if near.labels.is_empty() { "no labels".to_owned() } else { spelt(near.labels) };

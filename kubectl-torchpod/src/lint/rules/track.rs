@@ -115,9 +115,12 @@ pub(super) fn blue_green_none(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn blue_green_both(context: &Context<'_>) -> Vec<Found> {
-    each(context, BLUE_GREEN, |pair, selector, _| {
+    let both = each(context, BLUE_GREEN, |pair, selector, _| {
         (!selector.contains_key(pair.key)).then(|| format!("the selector {} means blue and green alike", spelt(selector)))
-    })
+    });
+    // Beside a Service that can be switched, another may count or scrape both.
+    let switched = each(context, BLUE_GREEN, |pair, selector, _| selector.contains_key(pair.key).then(String::new));
+    if switched.is_empty() { both } else { Vec::new() }
 }
 
 fn canary_misses_track(context: &Context<'_>) -> Vec<Found> {
