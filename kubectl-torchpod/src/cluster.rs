@@ -17,14 +17,16 @@ pub use quantity::Quantity;
 pub use rollout::{Rollout, scaled};
 pub use workload::{Scaler, Workload};
 
-use crate::manifest::{Manifests, Object};
+use crate::manifest::{Manifests, Object, Problem, Spot};
 
 /// Labels, and selectors that are one equality after the other.
 pub type Labels = BTreeMap<String, String>;
 
-/// What was given, seen as the part of a cluster that it describes.
+/// What was given, or as much of it as belongs together, seen as the part of a cluster that it describes.
 pub struct Cluster<'a> {
-    pub manifests: &'a Manifests,
+    pub objects: Vec<&'a Object>,
+    /// What reading found in these files.
+    pub problems: Vec<&'a (Spot, Problem)>,
     pub workloads: Vec<Workload<'a>>,
     /// Objects that name no namespace share one, whose name is empty.
     namespaces: HashMap<&'a str, Namespace<'a>>,
@@ -39,11 +41,12 @@ struct Namespace<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    pub fn new(manifests: &'a Manifests) -> Cluster<'a> {
-        let scalers: HashMap<_, _> = manifests.objects.iter().filter_map(scaler).collect();
+    pub fn new(objects: Vec<&'a Object>, problems: Vec<&'a (Spot, Problem)>) -> Cluster<'a> {
+        let scalers: HashMap<_, _> = objects.iter().copied().filter_map(scaler).collect();
         let mut cluster = Cluster {
-            manifests,
-            workloads: manifests.objects.iter().filter_map(Workload::of).collect(),
+            workloads: objects.iter().copied().filter_map(Workload::of).collect(),
+            objects,
+            problems,
             namespaces: HashMap::new(),
         };
         for (index, workload) in cluster.workloads.iter_mut().enumerate() {
@@ -58,9 +61,25 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
+    /// One for each world.
+    pub fn all_of(manifests: &'a Manifests) -> Vec<Cluster<'a>> {
+        let mut parts: Vec<(Vec<&Object>, Vec<&(Spot, Problem)>)> =
+            manifests.worlds.iter().map(|_| Default::default()).collect();
+        let worlds = manifests.worlds.iter().enumerate();
+        let of: HashMap<usize, usize> =
+            worlds.flat_map(|(world, files)| files.iter().map(move |file| (*file, world))).collect();
+        for object in &manifests.objects {
+            parts[of[&object.file]].0.push(object);
+        }
+        for problem in &manifests.problems {
+            parts[of[&problem.0.file]].1.push(problem);
+        }
+        parts.into_iter().map(|(objects, problems)| Cluster::new(objects, problems)).collect()
+    }
+
     /// Every object of a kind, with its typed form.
     pub fn all<T: 'static>(&self) -> impl Iterator<Item = (&'a Object, &'a T)> {
-        self.manifests.objects.iter().filter_map(|object| Some((object, object.typed::<T>()?)))
+        self.objects.iter().filter_map(|object| Some((*object, object.typed::<T>()?)))
     }
 
     pub fn in_namespace(&self, namespace: Option<&str>) -> impl Iterator<Item = &Workload<'a>> + use<'_, 'a> {
@@ -71,7 +90,8 @@ impl<'a> Cluster<'a> {
 
     /// Whose pods have all of these labels. An empty selector means nobody, as it does in a Service.
     pub fn selected(&self, namespace: Option<&str>, selector: &Labels) -> Vec<&Workload<'a>> {
-        let rarest = selector.iter().map(|(key, value)| self.with_label(namespace, key, value)).min_by_key(|all| all.len());
+        let rarest =
+            selector.iter().map(|(key, value)| self.with_label(namespace, key, value)).min_by_key(|all| all.len());
         let found = rarest.unwrap_or_default().iter().map(|index| &self.workloads[*index]);
         found.filter(|workload| selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value))).collect()
     }

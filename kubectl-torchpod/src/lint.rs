@@ -23,11 +23,12 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 
 /// What the rules find, in the order of the files and lines.
 pub fn check(manifests: &Manifests, given: &Given) -> Vec<Finding> {
-    let cluster = Cluster::new(manifests);
-    let context = Context { cluster: &cluster, given };
-    let mut findings: Vec<Finding> = rules()
-        .flat_map(|rule| (rule.check)(&context).into_iter().map(move |found| Finding { rule, found }))
-        .collect();
+    let mut findings = Vec::new();
+    for cluster in &Cluster::all_of(manifests) {
+        let context = Context { cluster, given };
+        let of = |rule: &'static Rule| (rule.check)(&context).into_iter().map(move |found| Finding { rule, found });
+        findings.extend(rules().flat_map(of));
+    }
     findings.sort_by(|one, other| {
         (&one.found.spot, one.rule.id, &one.found.what).cmp(&(&other.found.spot, other.rule.id, &other.found.what))
     });

@@ -9,6 +9,7 @@ mod read;
 mod scalar;
 mod schema;
 mod source;
+mod world;
 mod yaml;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ pub use object::{Object, Place, Spot};
 pub use path::{Path, Step};
 use schema::Schema;
 pub use source::{Source, Unreadable, read};
+pub use world::World;
 
 /// How like two names of kinds must be for one to be taken for the other, from 0 to 1.
 const ALIKE: f64 = 0.9;
@@ -29,6 +31,8 @@ pub struct Manifests {
     pub sources: Vec<Source>,
     pub objects: Vec<Object>,
     pub problems: Vec<(Spot, Problem)>,
+    /// Every file is in one of them.
+    pub worlds: Vec<World>,
 }
 
 /// What reading found, before anybody thought about what it means.
@@ -36,17 +40,34 @@ pub struct Manifests {
 pub enum Problem {
     /// The rest of the file cannot be read.
     Broken(String),
-    Repeated { key: String, first: usize },
+    Repeated {
+        key: String,
+        first: usize,
+    },
     NotAManifest(&'static str),
+    /// The file has an object that another file has, too, and is therefore looked at alone.
+    Apart {
+        object: String,
+        file: String,
+    },
     /// A file that kustomize reads, and no cluster.
     Kustomize(&'static str),
     /// The version of the API has no such kind; what was meant.
     Misspelt(String),
     /// A kind whose schema is not at hand.
-    Unchecked { api_version: String, kind: String },
-    Unknown { path: Path, nearest: Option<String> },
+    Unchecked {
+        api_version: String,
+        kind: String,
+    },
+    Unknown {
+        path: Path,
+        nearest: Option<String>,
+    },
     Missing(Path),
-    Wrong { path: Path, why: String },
+    Wrong {
+        path: Path,
+        why: String,
+    },
 }
 
 impl Manifests {
@@ -72,7 +93,8 @@ impl Manifests {
                 reader.out.problems.push((Spot::start(file, error.at), Problem::Broken(error.why)));
             }
         }
-        Manifests { sources, ..reader.out }
+        let worlds = world::worlds(&sources, &reader.out.objects, &mut reader.out.problems);
+        Manifests { sources, worlds, ..reader.out }
     }
 }
 
@@ -109,14 +131,14 @@ impl Reader {
     fn object(&mut self, mut object: Object) {
         let root = object.place().spot();
         let Some(kind) = Kind::of(&object.api_version, &object.kind) else {
-            let unchecked = || Problem::Unchecked { api_version: object.api_version.clone(), kind: object.kind.clone() };
+            let unchecked =
+                || Problem::Unchecked { api_version: object.api_version.clone(), kind: object.kind.clone() };
             let problem = meant(&object).map_or_else(unchecked, Problem::Misspelt);
             self.out.problems.push((root, problem));
             self.out.objects.push(object);
             return;
         };
-        let schema =
-            self.schemas.entry((kind.api_version, kind.name)).or_insert_with(|| Schema::new(kind.schema()));
+        let schema = self.schemas.entry((kind.api_version, kind.name)).or_insert_with(|| Schema::new(kind.schema()));
         let read = (kind.read)(object.root.json());
         let mut problems = Vec::new();
         for path in read.unknown {

@@ -37,7 +37,8 @@ fn is_empty(resources: &ResourceRequirements) -> bool {
 
 fn is_guaranteed(resources: Option<&ResourceRequirements>) -> bool {
     ["cpu", "memory"].iter().all(|name| {
-        let amount = |amounts: &Option<std::collections::BTreeMap<String, _>>| Quantity::of(amounts.as_ref()?.get(*name)?);
+        let amount =
+            |amounts: &Option<std::collections::BTreeMap<String, _>>| Quantity::of(amounts.as_ref()?.get(*name)?);
         let limit = resources.and_then(|resources| amount(&resources.limits)).filter(|limit| !limit.is_zero());
         let request = resources.and_then(|resources| amount(&resources.requests));
         limit.is_some() && request.is_none_or(|request| Some(request) == limit)
@@ -83,7 +84,10 @@ mod tests {
 
     #[test]
     fn a_gpu_alone_is_best_effort() {
-        assert_eq!(of(serde_json::json!([{"name": "a", "resources": {"limits": {"nvidia.com/gpu": 1}}}])), Class::BestEffort);
+        assert_eq!(
+            of(serde_json::json!([{"name": "a", "resources": {"limits": {"nvidia.com/gpu": 1}}}])),
+            Class::BestEffort
+        );
         assert_eq!(of(serde_json::json!([{"name": "a"}])), Class::BestEffort);
     }
 }

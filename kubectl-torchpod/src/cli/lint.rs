@@ -72,11 +72,14 @@ impl LintArgs {
         for id in &self.allow {
             known(id)?;
         }
-        let given = Given { load_time: self.measured()?, drain_time: self.drain_time, version: self.kubernetes_version };
+        let given =
+            Given { load_time: self.measured()?, drain_time: self.drain_time, version: self.kubernetes_version };
         let sources = manifest::read(&self.paths).map_err(|error| error.to_string())?;
         let manifests = Manifests::parse(sources);
         let mut findings = lint::check(&manifests, &given);
-        findings.retain(|finding| finding.rule.severity >= self.level && !self.allow.iter().any(|id| id == finding.rule.id));
+        findings.retain(|finding| {
+            finding.rule.severity >= self.level && !self.allow.iter().any(|id| id == finding.rule.id)
+        });
         print(&lint::write(self.output, &manifests, &findings, stdout().is_terminal() && coloured()));
         let failed = findings.iter().any(|finding| finding.rule.severity == Severity::Error);
         Ok(ExitCode::from(u8::from(failed)))

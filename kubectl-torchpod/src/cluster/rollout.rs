@@ -12,7 +12,7 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// None for Recreate, and for what cannot be read.
+    /// None for Recreate, where nobody wrote how many there are, and for what cannot be read.
     pub fn of(deployment: &Deployment) -> Option<Rollout> {
         let spec = &deployment.spec;
         let strategy = spec.strategy.as_ref();
@@ -23,7 +23,7 @@ impl Rollout {
         let quarter = IntOrString::String("25%".to_owned());
         let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref()).unwrap_or(&quarter);
         let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&quarter);
-        let replicas = spec.replicas.unwrap_or(1);
+        let replicas = spec.replicas?;
         let surge = scaled(surge, replicas, true)?;
         let unavailable = scaled(unavailable, replicas, false)?;
         let stuck = surge == 0 && unavailable == 0;

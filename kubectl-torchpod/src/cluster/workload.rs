@@ -7,9 +7,9 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::Labels;
 use super::container::Container;
 use super::rollout::Rollout;
-use super::Labels;
 use crate::manifest::{Object, Place};
 
 static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);
@@ -101,12 +101,11 @@ impl<'a> Workload<'a> {
         !matches!(self.object.kind.as_str(), "Job" | "CronJob")
     }
 
-    /// How many pods it comes to: the autoscaler's most, what is written, or 1. None for what has no such number.
+    /// How many pods it comes to: the autoscaler's most, or what is written. None, where nobody says.
     pub fn most_replicas(&self) -> Option<i32> {
         match self.object.kind.as_str() {
             "Deployment" | "StatefulSet" | "ReplicaSet" | "ReplicationController" => {
-                let scaled = self.scaler.as_ref().map(|scaler| scaler.most);
-                Some(scaled.or(self.replicas).unwrap_or(1))
+                self.scaler.as_ref().map(|scaler| scaler.most).or(self.replicas)
             }
             "Pod" => Some(1),
             _ => None,

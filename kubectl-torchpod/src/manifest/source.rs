@@ -58,12 +58,15 @@ fn file_source(path: &Path, found: bool) -> Result<Source, Unreadable> {
 }
 
 fn manifests(folder: &Path) -> Result<Vec<PathBuf>, Unreadable> {
-    let hidden = |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+    let hidden =
+        |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
     let mut paths = Vec::new();
     for entry in WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(|entry| !hidden(entry)) {
-        let entry = entry.map_err(|error| Unreadable::File { name: folder.display().to_string(), error: error.into() })?;
+        let entry =
+            entry.map_err(|error| Unreadable::File { name: folder.display().to_string(), error: error.into() })?;
         let extension = entry.path().extension();
-        let is_manifest = extension.is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
+        let is_manifest =
+            extension.is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
         if is_manifest && entry.file_type().is_file() {
             paths.push(entry.into_path());
         }

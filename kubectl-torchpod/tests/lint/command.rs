@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const BAD: &str = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  containers:\n  - name: web\n    imagee: web:1\n";
+const BAD: &str =
+    "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  containers:\n  - name: web\n    imagee: web:1\n";
 const GOOD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: settings }\n";
 
 fn lint(args: &[&str], stdin: &str) -> Output {
@@ -44,7 +45,13 @@ fn the_exit_code_tells_errors_from_warnings_and_from_wrong_flags() {
     assert_eq!(lint(&["-"], BAD).status.code(), Some(1));
     let warned = lint(&["-"], &GOOD.replace("ConfigMap", "Endpoints"));
     assert_eq!((warned.status.code(), text(&warned).contains("endpoints-deprecated")), (Some(0), true));
-    for wrong in [&["no-such-file.yaml"][..], &[], &["-", "--load-time", "soon"], &["-", "--allow", "no-such-rule"], &["-", "--kubernetes-version", "2"]] {
+    for wrong in [
+        &["no-such-file.yaml"][..],
+        &[],
+        &["-", "--load-time", "soon"],
+        &["-", "--allow", "no-such-rule"],
+        &["-", "--kubernetes-version", "2"],
+    ] {
         assert_eq!(lint(wrong, GOOD).status.code(), Some(2), "{wrong:?}");
     }
 }
@@ -52,7 +59,15 @@ fn the_exit_code_tells_errors_from_warnings_and_from_wrong_flags() {
 #[test]
 fn a_misspelt_field_is_shown_with_its_line_a_caret_and_the_nearest_name() {
     let told = text(&lint(&["-"], BAD));
-    for part in ["error[field-unknown]", "(standard input):7:5", "    imagee: web:1", "^^^^^^", "spec.containers[0].imagee", "image is the nearest", "Pod/web"] {
+    for part in [
+        "error[field-unknown]",
+        "(standard input):7:5",
+        "    imagee: web:1",
+        "^^^^^^",
+        "spec.containers[0].imagee",
+        "image is the nearest",
+        "Pod/web",
+    ] {
         assert!(told.contains(part), "{part} in {told}");
     }
 }
@@ -72,7 +87,27 @@ fn a_service_in_one_file_is_matched_with_pods_in_another() {
     let folder = folder(&[("service.yaml", service), ("pod.yaml", pod)]);
     let told = text(&lint(&[folder.path().to_str().unwrap()], ""));
     assert!(told.contains("service-port-name-unknown"), "{told}");
-    assert!(!text(&lint(&["-"], service)).contains("error"), "nothing is known of the pods");
+    assert_eq!(lint(&["-"], service).status.code(), Some(0), "nothing is known of the pods");
+}
+
+#[test]
+fn files_that_are_alternatives_are_looked_at_apart() {
+    let deployment = include_str!("../../rules/budget-allows-nothing/fails.yaml");
+    let (pods, budget) = deployment.split_once("---\n").unwrap();
+    let both = folder(&[("pods.yaml", pods), ("budget.yaml", budget)]);
+    assert!(text(&lint(&[both.path().to_str().unwrap()], "")).contains("budget-allows-nothing"));
+    let other = pods.replace("replicas: 3", "replicas: 5");
+    let alternatives = folder(&[("three.yaml", pods), ("five.yaml", &other), ("budget.yaml", budget)]);
+    let told = text(&lint(&[alternatives.path().to_str().unwrap()], ""));
+    assert!(!told.contains("budget-allows-nothing") && told.matches("file-apart").count() == 2, "{told}");
+}
+
+#[test]
+fn a_kustomization_s_folder_is_looked_at_apart() {
+    let (pods, budget) = include_str!("../../rules/budget-allows-nothing/fails.yaml").split_once("---\n").unwrap();
+    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [pods.yaml]\n";
+    let files = folder(&[("web/pods.yaml", pods), ("web/kustomization.yaml", kustomization), ("budget.yaml", budget)]);
+    assert!(!text(&lint(&[files.path().to_str().unwrap()], "")).contains("budget-allows-nothing"));
 }
 
 #[test]
@@ -90,7 +125,10 @@ fn json_says_where_everything_is() {
     let told = json(&lint(&["-", "-o", "json"], BAD));
     let first = &told["findings"].as_array().unwrap().iter().find(|one| one["rule"] == "field-unknown").unwrap();
     assert_eq!((first["line"].as_u64(), first["column"].as_u64()), (Some(7), Some(5)));
-    assert_eq!((first["path"].as_str(), first["severity"].as_str()), (Some("spec.containers[0].imagee"), Some("error")));
+    assert_eq!(
+        (first["path"].as_str(), first["severity"].as_str()),
+        (Some("spec.containers[0].imagee"), Some("error"))
+    );
 }
 
 #[test]
@@ -115,7 +153,8 @@ fn sarif_has_what_its_schema_requires() {
 
 #[test]
 fn a_rule_can_be_silenced_and_a_level_chosen() {
-    let light = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  containers: [{ name: web, image: web }]\n";
+    let light =
+        "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  containers: [{ name: web, image: web }]\n";
     let all = text(&lint(&["-"], light));
     assert!(all.contains("image-tag-moves") && all.contains("qos-best-effort"), "{all}");
     assert!(!text(&lint(&["-", "--allow", "image-tag-moves"], light)).contains("image-tag-moves"));
@@ -128,7 +167,10 @@ fn every_rule_explains_itself() {
     let list = text(&lint(&["--explain"], ""));
     for id in list.lines().map(|line| line.split(' ').next().unwrap()) {
         let page = text(&lint(&["--explain", id], ""));
-        assert!(page.starts_with(id) && page.contains("Fix: ") && page.contains("Fails:") && page.contains("Passes:"), "{page}");
+        assert!(
+            page.starts_with(id) && page.contains("Fix: ") && page.contains("Fails:") && page.contains("Passes:"),
+            "{page}"
+        );
     }
     let unknown = lint(&["--explain", "grace-to-short"], "");
     assert_eq!(unknown.status.code(), Some(2));

@@ -21,8 +21,9 @@ fn given(example: &str) -> Given {
 
 /// The rules that find something, with what they say.
 fn reported(rule: &Rule, example: &str) -> BTreeSet<String> {
-    let source = Source { name: format!("{}.yaml", rule.id), text: example.to_owned(), found: false };
-    let manifests = Manifests::parse(vec![source]);
+    let source = |number| Source { name: format!("{}-{number}.yaml", rule.id), text: example.to_owned(), found: false };
+    let copies = if example.starts_with("# Beside a copy of itself.") { 2 } else { 1 };
+    let manifests = Manifests::parse((0..copies).map(source).collect());
     let findings = lint::check(&manifests, &given(example));
     findings.iter().map(|finding| format!("{}: {}", finding.rule.id, finding.found.what)).collect()
 }
@@ -61,7 +62,11 @@ fn every_rule_has_a_name_of_its_own_and_sentences_that_end_without_a_full_stop()
     for rule in rules {
         assert!(rule.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", rule.id);
         for sentence in [rule.why, rule.fix] {
-            assert!(sentence.len() > 10 && !sentence.ends_with('.') && !sentence.contains("  "), "{}: {sentence}", rule.id);
+            assert!(
+                sentence.len() > 10 && !sentence.ends_with('.') && !sentence.contains("  "),
+                "{}: {sentence}",
+                rule.id
+            );
         }
     }
 }

@@ -8,11 +8,44 @@ use kubectl_torchpod::manifest::{Manifests, Source};
 const MUTATIONS: usize = 1_000;
 /// Values that fit somewhere and hurt elsewhere.
 const VALUES: [&str; 14] = [
-    "", "null", "-1", "0", "99999999999999999999", "1e400", "[]", "{}", "[null]", "\"\"", "yes", "150%", "&a [*a]", "{ä: \"\u{1F600}\"}",
+    "",
+    "null",
+    "-1",
+    "0",
+    "99999999999999999999",
+    "1e400",
+    "[]",
+    "{}",
+    "[null]",
+    "\"\"",
+    "yes",
+    "150%",
+    "&a [*a]",
+    "{ä: \"\u{1F600}\"}",
 ];
 
-const CHARACTERS: [char; 20] =
-    ['{', '}', '[', ']', ':', ',', '-', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '\0', '\t', '\u{e9}', '\u{1F600}'];
+const CHARACTERS: [char; 20] = [
+    '{',
+    '}',
+    '[',
+    ']',
+    ':',
+    ',',
+    '-',
+    '#',
+    '&',
+    '*',
+    '!',
+    '|',
+    '>',
+    '\'',
+    '"',
+    '%',
+    '\0',
+    '\t',
+    '\u{e9}',
+    '\u{1F600}',
+];
 
 fn originals() -> Vec<String> {
     let mut all: Vec<String> = lint::rules().flat_map(|rule| [rule.fails, rule.passes]).map(str::to_owned).collect();
@@ -59,9 +92,11 @@ fn a_thousand_mutated_manifests_never_panic() {
     for round in 0..MUTATIONS {
         let text = mutated(&originals[random.usize(0..originals.len())], &mut random);
         let answered = panic::catch_unwind(|| {
-            let manifests = Manifests::parse(vec![Source { name: "mutated.yaml".to_owned(), text: text.clone(), found: false }]);
+            let manifests =
+                Manifests::parse(vec![Source { name: "mutated.yaml".to_owned(), text: text.clone(), found: false }]);
             let findings = lint::check(&manifests, &given);
-            [Format::Text, Format::Json, Format::Sarif].map(|format| lint::write(format, &manifests, &findings, true).len())
+            [Format::Text, Format::Json, Format::Sarif]
+                .map(|format| lint::write(format, &manifests, &findings, true).len())
         });
         assert!(answered.is_ok(), "round {round} panicked at:\n{text}");
     }

@@ -11,8 +11,9 @@ fn class(component: &str) -> Class {
     let path = format!("{}/../k8s/rendered/{component}.yaml", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let manifests = Manifests::parse(vec![Source { name: path, text, found: false }]);
-    let cluster = Cluster::new(&manifests);
-    let classes: Vec<Class> = cluster.workloads.iter().map(|workload| qos::class(workload.pod)).collect();
+    let clusters = Cluster::all_of(&manifests);
+    let workloads = clusters.iter().flat_map(|cluster| &cluster.workloads);
+    let classes: Vec<Class> = workloads.map(|workload| qos::class(workload.pod)).collect();
     assert!(!classes.is_empty() && classes.iter().all(|class| *class == classes[0]), "{component}: {classes:?}");
     classes[0]
 }

@@ -45,13 +45,18 @@ fn a_drain_is_known_by_flag_by_variable_and_by_default() {
     }
     assert!(reports(&pod(image).replace("60", "39"), "grace-too-short"), "5 + 30 + 5 s");
     assert!(!reports(&pod(image).replace("60", "40"), "grace-too-short"));
-    assert!(!reports(&pod(&format!("{image}envFrom: [{{ configMapRef: {{ name: a }} }}]")).replace("60", "9"), "grace-too-short"));
+    assert!(!reports(
+        &pod(&format!("{image}envFrom: [{{ configMapRef: {{ name: a }} }}]")).replace("60", "9"),
+        "grace-too-short"
+    ));
 }
 
 #[test]
 fn a_probe_must_ask_a_port_on_which_the_server_listens() {
     let probed = |args: &str, port: u16| {
-        pod(&format!("image: torchpod:1\nargs: [serve{args}]\nreadinessProbe: {{ httpGet: {{ path: /ready, port: {port} }} }}"))
+        pod(&format!(
+            "image: torchpod:1\nargs: [serve{args}]\nreadinessProbe: {{ httpGet: {{ path: /ready, port: {port} }} }}"
+        ))
     };
     for (args, port, closed) in [
         ("", 8080, false),

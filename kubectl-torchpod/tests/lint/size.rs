@@ -48,13 +48,14 @@ fn five_thousand_documents_are_read_in_seconds() {
 
 #[test]
 fn as_many_findings_are_told_in_seconds() {
-    // Nothing matches: every Service looks for pods in vain, and every budget does.
-    let text = many().replace("app: web-", "app: other-").replace("matchLabels: { app: other-", "matchLabels: { app: web-");
+    // No selector finds its pods any more: not a Deployment's, not a Service's.
+    let text = many().replace("labels: { app: web-", "labels: { app: other-");
     let start = Instant::now();
     let manifests = Manifests::parse(vec![Source { name: "many.yaml".to_owned(), text, found: false }]);
     let findings = lint::check(&manifests, &Given::default());
+    let checked = start.elapsed();
     let told = lint::write(Format::Text, &manifests, &findings, false);
-    println!("{} findings in {:?}", findings.len(), start.elapsed());
-    assert!(findings.len() > DOCUMENTS / 4 && told.len() > findings.len() * 100);
+    println!("{checked:?} to check; {} findings in {:?}", findings.len(), start.elapsed());
+    assert!(findings.len() >= DOCUMENTS / 2 && told.len() > findings.len() * 100);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }

@@ -39,5 +39,8 @@ fn what_a_cluster_warns_of_in_the_tutorial_is_a_warning() {
 #[test]
 fn the_first_deployment_is_refused_for_its_selector() {
     let text = include_str!("../data/lesson/rolling-update.yaml");
-    assert!(crate::findings(text, &Given::default()).contains(&"field-missing: spec.selector is required and not there".to_owned()));
+    assert!(
+        crate::findings(text, &Given::default())
+            .contains(&"field-missing: spec.selector is required and not there".to_owned())
+    );
 }

@@ -24,12 +24,17 @@ spec:
 ";
 
 fn budget(spec: &str) -> String {
-    format!("{WEB}apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{ name: web }}\nspec:\n  {spec}\n  selector: {{ matchLabels: {{ app: web }} }}\n")
+    format!(
+        "{WEB}apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{ name: web }}\nspec:\n  {spec}\n  selector: {{ matchLabels: {{ app: web }} }}\n"
+    )
 }
 
 #[test]
 fn a_budget_counts_all_pods_that_it_selects() {
-    let canary = WEB.replace("name: web }", "name: web-canary }").replace("replicas: 3", "replicas: 1").replace("app: web }", "app: web, track: canary }");
+    let canary = WEB
+        .replace("name: web }", "name: web-canary }")
+        .replace("replicas: 3", "replicas: 1")
+        .replace("app: web }", "app: web, track: canary }");
     assert!(reports(&budget("minAvailable: 3"), "budget-allows-nothing"));
     assert!(!reports(&(canary + &budget("minAvailable: 3")), "budget-allows-nothing"));
     assert!(reports(&budget("minAvailable: 100%"), "budget-allows-nothing"));
@@ -57,8 +62,13 @@ fn objects_of_other_namespaces_are_not_mixed_up() {
 #[test]
 fn a_wrong_value_hides_nothing_else() {
     let text = WEB.replace("replicas: 3", "replicas: three\n  minReadySeconds: 700");
-    assert!(reports(&text, "field-type") && reports(&text, "progress-deadline-too-short"), "{:?}", findings(&text, &Given::default()));
-    let text = WEB.replace("image: web:1", "image: web:latest\n        env: [{ name: A, value: 1 }, { name: B, value: true }]");
+    assert!(
+        reports(&text, "field-type") && reports(&text, "progress-deadline-too-short"),
+        "{:?}",
+        findings(&text, &Given::default())
+    );
+    let text = WEB
+        .replace("image: web:1", "image: web:latest\n        env: [{ name: A, value: 1 }, { name: B, value: true }]");
     let told = findings(&text, &Given::default());
     assert_eq!(told.iter().filter(|told| told.starts_with("field-type: ")).count(), 2, "{told:?}");
     assert!(reports(&text, "image-tag-moves"));
@@ -67,7 +77,11 @@ fn a_wrong_value_hides_nothing_else() {
 #[test]
 fn a_list_is_as_good_as_its_items() {
     let item = WEB.trim_end_matches("---\n").replace("app: web } }\n  template", "app: wbe } }\n  template");
-    let items: String = item.lines().enumerate().map(|(line, text)| format!("{}{text}\n", if line == 0 { "- " } else { "  " })).collect();
+    let items: String = item
+        .lines()
+        .enumerate()
+        .map(|(line, text)| format!("{}{text}\n", if line == 0 { "- " } else { "  " }))
+        .collect();
     assert!(reports(&format!("apiVersion: v1\nkind: List\nitems:\n{items}"), "selector-labels-mismatch"));
 }
 

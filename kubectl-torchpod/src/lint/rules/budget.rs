@@ -61,9 +61,10 @@ fn budget_past_deadline(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn initial_delay_spent(context: &Context<'_>) -> Vec<Found> {
-    let behind = context.cluster.probes().filter(|probe| {
-        probe.kind != ProbeKind::Startup && probe.container.probe(ProbeKind::Startup).is_some()
-    });
+    let behind = context
+        .cluster
+        .probes()
+        .filter(|probe| probe.kind != ProbeKind::Startup && probe.container.probe(ProbeKind::Startup).is_some());
     let delayed = behind.filter(|probe| probe.initial_delay() > 0);
     let what = |probe: &Probe<'_>| format!("{} s of delay behind a startup probe", probe.initial_delay());
     delayed.map(|probe| Found::at(&probe.place.key("initialDelaySeconds"), what(&probe))).collect()

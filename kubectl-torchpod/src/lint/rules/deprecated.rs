@@ -54,8 +54,18 @@ const GONE: [(&str, &[&str], u32, &str); 22] = [
         "rbac.authorization.k8s.io/v1",
     ),
     ("apiextensions.k8s.io/v1beta1", &["CustomResourceDefinition"], 22, "apiextensions.k8s.io/v1"),
-    ("flowcontrol.apiserver.k8s.io/v1beta2", &["FlowSchema", "PriorityLevelConfiguration"], 29, "flowcontrol.apiserver.k8s.io/v1"),
-    ("flowcontrol.apiserver.k8s.io/v1beta3", &["FlowSchema", "PriorityLevelConfiguration"], 32, "flowcontrol.apiserver.k8s.io/v1"),
+    (
+        "flowcontrol.apiserver.k8s.io/v1beta2",
+        &["FlowSchema", "PriorityLevelConfiguration"],
+        29,
+        "flowcontrol.apiserver.k8s.io/v1",
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io/v1beta3",
+        &["FlowSchema", "PriorityLevelConfiguration"],
+        32,
+        "flowcontrol.apiserver.k8s.io/v1",
+    ),
     ("flagger.app/v1alpha3", &["Canary"], 0, "flagger.app/v1beta1"),
 ];
 
@@ -95,22 +105,31 @@ pub(super) fn removed(path: &Path) -> Option<(u32, &'static str)> {
 }
 
 fn api_removed(context: &Context<'_>) -> Vec<Found> {
-    let objects = context.cluster.manifests.objects.iter().filter_map(|object| Some((object, gone(&object.api_version, &object.kind)?)));
+    let objects = context
+        .cluster
+        .objects
+        .iter()
+        .copied()
+        .filter_map(|object| Some((object, gone(&object.api_version, &object.kind)?)));
     let removed = objects.filter(|(_, (minor, _))| *minor <= context.given.version.minor);
     let what = |object: &Object, minor: u32, instead: &str| {
         let since = if minor == 0 { String::new() } else { format!(" since {}", Version { minor }) };
         format!("{} {} is gone{since}: {instead}", object.api_version, object.kind)
     };
-    removed.map(|(object, (minor, instead))| Found::at(&object.place().key("apiVersion"), what(object, minor, instead))).collect()
+    removed
+        .map(|(object, (minor, instead))| Found::at(&object.place().key("apiVersion"), what(object, minor, instead)))
+        .collect()
 }
 
 fn field_removed(context: &Context<'_>) -> Vec<Found> {
-    let problems = context.cluster.manifests.problems.iter().filter_map(|(spot, problem)| match problem {
+    let problems = context.cluster.problems.iter().filter_map(|(spot, problem)| match problem {
         Problem::Unknown { path, .. } => Some((spot, path, removed(path)?)),
         _ => None,
     });
     let what = |path: &Path, minor, instead: &str| format!("{path} is gone since {}: {instead}", Version { minor });
-    problems.map(|(spot, path, (minor, instead))| Found { spot: spot.clone(), what: what(path, minor, instead) }).collect()
+    problems
+        .map(|(spot, path, (minor, instead))| Found { spot: spot.clone(), what: what(path, minor, instead) })
+        .collect()
 }
 
 fn endpoints_deprecated(context: &Context<'_>) -> Vec<Found> {
@@ -118,12 +137,14 @@ fn endpoints_deprecated(context: &Context<'_>) -> Vec<Found> {
         return Vec::new();
     }
     let endpoints = context.cluster.all::<Endpoints>();
-    endpoints.map(|(object, _)| Found::at(&object.place().key("kind"), "v1 Endpoints is deprecated since 1.33")).collect()
+    endpoints
+        .map(|(object, _)| Found::at(&object.place().key("kind"), "v1 Endpoints is deprecated since 1.33"))
+        .collect()
 }
 
 fn annotation_deprecated(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    let roots = context.cluster.manifests.objects.iter().map(Object::place);
+    let roots = context.cluster.objects.iter().map(|object| object.place());
     let templates = context.cluster.workloads.iter().filter(|workload| workload.object.kind != "Pod");
     for place in roots.chain(templates.map(crate::cluster::Workload::template)) {
         let annotations = place.key("metadata.annotations");

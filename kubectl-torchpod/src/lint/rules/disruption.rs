@@ -59,7 +59,9 @@ fn allows_nothing(context: &Context<'_>) -> Vec<Found> {
         let needed = total.and_then(|total| scaled(least, total, true));
         let blocked = all || total.zip(needed).is_some_and(|(total, needed)| needed >= total);
         let what = match (total, needed) {
-            (Some(total), Some(needed)) => format!("{needed} of {total} pod{} must be available", if total == 1 { "" } else { "s" }),
+            (Some(total), Some(needed)) => {
+                format!("{needed} of {total} pod{} must be available", if total == 1 { "" } else { "s" })
+            }
             _ => "all pods must be available".to_owned(),
         };
         blocked.then(|| Found::at(&place.key("spec.minAvailable"), what))
@@ -73,9 +75,17 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
         let Some(selector) = &budget.spec.selector else {
             return Some(Found::at(&place, "without a selector the budget means no pod"));
         };
-        let labels = selector.match_labels.as_ref().filter(|_| budget.pods.is_empty() && selector.match_expressions.is_none())?;
+        let labels = selector
+            .match_labels
+            .as_ref()
+            .filter(|_| budget.pods.is_empty() && selector.match_expressions.is_none())?;
         let near = near(context, budget.object, labels)?;
-        let what = format!("the selector {} matches no pod; those of {} have {}", spelt(labels), near.object.label(), spelt(near.labels));
+        let what = format!(
+            "the selector {} matches no pod; those of {} have {}",
+            spelt(labels),
+            near.object.label(),
+            spelt(near.labels)
+        );
         Some(Found::at(&place, what))
     };
     budgets(context).filter_map(|budget| check(&budget)).collect()
@@ -97,8 +107,12 @@ fn near<'a>(context: &'a Context<'_>, object: &Object, labels: &Labels) -> Optio
 }
 
 fn limits_both(context: &Context<'_>) -> Vec<Found> {
-    let both = budgets(context).filter(|budget| budget.spec.min_available.is_some() && budget.spec.max_unavailable.is_some());
-    both.map(|budget| Found::at(&budget.object.place().key("spec.maxUnavailable"), "maxUnavailable beside minAvailable")).collect()
+    let both =
+        budgets(context).filter(|budget| budget.spec.min_available.is_some() && budget.spec.max_unavailable.is_some());
+    both.map(|budget| {
+        Found::at(&budget.object.place().key("spec.maxUnavailable"), "maxUnavailable beside minAvailable")
+    })
+    .collect()
 }
 
 fn overlaps(context: &Context<'_>) -> Vec<Found> {
@@ -118,5 +132,7 @@ fn overlaps(context: &Context<'_>) -> Vec<Found> {
 
 fn guards_broken(context: &Context<'_>) -> Vec<Found> {
     let silent = budgets(context).filter(|budget| budget.spec.unhealthy_pod_eviction_policy.is_none());
-    silent.map(|budget| Found::at(&budget.object.place().key("spec"), "unhealthyPodEvictionPolicy is not set")).collect()
+    silent
+        .map(|budget| Found::at(&budget.object.place().key("spec"), "unhealthyPodEvictionPolicy is not set"))
+        .collect()
 }

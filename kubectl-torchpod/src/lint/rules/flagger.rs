@@ -54,7 +54,8 @@ fn metrics<'a>(context: &'a Context<'_>) -> impl Iterator<Item = (&'a Object, Pl
 
 fn threshold_old(context: &Context<'_>) -> Vec<Found> {
     let old = metrics(context).filter(|(_, _, metric)| metric.threshold.is_some());
-    old.map(|(_, place, metric)| Found::at(&place.key("threshold"), format!("{} has a threshold", metric.name))).collect()
+    old.map(|(_, place, metric)| Found::at(&place.key("threshold"), format!("{} has a threshold", metric.name)))
+        .collect()
 }
 
 fn analysis_incomplete(context: &Context<'_>) -> Vec<Found> {
@@ -87,8 +88,11 @@ fn apex(canary: &Canary) -> &str {
 
 fn owns_service(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    for (canary_object, canary) in canaries(context).filter(|(_, canary)| canary.spec.target_ref.kind.as_deref() != Some("Service")) {
-        let services = context.cluster.all::<Service>().filter(|(object, _)| object.namespace == canary_object.namespace);
+    for (canary_object, canary) in
+        canaries(context).filter(|(_, canary)| canary.spec.target_ref.kind.as_deref() != Some("Service"))
+    {
+        let services =
+            context.cluster.all::<Service>().filter(|(object, _)| object.namespace == canary_object.namespace);
         let apex = apex(canary);
         let own = services.filter(|(object, _)| {
             let rest = object.name.strip_prefix(apex);
@@ -127,7 +131,9 @@ fn budget_misses_primary(context: &Context<'_>) -> Vec<Found> {
     for (canary_object, canary) in canaries(context) {
         let Some((primary, name)) = primary(context, canary_object, canary) else { continue };
         let namespace = &canary_object.namespace;
-        for (object, budget) in context.cluster.all::<PodDisruptionBudget>().filter(|(one, _)| one.namespace == *namespace) {
+        for (object, budget) in
+            context.cluster.all::<PodDisruptionBudget>().filter(|(one, _)| one.namespace == *namespace)
+        {
             let Some(selector) = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { continue };
             let selected = context.cluster.matched(namespace.as_deref(), selector);
             let target = selected.iter().any(|workload| workload.object.name == canary.spec.target_ref.name);
@@ -144,7 +150,8 @@ fn without_traffic(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for (object, canary) in canaries(context) {
         let Some((place, analysis)) = analysis(object, canary) else { continue };
-        let load = analysis.webhooks.iter().flatten().any(|hook| hook.r#type.as_deref().is_none_or(|kind| kind == "rollout"));
+        let load =
+            analysis.webhooks.iter().flatten().any(|hook| hook.r#type.as_deref().is_none_or(|kind| kind == "rollout"));
         if analysis.metrics.is_some() && !load {
             found.push(Found::at(&place, "nothing here makes requests while the canary is judged"));
         }
@@ -173,5 +180,7 @@ fn range_empty(context: &Context<'_>) -> Vec<Found> {
         let bounded = metric.threshold_range.as_ref().is_some_and(|range| range.min.is_some() || range.max.is_some());
         !bounded && metric.threshold.is_none()
     });
-    empty.map(|(_, place, metric)| Found::at(&place, format!("nothing says which values of {} are good", metric.name))).collect()
+    empty
+        .map(|(_, place, metric)| Found::at(&place, format!("nothing says which values of {} are good", metric.name)))
+        .collect()
 }

@@ -32,12 +32,19 @@ fn liveness_asks_readiness(context: &Context<'_>) -> Vec<Found> {
     let check = |probe: &Probe<'_>| {
         let question = probe.question()?;
         let path = question.trim_end_matches('/').to_lowercase();
-        let http = probe.spec.http_get.is_some() && ["/ready", "/readyz", "/readiness"].iter().any(|one| path.ends_with(one));
-        let grpc = probe.spec.grpc.is_some() && ["readiness", "inference.GRPCInferenceService"].contains(&question.as_str());
+        let http =
+            probe.spec.http_get.is_some() && ["/ready", "/readyz", "/readiness"].iter().any(|one| path.ends_with(one));
+        let grpc =
+            probe.spec.grpc.is_some() && ["readiness", "inference.GRPCInferenceService"].contains(&question.as_str());
         let exec = probe.spec.exec.is_some() && question.contains("probe ready");
         (http || grpc || exec).then(|| Found::at(&probe.place, format!("liveness asks {question}")))
     };
-    context.cluster.probes().filter(|probe| probe.kind == ProbeKind::Liveness).filter_map(|probe| check(&probe)).collect()
+    context
+        .cluster
+        .probes()
+        .filter(|probe| probe.kind == ProbeKind::Liveness)
+        .filter_map(|probe| check(&probe))
+        .collect()
 }
 
 fn liveness_timeout(context: &Context<'_>) -> Vec<Found> {
@@ -51,7 +58,9 @@ fn liveness_timeout(context: &Context<'_>) -> Vec<Found> {
 fn readiness_equals_liveness(context: &Context<'_>) -> Vec<Found> {
     let check = |container: &Container<'_>| {
         let (live, ready) = (container.probe(ProbeKind::Liveness)?, container.probe(ProbeKind::Readiness)?);
-        let same = live.spec.http_get == ready.spec.http_get && live.spec.grpc == ready.spec.grpc && live.spec.exec == ready.spec.exec;
+        let same = live.spec.http_get == ready.spec.http_get
+            && live.spec.grpc == ready.spec.grpc
+            && live.spec.exec == ready.spec.exec;
         // A TCP probe has only one question to ask.
         let asks = live.question()?;
         same.then(|| Found::at(&ready.place, format!("readiness asks {asks:?}, and so does liveness")))
@@ -63,17 +72,25 @@ fn readiness_missing(context: &Context<'_>) -> Vec<Found> {
     let mut served = HashSet::new();
     for (object, service) in context.cluster.all::<Service>() {
         let Some(spec) = &service.spec else { continue };
-        let Some(selector) = spec.selector.as_ref().filter(|_| spec.publish_not_ready_addresses != Some(true)) else { continue };
+        let Some(selector) = spec.selector.as_ref().filter(|_| spec.publish_not_ready_addresses != Some(true)) else {
+            continue;
+        };
         // Behind a headless Service are peers that find each other by name.
         if spec.cluster_ip.as_deref() != Some("None") {
             let selected = context.cluster.selected(object.namespace.as_deref(), selector);
             served.extend(selected.into_iter().map(|workload| std::ptr::from_ref(workload.object)));
         }
     }
-    let behind = context.cluster.workloads.iter().filter(|workload| served.contains(&std::ptr::from_ref(workload.object)));
+    let behind =
+        context.cluster.workloads.iter().filter(|workload| served.contains(&std::ptr::from_ref(workload.object)));
     let unready = behind.filter(|workload| workload.containers().all(|one| one.probe(ProbeKind::Readiness).is_none()));
     unready
-        .map(|workload| Found::at(&workload.pod_place().key("containers"), "a Service selects this pod, and no container has a readiness probe"))
+        .map(|workload| {
+            Found::at(
+                &workload.pod_place().key("containers"),
+                "a Service selects this pod, and no container has a readiness probe",
+            )
+        })
         .collect()
 }
 

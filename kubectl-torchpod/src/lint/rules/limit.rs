@@ -21,7 +21,10 @@ rules! {
 type Amounts = Option<BTreeMap<String, resource::Quantity>>;
 
 /// What a LimitRange of a workload's namespace says of containers.
-pub(super) fn ranges<'a>(context: &'a Context<'_>, workload: &'a Workload<'_>) -> impl Iterator<Item = &'a LimitRangeItem> {
+pub(super) fn ranges<'a>(
+    context: &'a Context<'_>,
+    workload: &'a Workload<'_>,
+) -> impl Iterator<Item = &'a LimitRangeItem> {
     let here = context.cluster.all::<LimitRange>().filter(|(object, _)| object.namespace == workload.object.namespace);
     let items = here.filter_map(|(_, range)| range.spec.as_ref()).flat_map(|spec| &spec.limits);
     items.filter(|item| item.type_ == "Container")
@@ -32,9 +35,16 @@ fn amount(amounts: &Amounts, name: &str) -> Option<Quantity> {
 }
 
 /// Request and limit of a resource after the defaults have been filled in.
-pub(super) fn filled(context: &Context<'_>, container: &Container<'_>, name: &str) -> (Option<Quantity>, Option<Quantity>) {
-    let (request, limit) = (container.request(name).and_then(Quantity::parse), container.limit(name).and_then(Quantity::parse));
-    let default = |of: fn(&LimitRangeItem) -> &Amounts| ranges(context, container.workload).find_map(|item| amount(of(item), name));
+pub(super) fn filled(
+    context: &Context<'_>,
+    container: &Container<'_>,
+    name: &str,
+) -> (Option<Quantity>, Option<Quantity>) {
+    let (request, limit) =
+        (container.request(name).and_then(Quantity::parse), container.limit(name).and_then(Quantity::parse));
+    let default = |of: fn(&LimitRangeItem) -> &Amounts| {
+        ranges(context, container.workload).find_map(|item| amount(of(item), name))
+    };
     let limit_default = || default(|item| &item.default).or_else(|| default(|item| &item.max));
     // A limit of the container's own is its request, before any default is.
     let request = request.or(limit).or_else(|| default(|item| &item.default_request)).or_else(limit_default);
@@ -71,11 +81,18 @@ fn contradicts_itself(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for (object, range) in context.cluster.all::<LimitRange>() {
         for (index, item) in range.spec.iter().flat_map(|spec| &spec.limits).enumerate() {
-            let rising = [("min", &item.min), ("defaultRequest", &item.default_request), ("default", &item.default), ("max", &item.max)];
+            let rising = [
+                ("min", &item.min),
+                ("defaultRequest", &item.default_request),
+                ("default", &item.default),
+                ("max", &item.max),
+            ];
             for (place, (lower_key, lower)) in rising.iter().enumerate() {
                 for (upper_key, upper) in &rising[place + 1..] {
                     let names = lower.iter().flat_map(|amounts| amounts.keys());
-                    let wrong = names.filter(|name| amount(lower, name).zip(amount(upper, name)).is_some_and(|(lower, upper)| lower > upper));
+                    let wrong = names.filter(|name| {
+                        amount(lower, name).zip(amount(upper, name)).is_some_and(|(lower, upper)| lower > upper)
+                    });
                     found.extend(wrong.map(|name| {
                         let place = object.place().item("spec.limits", index).key(lower_key).label(name);
                         Found::at(&place, format!("{lower_key} of {name} is above {upper_key}"))

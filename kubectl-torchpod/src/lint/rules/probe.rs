@@ -45,7 +45,8 @@ fn handlers(context: &Context<'_>) -> Vec<Found> {
         ];
         // A handler that could not be read counts, too: `field-type` and others tell of it.
         let written = |name: &str| probe.place.key(name).node().is_some();
-        let there: Vec<&str> = all.iter().filter(|(name, read)| *read || written(name)).map(|(name, _)| *name).collect();
+        let there: Vec<&str> =
+            all.iter().filter(|(name, read)| *read || written(name)).map(|(name, _)| *name).collect();
         let what = match there.as_slice() {
             [_] => return None,
             [] => format!("the {} probe asks nothing", probe.kind),
@@ -64,7 +65,7 @@ fn success_threshold(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn grpc_port_named(context: &Context<'_>) -> Vec<Found> {
-    let problems = context.cluster.manifests.problems.iter().filter_map(|(spot, problem)| match problem {
+    let problems = context.cluster.problems.iter().filter_map(|(spot, problem)| match problem {
         Problem::Wrong { path, .. } if path.ends_with(&["grpc", "port"]) => Some((spot, path)),
         _ => None,
     });
@@ -99,7 +100,8 @@ fn host(context: &Context<'_>) -> Vec<Found> {
     each(context, |probe| {
         let http = probe.spec.http_get.as_ref().and_then(|http| http.host.as_deref());
         let tcp = probe.spec.tcp_socket.as_ref().and_then(|tcp| tcp.host.as_deref());
-        let (host, key) = http.map(|host| (host, "httpGet.host")).or_else(|| tcp.map(|host| (host, "tcpSocket.host")))?;
+        let (host, key) =
+            http.map(|host| (host, "httpGet.host")).or_else(|| tcp.map(|host| (host, "tcpSocket.host")))?;
         (!host.is_empty()).then(|| Found::at(&probe.place.key(key), format!("the {} probe asks {host}", probe.kind)))
     })
 }

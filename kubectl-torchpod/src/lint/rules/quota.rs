@@ -71,10 +71,18 @@ fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
         let keys: Vec<_> = keys.filter(|(_, (_, name))| ["cpu", "memory"].contains(name)).collect();
         for workload in context.cluster.in_namespace(quota.object.namespace.as_deref()) {
             for container in workload.containers() {
-                let silent: Vec<&str> =
-                    keys.iter().filter(|(_, (side, name))| amount(context, &container, *side, name).is_none()).map(|(key, _)| key.as_str()).collect();
+                let silent: Vec<&str> = keys
+                    .iter()
+                    .filter(|(_, (side, name))| amount(context, &container, *side, name).is_none())
+                    .map(|(key, _)| key.as_str())
+                    .collect();
                 if !silent.is_empty() && workload.pod.resources.is_none() {
-                    let what = format!("{} does not say {}, as {} wants", container.spec.name, silent.join(", "), quota.object.label());
+                    let what = format!(
+                        "{} does not say {}, as {} wants",
+                        container.spec.name,
+                        silent.join(", "),
+                        quota.object.label()
+                    );
                     found.push(Found::at(&container.place, what));
                 }
             }
@@ -106,7 +114,8 @@ fn used(context: &Context<'_>, namespace: Option<&str>, key: &str) -> Use {
         // An autoscaler's most is not meant to be there all the time.
         let count = if workload.scaler.is_some() { workload.replicas } else { workload.most_replicas() };
         used.pods = used.pods.plus(each.times(count.unwrap_or(1)));
-        let surge = workload.rollout().filter(|rollout| rollout.unavailable == 0).map_or(0, |rollout| rollout.surge.min(1));
+        let surge =
+            workload.rollout().filter(|rollout| rollout.unavailable == 0).map_or(0, |rollout| rollout.surge.min(1));
         used.surge = used.surge.max(each.times(surge));
     }
     used
@@ -126,13 +135,16 @@ fn compare(context: &Context<'_>, what: impl Fn(&str, &Use, Quantity) -> Option<
 }
 
 fn exceeded(context: &Context<'_>) -> Vec<Found> {
-    compare(context, |key, used, hard| (used.pods > hard).then(|| format!("the pods here come to {} of {key}, and {hard} is the most", used.pods)))
+    compare(context, |key, used, hard| {
+        (used.pods > hard).then(|| format!("the pods here come to {} of {key}, and {hard} is the most", used.pods))
+    })
 }
 
 fn without_room(context: &Context<'_>) -> Vec<Found> {
     compare(context, |key, used, hard| {
         let rolling = used.pods.plus(used.surge);
-        (used.pods <= hard && rolling > hard).then(|| format!("a rollout comes to {rolling} of {key}, and {hard} is the most"))
+        (used.pods <= hard && rolling > hard)
+            .then(|| format!("a rollout comes to {rolling} of {key}, and {hard} is the most"))
     })
 }
 
@@ -144,7 +156,10 @@ fn device_key(context: &Context<'_>) -> Vec<Found> {
             let device = name.contains('/') && !["requests.", "count/"].iter().any(|known| name.starts_with(known));
             // Storage classes are counted under names of their own.
             if device && !name.contains(".storageclass.storage.k8s.io/") {
-                found.push(Found::at(&object.place().key("spec.hard").label(key), format!("{key} is no key of a quota")));
+                found.push(Found::at(
+                    &object.place().key("spec.hard").label(key),
+                    format!("{key} is no key of a quota"),
+                ));
             }
         }
     }

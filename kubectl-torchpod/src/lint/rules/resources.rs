@@ -24,7 +24,8 @@ const GPU: &str = "nvidia.com/gpu";
 
 /// How many GPUs a pod takes.
 pub(super) fn gpus(workload: &Workload<'_>) -> i32 {
-    let each = workload.containers().filter_map(|container| container.limit(GPU).and_then(|limit| limit.parse::<i32>().ok()));
+    let each =
+        workload.containers().filter_map(|container| container.limit(GPU).and_then(|limit| limit.parse::<i32>().ok()));
     each.sum()
 }
 
@@ -57,7 +58,9 @@ fn gpu_limit(context: &Context<'_>) -> Vec<Found> {
 fn request_above_limit(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for container in context.cluster.containers() {
-        let Some(requests) = container.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) else { continue };
+        let Some(requests) = container.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) else {
+            continue;
+        };
         for name in requests.keys().filter(|name| !name.contains('/')) {
             let (request, limit) = (container.request(name), container.limit(name));
             let amounts = request.and_then(Quantity::parse).zip(limit.and_then(Quantity::parse));

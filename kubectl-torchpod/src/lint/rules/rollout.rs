@@ -52,14 +52,17 @@ fn selector<'a>(workload: &Workload<'a>) -> Option<&'a LabelSelector> {
 fn selector_labels(context: &Context<'_>) -> Vec<Found> {
     let check = |workload: &Workload<'_>| {
         let asked = selector(workload)?;
-        let empty = asked.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty) && asked.match_expressions.is_none();
+        let empty = asked.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
+            && asked.match_expressions.is_none();
         // Where there is no selector at all, `field-missing` tells.
         let place = workload.object.place().key("spec.selector");
         place.node()?;
         let labels = if workload.labels.is_empty() { "none".to_owned() } else { spelt(workload.labels) };
         let what = match (&asked.match_labels, empty) {
             (_, true) => "the selector is empty".to_owned(),
-            (Some(wanted), _) => format!("the selector asks for {}, and the template's labels are {labels}", spelt(wanted)),
+            (Some(wanted), _) => {
+                format!("the selector asks for {}, and the template's labels are {labels}", spelt(wanted))
+            }
             (None, _) => format!("the selector's expressions do not match the template's labels, {labels}"),
         };
         (empty || !matches(asked, workload.labels)).then(|| Found::at(&place, what))
@@ -68,7 +71,9 @@ fn selector_labels(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn without_room(context: &Context<'_>) -> Vec<Found> {
-    let zero = |value: &IntOrString| matches!(value, IntOrString::Int(0)) || matches!(value, IntOrString::String(text) if text == "0%");
+    let zero = |value: &IntOrString| {
+        matches!(value, IntOrString::Int(0)) || matches!(value, IntOrString::String(text) if text == "0%")
+    };
     let check = |(object, deployment): (&Object, &Deployment)| {
         let rolling = deployment.spec.strategy.as_ref()?.rolling_update.as_ref()?;
         let both = rolling.max_surge.as_ref().is_some_and(zero) && rolling.max_unavailable.as_ref().is_some_and(zero);
@@ -82,7 +87,9 @@ fn recreate_with_rolling(context: &Context<'_>) -> Vec<Found> {
     let check = |(object, deployment): (&Object, &Deployment)| {
         let strategy = deployment.spec.strategy.as_ref()?;
         let both = strategy.type_.as_deref() == Some("Recreate") && strategy.rolling_update.is_some();
-        both.then(|| Found::at(&object.place().key("spec.strategy.rollingUpdate"), "rollingUpdate beside type: Recreate"))
+        both.then(|| {
+            Found::at(&object.place().key("spec.strategy.rollingUpdate"), "rollingUpdate beside type: Recreate")
+        })
     };
     deployments(context).filter_map(check).collect()
 }
@@ -91,7 +98,11 @@ fn deadline_too_short(context: &Context<'_>) -> Vec<Found> {
     let check = |(object, deployment): (&Object, &Deployment)| {
         let deadline = deployment.spec.progress_deadline_seconds.unwrap_or(600);
         let ready = deployment.spec.min_ready_seconds.unwrap_or(0);
-        let key = if deployment.spec.progress_deadline_seconds.is_some() { "spec.progressDeadlineSeconds" } else { "spec.minReadySeconds" };
+        let key = if deployment.spec.progress_deadline_seconds.is_some() {
+            "spec.progressDeadlineSeconds"
+        } else {
+            "spec.minReadySeconds"
+        };
         let what = format!("progressDeadlineSeconds is {deadline}, and minReadySeconds {ready}");
         (deadline <= ready).then(|| Found::at(&object.place().key(key), what))
     };

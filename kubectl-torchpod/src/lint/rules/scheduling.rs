@@ -42,11 +42,17 @@ fn means_self(term: &PodAffinityTerm, workload: &Workload<'_>) -> bool {
 fn blocks_surge(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for workload in &context.cluster.workloads {
-        let Some(rollout) = workload.rollout().filter(|rollout| rollout.unavailable == 0 && rollout.replicas > 0) else { continue };
+        let Some(rollout) = workload.rollout().filter(|rollout| rollout.unavailable == 0 && rollout.replicas > 0)
+        else {
+            continue;
+        };
         // With matchLabelKeys, old and new pods may share a node.
         let own = terms(workload).filter(|(_, term)| means_self(term, workload) && term.match_label_keys.is_none());
         found.extend(own.map(|(place, term)| {
-            let what = format!("{} pods and {} more in a rollout, each needs a {} of its own", rollout.replicas, rollout.surge, term.topology_key);
+            let what = format!(
+                "{} pods and {} more in a rollout, each needs a {} of its own",
+                rollout.replicas, rollout.surge, term.topology_key
+            );
             Found::at(&place, what)
         }));
     }
@@ -58,7 +64,9 @@ fn misses_self(context: &Context<'_>) -> Vec<Found> {
     for workload in &context.cluster.workloads {
         // A term that means somebody else in the input keeps clear of them.
         let namespace = workload.object.namespace.as_deref();
-        for (place, term) in terms(workload).filter(|(_, term)| term.namespaces.is_none() && term.namespace_selector.is_none()) {
+        for (place, term) in
+            terms(workload).filter(|(_, term)| term.namespaces.is_none() && term.namespace_selector.is_none())
+        {
             let Some(selector) = term.label_selector.as_ref() else { continue };
             let near = selector.match_labels.iter().flatten().all(|(key, _)| workload.labels.contains_key(key));
             if near && !matches(selector, workload.labels) && context.cluster.matched(namespace, selector).is_empty() {
@@ -77,7 +85,9 @@ fn spread_misses_self(context: &Context<'_>) -> Vec<Found> {
             let place = workload.pod_place().item("topologySpreadConstraints", index);
             let what = match &spread.label_selector {
                 None => "without a labelSelector nothing is counted".to_owned(),
-                Some(selector) if !matches(selector, workload.labels) => format!("the pod's labels are {}", spelt(workload.labels)),
+                Some(selector) if !matches(selector, workload.labels) => {
+                    format!("the pod's labels are {}", spelt(workload.labels))
+                }
                 Some(_) => continue,
             };
             found.push(Found::at(&place.key("labelSelector"), what));
@@ -93,7 +103,10 @@ fn spread_counts_revisions(context: &Context<'_>) -> Vec<Found> {
             let own = spread.label_selector.as_ref().is_some_and(|selector| matches(selector, workload.labels));
             if own && spread.match_label_keys.is_none() {
                 let place = workload.pod_place().item("topologySpreadConstraints", index);
-                found.push(Found::at(&place, format!("pods of all revisions are spread over {} together", spread.topology_key)));
+                found.push(Found::at(
+                    &place,
+                    format!("pods of all revisions are spread over {} together", spread.topology_key),
+                ));
             }
         }
     }
@@ -102,8 +115,14 @@ fn spread_counts_revisions(context: &Context<'_>) -> Vec<Found> {
 
 fn toleration_missing(context: &Context<'_>) -> Vec<Found> {
     let tolerates = |workload: &Workload<'_>| {
-        workload.pod.tolerations.iter().flatten().any(|one| one.key.as_deref().is_none_or(|key| key == "nvidia.com/gpu"))
+        workload
+            .pod
+            .tolerations
+            .iter()
+            .flatten()
+            .any(|one| one.key.as_deref().is_none_or(|key| key == "nvidia.com/gpu"))
     };
     let lost = context.cluster.workloads.iter().filter(|workload| gpus(workload) > 0 && !tolerates(workload));
-    lost.map(|workload| Found::at(&workload.pod_place(), "a pod with a GPU, without a toleration for nvidia.com/gpu")).collect()
+    lost.map(|workload| Found::at(&workload.pod_place(), "a pod with a GPU, without a toleration for nvidia.com/gpu"))
+        .collect()
 }

@@ -37,12 +37,15 @@ rules! {
         "Check what comes out: `kubectl kustomize DIR | kubectl torchpod lint -`";
     "object-repeated", Warning, object_repeated,
         "The second of two objects with one name overwrites the first when both are applied",
-        "Give them different names or namespaces, or check them apart";
+        "Give them different names or namespaces";
+    "file-apart", Info, file_apart,
+        "Files with an object of the same name are taken for alternatives: what is said across files does not hold for them",
+        "Give only files that are applied together";
 }
 
 /// What a text was written for each problem that is meant.
 fn each(context: &Context<'_>, what: impl Fn(&Problem) -> Option<String>) -> Vec<Found> {
-    let problems = context.cluster.manifests.problems.iter();
+    let problems = context.cluster.problems.iter();
     problems.filter_map(|(spot, problem)| Some(Found { spot: spot.clone(), what: what(problem)? })).collect()
 }
 
@@ -117,16 +120,21 @@ fn kustomize_skipped(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn object_repeated(context: &Context<'_>) -> Vec<Found> {
-    let manifests = context.cluster.manifests;
     let mut seen = HashMap::new();
     let mut found = Vec::new();
-    for object in manifests.objects.iter().filter(|object| !object.name.is_empty()) {
+    for object in context.cluster.objects.iter().filter(|object| !object.name.is_empty()) {
         let id = (&object.api_version, &object.kind, &object.namespace, &object.name);
         if let Some(first) = seen.insert(id, object) {
             let line = first.place().spot().span.start.line;
-            let what = format!("{} is also in {}, line {line}", object.label(), manifests.sources[first.file].name);
-            found.push(Found::at(&object.place(), what));
+            found.push(Found::at(&object.place(), format!("{} is there before, on line {line}", object.label())));
         }
     }
     found
+}
+
+fn file_apart(context: &Context<'_>) -> Vec<Found> {
+    each(context, |problem| match problem {
+        Problem::Apart { object, file } => Some(format!("{object} is also in {file}: this file is looked at alone")),
+        _ => None,
+    })
 }

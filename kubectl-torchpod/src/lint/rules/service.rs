@@ -54,15 +54,22 @@ fn selecting<'a>(context: &'a Context<'_>) -> impl Iterator<Item = Selecting<'a>
     })
 }
 
+/// Those that send requests to pods of the input. A headless one's ports are only told by DNS.
+fn forwarding<'a>(context: &'a Context<'_>) -> impl Iterator<Item = Selecting<'a>> {
+    selecting(context).filter(|service| !service.pods.is_empty() && service.spec.cluster_ip.as_deref() != Some("None"))
+}
+
 fn ports<'a>(object: &'a Object, spec: &'a ServiceSpec) -> impl Iterator<Item = (Place<'a>, &'a ServicePort)> {
     let ports = spec.ports.iter().flatten().enumerate();
     ports.map(move |(index, port)| (object.place().item("spec.ports", index), port))
 }
 
 fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
-    let by_name: HashMap<_, _> = context.cluster.workloads.iter().map(|one| ((&one.object.namespace, &one.object.name), one)).collect();
+    let by_name: HashMap<_, _> =
+        context.cluster.workloads.iter().map(|one| ((&one.object.namespace, &one.object.name), one)).collect();
     // A Service between blue and green is told of by name.
-    let told: HashSet<String> = super::track::blue_green_none(context).into_iter().map(|found| found.spot.object).collect();
+    let told: HashSet<String> =
+        super::track::blue_green_none(context).into_iter().map(|found| found.spot.object).collect();
     let empty = selecting(context).filter(|service| service.pods.is_empty() && !told.contains(&service.object.label()));
     let found = empty.filter_map(|service| {
         // Pods of which the input says nothing may be anywhere; those that nearly match are meant.
@@ -71,9 +78,11 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
             return None;
         }
         let near = context.cluster.nearly_selected(object.namespace.as_deref(), selector);
-        let near = near.or_else(|| by_name.get(&(&object.namespace, &object.name)).copied().filter(|one| one.serves()))?;
+        let near =
+            near.or_else(|| by_name.get(&(&object.namespace, &object.name)).copied().filter(|one| one.serves()))?;
         let labels = if near.labels.is_empty() { "no labels".to_owned() } else { spelt(near.labels) };
-        let what = format!("the selector {} matches no pod; those of {} have {labels}", spelt(selector), near.object.label());
+        let what =
+            format!("the selector {} matches no pod; those of {} have {labels}", spelt(selector), near.object.label());
         Some(Found::at(&object.place().key("spec.selector"), what))
     });
     found.collect()
@@ -81,7 +90,7 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
 
 fn port_name_unknown(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    for service in selecting(context).filter(|service| !service.pods.is_empty()) {
+    for service in forwarding(context) {
         for (place, port) in ports(service.object, service.spec) {
             let Some(IntOrString::String(name)) = &port.target_port else { continue };
             let has = |container: Container<'_>| container.ports().iter().any(|one| one.name.as_ref() == Some(name));
@@ -96,7 +105,7 @@ fn port_name_unknown(context: &Context<'_>) -> Vec<Found> {
 
 fn port_closed(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    for service in selecting(context).filter(|service| !service.pods.is_empty()) {
+    for service in forwarding(context) {
         for (place, port) in ports(service.object, service.spec) {
             let number = match &port.target_port {
                 None => port.port,
@@ -125,12 +134,17 @@ fn may_answer(pod: &Workload<'_>, number: i32) -> bool {
 fn ports_unnamed(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for (object, service) in context.cluster.all::<Service>() {
-        let Some(spec) = service.spec.as_ref().filter(|spec| spec.ports.as_ref().is_some_and(|ports| ports.len() > 1)) else { continue };
+        let Some(spec) = service.spec.as_ref().filter(|spec| spec.ports.as_ref().is_some_and(|ports| ports.len() > 1))
+        else {
+            continue;
+        };
         let mut seen = Vec::new();
         for (place, port) in ports(object, spec) {
             match port.name.as_deref().filter(|name| !name.is_empty()) {
                 None => found.push(Found::at(&place, "one of several ports, and without a name")),
-                Some(name) if seen.contains(&name) => found.push(Found::at(&place.key("name"), format!("{name} is the name of another port, too"))),
+                Some(name) if seen.contains(&name) => {
+                    found.push(Found::at(&place.key("name"), format!("{name} is the name of another port, too")))
+                }
                 Some(name) => seen.push(name),
             }
         }
@@ -141,9 +155,15 @@ fn ports_unnamed(context: &Context<'_>) -> Vec<Found> {
 fn affinity_on_headless(context: &Context<'_>) -> Vec<Found> {
     let services = context.cluster.all::<Service>().filter(|(_, service)| {
         let spec = service.spec.as_ref();
-        spec.is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None") && spec.session_affinity.as_deref() == Some("ClientIP"))
+        spec.is_some_and(|spec| {
+            spec.cluster_ip.as_deref() == Some("None") && spec.session_affinity.as_deref() == Some("ClientIP")
+        })
     });
-    services.map(|(object, _)| Found::at(&object.place().key("spec.sessionAffinity"), "sessionAffinity on a headless Service")).collect()
+    services
+        .map(|(object, _)| {
+            Found::at(&object.place().key("spec.sessionAffinity"), "sessionAffinity on a headless Service")
+        })
+        .collect()
 }
 
 fn external_name_address(context: &Context<'_>) -> Vec<Found> {
@@ -159,7 +179,8 @@ fn external_name_address(context: &Context<'_>) -> Vec<Found> {
 fn stateful_service_not_headless(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     let services = context.cluster.all::<Service>();
-    let services: HashMap<_, _> = services.map(|(object, service)| ((&object.namespace, object.name.as_str()), service)).collect();
+    let services: HashMap<_, _> =
+        services.map(|(object, service)| ((&object.namespace, object.name.as_str()), service)).collect();
     for (object, set) in context.cluster.all::<StatefulSet>() {
         let named = set.spec.service_name.as_deref().unwrap_or_default();
         let service = services.get(&(&object.namespace, named)).and_then(|service| service.spec.as_ref());

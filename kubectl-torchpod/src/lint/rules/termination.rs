@@ -111,7 +111,8 @@ fn pre_stop_exec_sleep(context: &Context<'_>) -> Vec<Found> {
         let image = container.spec.image.as_deref().unwrap_or_default();
         !SHELLLESS.iter().any(|part| image.contains(part))
     });
-    able.map(|container| Found::at(&container.place.key("lifecycle.preStop.exec"), "preStop sleeps by a command")).collect()
+    able.map(|container| Found::at(&container.place.key("lifecycle.preStop.exec"), "preStop sleeps by a command"))
+        .collect()
 }
 
 fn drain_delay_missing(context: &Context<'_>) -> Vec<Found> {
@@ -120,6 +121,8 @@ fn drain_delay_missing(context: &Context<'_>) -> Vec<Found> {
         delay.is_some_and(|delay| delay < Duration::from_secs(2)) && container.pre_stop().is_none()
     });
     hasty
-        .map(|container| Found::at(&container.place, format!("{} leaves without a delay or a preStop", container.spec.name)))
+        .map(|container| {
+            Found::at(&container.place, format!("{} leaves without a delay or a preStop", container.spec.name))
+        })
         .collect()
 }

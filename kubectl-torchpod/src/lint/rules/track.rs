@@ -46,7 +46,8 @@ impl<'a> Pairs<'a> {
             for (key, value) in workload.labels {
                 let Some(side) = values.iter().position(|one| one == value) else { continue };
                 let rest = without(workload.labels, key);
-                let app = rest.iter().find(|(key, _)| is_name(key)).map_or_else(|| spelt(&rest), |(_, app)| app.clone());
+                let app =
+                    rest.iter().find(|(key, _)| is_name(key)).map_or_else(|| spelt(&rest), |(_, app)| app.clone());
                 // A version changes with the track, and is shared by neither.
                 let entry = sides.entry((key, app)).or_insert_with(|| (rest.clone(), [false; 2]));
                 entry.0.retain(|key, value| rest.get(key) == Some(value));
@@ -66,10 +67,12 @@ impl<'a> Pairs<'a> {
     /// Those that a selector asks for, by what they share and perhaps by their side.
     fn of(&self, selector: &Labels) -> impl Iterator<Item = &Pair<'a>> {
         let labels = selector.iter().map(|(key, value)| (key.clone(), value.clone()));
-        let candidates: BTreeSet<usize> = labels.filter_map(|label| self.sharing.get(&label)).flatten().copied().collect();
-        candidates.into_iter().map(|index| &self.all[index]).filter(|pair| {
-            selector.iter().all(|(key, value)| key == pair.key || pair.shared.get(key) == Some(value))
-        })
+        let candidates: BTreeSet<usize> =
+            labels.filter_map(|label| self.sharing.get(&label)).flatten().copied().collect();
+        candidates
+            .into_iter()
+            .map(|index| &self.all[index])
+            .filter(|pair| selector.iter().all(|(key, value)| key == pair.key || pair.shared.get(key) == Some(value)))
     }
 }
 
@@ -110,13 +113,16 @@ fn at_selector(object: &Object, key: &str, what: String) -> Found {
 pub(super) fn blue_green_none(context: &Context<'_>) -> Vec<Found> {
     each(context, BLUE_GREEN, |pair, selector, selected| {
         let value = selector.get(pair.key)?;
-        selected.is_empty().then(|| format!("the selector asks for {}={value}, and the pods are blue or green", pair.key))
+        selected
+            .is_empty()
+            .then(|| format!("the selector asks for {}={value}, and the pods are blue or green", pair.key))
     })
 }
 
 fn blue_green_both(context: &Context<'_>) -> Vec<Found> {
     let both = each(context, BLUE_GREEN, |pair, selector, _| {
-        (!selector.contains_key(pair.key)).then(|| format!("the selector {} means blue and green alike", spelt(selector)))
+        (!selector.contains_key(pair.key))
+            .then(|| format!("the selector {} means blue and green alike", spelt(selector)))
     });
     // Beside a Service that can be switched, another may count or scrape both.
     let switched = each(context, BLUE_GREEN, |pair, selector, _| selector.contains_key(pair.key).then(String::new));
