@@ -63,18 +63,18 @@ impl<'a> Cluster<'a> {
 
     /// One for each world.
     pub fn all_of(manifests: &'a Manifests) -> Vec<Cluster<'a>> {
-        let mut parts: Vec<(Vec<&Object>, Vec<&(Spot, Problem)>)> =
-            manifests.worlds.iter().map(|_| Default::default()).collect();
         let worlds = manifests.worlds.iter().enumerate();
-        let of: HashMap<usize, usize> =
+        let world: HashMap<usize, usize> =
             worlds.flat_map(|(world, files)| files.iter().map(move |file| (*file, world))).collect();
+        let mut objects = vec![Vec::new(); manifests.worlds.len()];
         for object in &manifests.objects {
-            parts[of[&object.file]].0.push(object);
+            objects[world[&object.file]].push(object);
         }
+        let mut problems = vec![Vec::new(); manifests.worlds.len()];
         for problem in &manifests.problems {
-            parts[of[&problem.0.file]].1.push(problem);
+            problems[world[&problem.0.file]].push(problem);
         }
-        parts.into_iter().map(|(objects, problems)| Cluster::new(objects, problems)).collect()
+        objects.into_iter().zip(problems).map(|(objects, problems)| Cluster::new(objects, problems)).collect()
     }
 
     /// Every object of a kind, with its typed form.

@@ -112,9 +112,9 @@ impl Reader {
             (Some(version), _) if version.starts_with("kustomize.config.k8s.io/") => {
                 self.out.problems.push((spot, Problem::Kustomize("a kustomization")));
             }
-            (Some(version), Some(kind)) if version == "v1" && kind == "List" => {
+            (Some(version), Some(kind)) if kind.ends_with("List") && root.get("items").is_some() => {
                 for item in root.get("items").map(Node::items).unwrap_or_default() {
-                    self.document(file, item.clone(), found);
+                    self.document(file, as_item(item.clone(), &version, kind.trim_end_matches("List")), found);
                 }
             }
             (Some(version), Some(kind)) => self.object(Object::new(file, version, kind, root)),
@@ -156,19 +156,26 @@ impl Reader {
     }
 }
 
+/// An item of a typed list, such as a `ServiceList`, need not say what it is.
+fn as_item(mut item: Node, version: &str, kind: &str) -> Node {
+    let span = item.span;
+    if let Value::Map(entries) = &mut item.value {
+        for (key, value) in [("apiVersion", version), ("kind", kind)] {
+            if !kind.is_empty() && !entries.iter().any(|entry| entry.key == key) {
+                let node = Node { span, value: Value::Text(value.to_owned()) };
+                entries.push(Entry { key: key.to_owned(), key_span: span, node });
+            }
+        }
+    }
+    item
+}
+
 /// What a kind that its version lacks was meant to be: one that is spelt nearly so, or the same of another group.
 fn meant(object: &Object) -> Option<String> {
     let near = Kind::all().filter(|kind| kind.api_version == object.api_version);
     let near = near.map(|kind| (strsim::jaro_winkler(kind.name, &object.kind), kind));
-    let nearest = near.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(alike, _)| *alike >= ALIKE);
-    if let Some((_, kind)) = nearest {
-        return Some(format!("{} {}", kind.api_version, kind.name));
-    }
-    let group = |version: &str| version.split_once('/').map_or(String::new(), |(group, _)| group.to_owned());
-    let is_native = !group(&object.api_version).contains('.') || object.api_version.contains(".k8s.io/");
-    let elsewhere = Kind::all().find(|kind| kind.name == object.kind)?;
-    let misplaced = is_native && group(elsewhere.api_version) != group(&object.api_version);
-    // Deployments and others have moved: `api-removed` tells of that.
-    let moved = object.api_version.starts_with("extensions/");
-    (misplaced && !moved).then(|| format!("{} {}", elsewhere.api_version, elsewhere.name))
+    // Versions of which no kind is known may have any.
+    let (alike, nearest) = near.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    let kind = if alike >= ALIKE { nearest } else { Kind::all().find(|kind| kind.name == object.kind)? };
+    Some(format!("{} {}", kind.api_version, kind.name))
 }

@@ -55,7 +55,7 @@ impl fmt::Display for Class {
 mod tests {
     use super::*;
 
-    fn of(containers: serde_json::Value) -> Class {
+    fn of(containers: &serde_json::Value) -> Class {
         class(&serde_json::from_value(serde_json::json!({ "containers": containers })).unwrap())
     }
 
@@ -65,29 +65,29 @@ mod tests {
             "requests": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"},
             "limits": {"cpu": "4000m", "memory": "16384Mi", "nvidia.com/gpu": "1"},
         });
-        assert_eq!(of(serde_json::json!([{"name": "a", "resources": resources}])), Class::Guaranteed);
+        assert_eq!(of(&serde_json::json!([{"name": "a", "resources": resources}])), Class::Guaranteed);
     }
 
     #[test]
     fn limits_alone_are_guaranteed_and_requests_alone_are_not() {
         let amounts = serde_json::json!({"cpu": "1", "memory": "1Gi"});
-        assert_eq!(of(serde_json::json!([{"name": "a", "resources": {"limits": amounts}}])), Class::Guaranteed);
-        assert_eq!(of(serde_json::json!([{"name": "a", "resources": {"requests": amounts}}])), Class::Burstable);
+        assert_eq!(of(&serde_json::json!([{"name": "a", "resources": {"limits": amounts}}])), Class::Guaranteed);
+        assert_eq!(of(&serde_json::json!([{"name": "a", "resources": {"requests": amounts}}])), Class::Burstable);
     }
 
     #[test]
     fn one_container_without_resources_makes_the_pod_burstable() {
         let amounts = serde_json::json!({"cpu": "1", "memory": "1Gi"});
         let containers = serde_json::json!([{"name": "a", "resources": {"limits": amounts}}, {"name": "b"}]);
-        assert_eq!(of(containers), Class::Burstable);
+        assert_eq!(of(&containers), Class::Burstable);
     }
 
     #[test]
     fn a_gpu_alone_is_best_effort() {
         assert_eq!(
-            of(serde_json::json!([{"name": "a", "resources": {"limits": {"nvidia.com/gpu": 1}}}])),
+            of(&serde_json::json!([{"name": "a", "resources": {"limits": {"nvidia.com/gpu": 1}}}])),
             Class::BestEffort
         );
-        assert_eq!(of(serde_json::json!([{"name": "a"}])), Class::BestEffort);
+        assert_eq!(of(&serde_json::json!([{"name": "a"}])), Class::BestEffort);
     }
 }

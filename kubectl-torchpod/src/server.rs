@@ -14,7 +14,7 @@ pub const DEFAULTS: [(&str, &str); 5] = [
     ("drain-timeout", "30s"),
 ];
 
-/// How torchpod will behave. None, where the manifest does not tell, such as a value that comes from a ConfigMap.
+/// How torchpod will behave. None, where the manifest does not tell, such as a value from somewhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     pub listen: Option<u16>,
@@ -66,14 +66,12 @@ fn is_torchpod(container: &Container<'_>) -> bool {
     let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let serves = |word: Option<&String>| word.is_none_or(|word| word == "serve" || word.starts_with('-'));
     let args = container.spec.args.as_deref().unwrap_or_default();
-    match container.spec.command.as_deref() {
-        Some([program, rest @ ..]) => base(program) == "torchpod" && serves(rest.first().or(args.first())),
-        _ => {
-            let image = container.spec.image.as_deref().unwrap_or_default();
-            let name = base(image.split('@').next().unwrap_or_default());
-            name.split(':').next() == Some("torchpod") && serves(args.first())
-        }
+    if let Some([program, rest @ ..]) = container.spec.command.as_deref() {
+        return base(program) == "torchpod" && serves(rest.first().or(args.first()));
     }
+    let image = container.spec.image.as_deref().unwrap_or_default();
+    let name = base(image.split('@').next().unwrap_or_default());
+    name.split(':').next() == Some("torchpod") && serves(args.first())
 }
 
 struct Told<'a> {

@@ -1,4 +1,4 @@
-//! Whatever runs pods, from a Pod to a CronJob, in one shape.
+//! Whatever runs pods, whichever kind it is, in one shape.
 
 use std::sync::LazyLock;
 

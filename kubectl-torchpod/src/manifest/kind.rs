@@ -79,6 +79,7 @@ kinds![
     coordination::Lease,
     core::ConfigMap,
     core::Endpoints,
+    core::Event,
     core::LimitRange,
     core::Namespace,
     core::Node,

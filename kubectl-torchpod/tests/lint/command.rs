@@ -182,9 +182,9 @@ fn what_was_measured_is_taken_from_the_flag_or_from_the_report_of_a_check() {
     let probed = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  containers:\n  - name: web\n    image: web:1\n    startupProbe: { tcpSocket: { port: 80 }, periodSeconds: 1, failureThreshold: 3 }\n";
     let report = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/report.json");
     assert!(!text(&lint(&["-"], probed)).contains("startup-budget-too-short"));
-    assert!(text(&lint(&["-", "--load-time", "45s"], probed)).contains("kills after 2 s, and the model takes 45s"));
+    assert!(text(&lint(&["-", "--load-time", "45s"], probed)).contains("kills after 2 s, and the model takes 45 s"));
     // The report measured 2.4 s.
-    assert!(text(&lint(&["-", "--report", report], probed)).contains("kills after 2 s, and the model takes 3s"));
+    assert!(text(&lint(&["-", "--report", report], probed)).contains("kills after 2 s, and the model takes 3 s"));
     let failed = folder(&[("report.json", "{\"startup_probe\": null}")]);
     let path = failed.path().join("report.json");
     let refused = lint(&["-", "--report", path.to_str().unwrap()], probed);

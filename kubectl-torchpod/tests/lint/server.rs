@@ -9,7 +9,7 @@ use crate::reports;
 /// A Deployment's pod with a minute of grace at most.
 fn pod(container: &str) -> String {
     let head = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  terminationGracePeriodSeconds: 60\n  containers:\n  - name: web\n";
-    head.to_owned() + &container.lines().map(|line| format!("    {line}\n")).collect::<String>()
+    container.lines().fold(head.to_owned(), |pod, line| pod + "    " + line + "\n")
 }
 
 #[test]

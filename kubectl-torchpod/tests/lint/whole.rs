@@ -77,11 +77,7 @@ fn a_wrong_value_hides_nothing_else() {
 #[test]
 fn a_list_is_as_good_as_its_items() {
     let item = WEB.trim_end_matches("---\n").replace("app: web } }\n  template", "app: wbe } }\n  template");
-    let items: String = item
-        .lines()
-        .enumerate()
-        .map(|(line, text)| format!("{}{text}\n", if line == 0 { "- " } else { "  " }))
-        .collect();
+    let items = "- ".to_owned() + &item.replace('\n', "\n  ");
     assert!(reports(&format!("apiVersion: v1\nkind: List\nitems:\n{items}"), "selector-labels-mismatch"));
 }
 
@@ -112,4 +108,21 @@ fn the_drain_of_other_servers_is_told_by_a_flag() {
     let given = |seconds| Given { drain_time: Some(std::time::Duration::from_secs(seconds)), ..Given::default() };
     let told = |seconds| findings(WEB, &given(seconds)).iter().any(|told| told.starts_with("grace-too-short"));
     assert!(told(26) && !told(25), "30 s of grace, 5 s of slack");
+}
+
+#[test]
+fn a_typed_list_is_as_good_as_its_items_too() {
+    let list = "apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: { name: web }\n  spec: { ports: [{ port: 80 }], topologyKeys: ['*'] }\n";
+    assert!(reports(list, "field-removed"), "{:?}", findings(list, &Given::default()));
+}
+
+#[test]
+fn amounts_may_be_numbers_and_a_schema_may_be_any() {
+    let pod = WEB.replace("cpu: 500m", "cpu: 0.5").replace("memory: 1Gi", "memory: 1073741824");
+    let crd = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: { name: things.example.com, creationTimestamp: null }\nspec:\n  \
+        group: example.com\n  names: { kind: Thing, plural: things }\n  scope: Namespaced\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    \
+        schema:\n      openAPIV3Schema:\n        type: object\n        x-kubernetes-preserve-unknown-fields: true\n        properties:\n          \
+        spec: { type: object, default: { a: [1] }, additionalProperties: { x-kubernetes-int-or-string: true, anyOf: [{ type: integer }, { type: string }] } }\n";
+    let told = findings(&(pod + crd), &Given::default());
+    assert!(told.is_empty(), "{told:?}");
 }

@@ -35,15 +35,13 @@ fn startup_missing(context: &Context<'_>) -> Vec<Found> {
 
 fn budget_too_short(context: &Context<'_>) -> Vec<Found> {
     let Some(load) = context.given.load_time else { return Vec::new() };
+    // A probe counts in whole seconds.
+    let seconds = load.as_secs() + u64::from(load.subsec_nanos() > 0);
     let late = |container: &Container<'_>| {
         let killer = container.probe(ProbeKind::Startup).or_else(|| container.probe(ProbeKind::Liveness))?;
-        let budget = killer.budget();
-        let what = format!(
-            "the {} probe kills after {budget} s, and the model takes {} to load",
-            killer.kind,
-            humantime::format_duration(std::time::Duration::from_secs(load.as_secs_f64().ceil() as u64)),
-        );
-        (load.as_secs_f64() > budget as f64).then(|| Found::at(&killer.place, what))
+        let budget = u64::try_from(killer.budget()).ok()?;
+        let what = format!("the {} probe kills after {budget} s, and the model takes {seconds} s to load", killer.kind);
+        (seconds > budget).then(|| Found::at(&killer.place, what))
     };
     context.cluster.containers().filter(|container| container.workload.serves()).filter_map(|one| late(&one)).collect()
 }

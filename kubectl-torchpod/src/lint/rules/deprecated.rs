@@ -29,7 +29,7 @@ rules! {
 }
 
 /// An apiVersion that is gone: its kinds, the version without it, and what to write.
-const GONE: [(&str, &[&str], u32, &str); 22] = [
+const GONE: [(&str, &[&str], u32, &str); 21] = [
     ("extensions/v1beta1", &["Deployment", "DaemonSet", "ReplicaSet"], 16, "apps/v1"),
     ("extensions/v1beta1", &["NetworkPolicy"], 16, "networking.k8s.io/v1"),
     ("extensions/v1beta1", &["Ingress"], 22, "networking.k8s.io/v1"),
@@ -66,7 +66,6 @@ const GONE: [(&str, &[&str], u32, &str); 22] = [
         32,
         "flowcontrol.apiserver.k8s.io/v1",
     ),
-    ("flagger.app/v1alpha3", &["Canary"], 0, "flagger.app/v1beta1"),
 ];
 
 /// A field's last keys, the version without it, and what is there instead.
@@ -113,8 +112,7 @@ fn api_removed(context: &Context<'_>) -> Vec<Found> {
         .filter_map(|object| Some((object, gone(&object.api_version, &object.kind)?)));
     let removed = objects.filter(|(_, (minor, _))| *minor <= context.given.version.minor);
     let what = |object: &Object, minor: u32, instead: &str| {
-        let since = if minor == 0 { String::new() } else { format!(" since {}", Version { minor }) };
-        format!("{} {} is gone{since}: {instead}", object.api_version, object.kind)
+        format!("{} {} is gone since {}: {instead}", object.api_version, object.kind, Version { minor })
     };
     removed
         .map(|(object, (minor, instead))| Found::at(&object.place().key("apiVersion"), what(object, minor, instead)))

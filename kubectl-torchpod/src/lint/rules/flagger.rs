@@ -28,7 +28,7 @@ rules! {
     "flagger-template-missing", Warning, template_missing,
         "The analysis fails at a metric whose template is not there",
         "Give the MetricTemplate, or correct the name";
-    "flagger-range-empty", Error, range_empty,
+    "flagger-range-empty", Warning, range_empty,
         "Flagger fails the metric or takes any value, since nothing says which are good",
         "Give thresholdRange a min or a max";
 }

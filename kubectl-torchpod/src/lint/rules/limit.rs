@@ -1,4 +1,4 @@
-//! LimitRanges: what they give to containers that say nothing, and whom they refuse.
+//! `LimitRange`: what it gives to containers that say nothing, and whom it refuses.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ rules! {
 
 type Amounts = Option<BTreeMap<String, resource::Quantity>>;
 
-/// What a LimitRange of a workload's namespace says of containers.
+/// What a `LimitRange` of a workload's namespace says of containers.
 pub(super) fn ranges<'a>(
     context: &'a Context<'_>,
     workload: &'a Workload<'_>,
@@ -46,8 +46,10 @@ pub(super) fn filled(
         ranges(context, container.workload).find_map(|item| amount(of(item), name))
     };
     let limit_default = || default(|item| &item.default).or_else(|| default(|item| &item.max));
+    let request_default =
+        || default(|item| &item.default_request).or_else(limit_default).or_else(|| default(|item| &item.min));
     // A limit of the container's own is its request, before any default is.
-    let request = request.or(limit).or_else(|| default(|item| &item.default_request)).or_else(limit_default);
+    let request = request.or(limit).or_else(request_default);
     (request, limit.or_else(limit_default))
 }
 

@@ -1,4 +1,4 @@
-//! ResourceQuotas: whom they refuse, and when they are used up.
+//! `ResourceQuota`: whom it refuses, and when it is used up.
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 
@@ -19,8 +19,8 @@ rules! {
     "quota-without-room-to-roll", Warning, without_room,
         "A rollout adds pods before it takes old ones away, and the quota refuses them",
         "Leave room for maxSurge pods in the quota, or set maxSurge: 0";
-    "quota-device-key", Error, device_key,
-        "An API server refuses a quota on a device but for its requests",
+    "quota-device-key", Warning, device_key,
+        "Of a device only the requests are counted: any other key limits nothing",
         "Write requests.nvidia.com/gpu";
 }
 
@@ -109,7 +109,8 @@ struct Use {
 
 fn used(context: &Context<'_>, namespace: Option<&str>, key: &str) -> Use {
     let mut used = Use { pods: Quantity::default(), surge: Quantity::default() };
-    for workload in context.cluster.in_namespace(namespace) {
+    // Jobs come and go.
+    for workload in context.cluster.in_namespace(namespace).filter(|workload| workload.serves()) {
         let each = each(context, workload, key);
         // An autoscaler's most is not meant to be there all the time.
         let count = if workload.scaler.is_some() { workload.replicas } else { workload.most_replicas() };
@@ -156,10 +157,7 @@ fn device_key(context: &Context<'_>) -> Vec<Found> {
             let device = name.contains('/') && !["requests.", "count/"].iter().any(|known| name.starts_with(known));
             // Storage classes are counted under names of their own.
             if device && !name.contains(".storageclass.storage.k8s.io/") {
-                found.push(Found::at(
-                    &object.place().key("spec.hard").label(key),
-                    format!("{key} is no key of a quota"),
-                ));
+                found.push(Found::at(&object.place().key("spec.hard").label(key), format!("{key} counts nothing")));
             }
         }
     }

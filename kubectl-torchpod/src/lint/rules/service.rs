@@ -143,7 +143,7 @@ fn ports_unnamed(context: &Context<'_>) -> Vec<Found> {
             match port.name.as_deref().filter(|name| !name.is_empty()) {
                 None => found.push(Found::at(&place, "one of several ports, and without a name")),
                 Some(name) if seen.contains(&name) => {
-                    found.push(Found::at(&place.key("name"), format!("{name} is the name of another port, too")))
+                    found.push(Found::at(&place.key("name"), format!("{name} is the name of another port, too")));
                 }
                 Some(name) => seen.push(name),
             }
