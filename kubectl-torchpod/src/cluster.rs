@@ -12,12 +12,15 @@ use k8s_openapi::api::autoscaling::{v1 as autoscaling_v1, v2 as autoscaling};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 pub use container::{Container, Probe, ProbeKind};
-pub use label::{matches, spelt};
+pub use label::{is_name, matches, spelt};
 pub use quantity::Quantity;
 pub use rollout::{Rollout, scaled};
 pub use workload::{Scaler, Workload};
 
 use crate::manifest::{Manifests, Object, Problem, Spot};
+
+/// A label that more workloads have than this tells nothing of one.
+const NEAR: usize = 100;
 
 /// Labels, and selectors that are one equality after the other.
 pub type Labels = BTreeMap<String, String>;
@@ -96,13 +99,21 @@ impl<'a> Cluster<'a> {
         found.filter(|workload| selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value))).collect()
     }
 
-    /// Somebody whose pods have all of these labels but one, of two or more.
+    /// Somebody whose pods are probably meant by labels that nobody has: all but one are the same, and that one is misspelt
+    /// or does not name the application.
     pub fn nearly_selected(&self, namespace: Option<&str>, selector: &Labels) -> Option<&Workload<'a>> {
-        let sharing = selector.iter().flat_map(|(key, value)| self.with_label(namespace, key, value));
-        sharing.map(|index| &self.workloads[*index]).find(|workload| {
-            let same = selector.iter().filter(|(key, value)| workload.labels.get(*key) == Some(*value)).count();
-            same + 1 == selector.len()
-        })
+        let known = self.namespaces.get(namespace.unwrap_or_default())?;
+        let sharing = selector.iter().flat_map(|(key, value)| self.with_label(namespace, key, value).iter().take(NEAR));
+        // A lone label is shared by nobody.
+        let values = selector
+            .first_key_value()
+            .filter(|_| selector.len() == 1)
+            .and_then(|(key, _)| known.labelled.get(key.as_str()));
+        let having = values.into_iter().filter(|values| values.len() <= NEAR).flat_map(HashMap::values).flatten();
+        sharing
+            .chain(having)
+            .map(|index| &self.workloads[*index])
+            .find(|workload| label::is_near(selector, workload.labels))
     }
 
     /// Whose pods a label selector means. An empty one means everybody of the namespace.

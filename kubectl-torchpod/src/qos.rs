@@ -13,8 +13,8 @@ pub enum Class {
     BestEffort,
 }
 
-/// Only CPU and memory count, of all containers, init containers too; a missing request is its limit. Where the pod itself
-/// has resources, they alone count.
+/// Only CPU and memory count, of all containers, init containers too; a missing request is its limit. Where the pod
+/// itself has resources, they alone count.
 pub fn class(pod: &PodSpec) -> Class {
     if let Some(resources) = pod.resources.as_ref().filter(|resources| !is_empty(resources)) {
         return if is_guaranteed(Some(resources)) { Class::Guaranteed } else { Class::Burstable };

@@ -14,8 +14,8 @@ use crate::manifest::{self, Manifests};
 
 /// Find what a cluster would refuse and what will hurt, without a cluster
 ///
-/// Manifests are read strictly, and seen as one whole: a Service is matched with the Deployments beside it, a budget with
-/// its pods, a quota with what is asked for. A rule says nothing where the input lacks what it needs.
+/// Manifests are read strictly, and seen as one whole: a Service is matched with the Deployments beside it, a budget
+/// with its pods, a quota with what is asked for. A rule says nothing where the input lacks what it needs.
 ///
 /// Exit codes: 0 no errors, 1 errors, 2 a flag is wrong or a file cannot be read.
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Every rule, a file a subject. A rule says nothing where the input lacks what it needs: no false alarm is worth a hit.
+//! Every rule, a file a subject. A rule says nothing where the input lacks what it needs: no hit is worth a false alarm.
 
 mod budget;
 mod deprecated;

@@ -73,8 +73,8 @@ fn tracked_path(path: &serde_path_to_error::Path) -> Path {
     Path(steps.collect())
 }
 
-/// Takes out what the path leads to; false, where it leads nowhere. An item of a list becomes null, since the others keep
-/// their places; where even null does not fit, the whole list goes.
+/// Takes out what the path leads to; false, where it leads nowhere. An item of a list becomes null, so that the others
+/// keep their places; where even null does not fit, the whole list goes.
 fn remove(root: &mut Value, path: &Path) -> bool {
     let Some((last, way)) = path.0.split_last() else { return false };
     let parent = way.iter().try_fold(&mut *root, |value, step| match step {

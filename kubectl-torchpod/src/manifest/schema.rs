@@ -65,8 +65,7 @@ impl Schema {
         self.resolved(below)
     }
 
-    /// The definition that a schema refers to: by itself, or as the one part of `allOf` or the one of `anyOf` that is not
-    /// null.
+    /// The definition that a schema refers to: by itself, or as the one part of `allOf` or `anyOf` that does.
     fn resolved<'a>(&'a self, schema: &'a Value) -> Option<&'a Value> {
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
             return self.resolved(self.0.pointer(reference.strip_prefix('#')?)?);

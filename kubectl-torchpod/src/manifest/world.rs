@@ -1,6 +1,6 @@
-//! Which files belong together. A folder may hold alternatives, such as overlays or what was rendered of them, and what is
-//! said across them would be false: a file that has an object of another file's is looked at alone, and so is the folder
-//! of a kustomization.
+//! Which files belong together. A folder may hold alternatives, such as overlays or what was rendered of them, and what
+//! is said across them would be false: a file that has an object of another file's is looked at alone, and so is the
+//! folder of a kustomization.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;

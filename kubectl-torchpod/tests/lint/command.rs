@@ -7,9 +7,52 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const BAD: &str =
-    "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  containers:\n  - name: web\n    imagee: web:1\n";
 const GOOD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: settings }\n";
+
+const BAD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: { name: web }
+spec:
+  containers:
+  - name: web
+    imagee: web:1
+";
+
+const SERVICE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec:
+  selector: { app: web }
+  ports: [{ port: 80, targetPort: web }]
+";
+
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: { name: web, labels: { app: web } }
+spec:
+  containers: [{ name: web, image: web:1 }]
+";
+
+const KUSTOMIZATION: &str = "\
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [pod.yaml]
+patches: [{ path: ../patch.yaml }]
+";
+
+const PROBED: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: { name: web }
+spec:
+  containers:
+  - name: web
+    image: web:1
+    startupProbe: { tcpSocket: { port: 80 }, periodSeconds: 1, failureThreshold: 3 }
+";
 
 fn lint(args: &[&str], stdin: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-torchpod"));
@@ -82,12 +125,10 @@ fn a_folder_is_read_to_its_depths_and_other_files_are_left_alone() {
 
 #[test]
 fn a_service_in_one_file_is_matched_with_pods_in_another() {
-    let service = "apiVersion: v1\nkind: Service\nmetadata: { name: web }\nspec:\n  selector: { app: web }\n  ports: [{ port: 80, targetPort: web }]\n";
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: web, labels: { app: web } }\nspec:\n  containers: [{ name: web, image: web:1 }]\n";
-    let folder = folder(&[("service.yaml", service), ("pod.yaml", pod)]);
+    let folder = folder(&[("service.yaml", SERVICE), ("pod.yaml", POD)]);
     let told = text(&lint(&[folder.path().to_str().unwrap()], ""));
     assert!(told.contains("service-port-name-unknown"), "{told}");
-    assert_eq!(lint(&["-"], service).status.code(), Some(0), "nothing is known of the pods");
+    assert_eq!(lint(&["-"], SERVICE).status.code(), Some(0), "nothing is known of the pods");
 }
 
 #[test]
@@ -112,9 +153,8 @@ fn a_kustomization_s_folder_is_looked_at_apart() {
 
 #[test]
 fn kustomizations_and_their_patches_are_skipped_with_a_word() {
-    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [pod.yaml]\npatches: [{ path: ../patch.yaml }]\n";
     let patch = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec: { replicas: 3 }\n";
-    let folder = folder(&[("overlay/kustomization.yaml", kustomization), ("patch.yaml", patch)]);
+    let folder = folder(&[("overlay/kustomization.yaml", KUSTOMIZATION), ("patch.yaml", patch)]);
     let output = lint(&[folder.path().to_str().unwrap()], "");
     assert_eq!(text(&output).matches("info[kustomize-skipped]").count(), 2, "{}", text(&output));
     assert_eq!(output.status.code(), Some(0));
@@ -179,15 +219,14 @@ fn every_rule_explains_itself() {
 
 #[test]
 fn what_was_measured_is_taken_from_the_flag_or_from_the_report_of_a_check() {
-    let probed = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  containers:\n  - name: web\n    image: web:1\n    startupProbe: { tcpSocket: { port: 80 }, periodSeconds: 1, failureThreshold: 3 }\n";
     let report = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/report.json");
-    assert!(!text(&lint(&["-"], probed)).contains("startup-budget-too-short"));
-    assert!(text(&lint(&["-", "--load-time", "45s"], probed)).contains("kills after 2 s, and the model takes 45 s"));
+    assert!(!text(&lint(&["-"], PROBED)).contains("startup-budget-too-short"));
+    assert!(text(&lint(&["-", "--load-time", "45s"], PROBED)).contains("kills after 2 s, and the model takes 45 s"));
     // The report measured 2.4 s.
-    assert!(text(&lint(&["-", "--report", report], probed)).contains("kills after 2 s, and the model takes 3 s"));
+    assert!(text(&lint(&["-", "--report", report], PROBED)).contains("kills after 2 s, and the model takes 3 s"));
     let failed = folder(&[("report.json", "{\"startup_probe\": null}")]);
     let path = failed.path().join("report.json");
-    let refused = lint(&["-", "--report", path.to_str().unwrap()], probed);
+    let refused = lint(&["-", "--report", path.to_str().unwrap()], PROBED);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("a model failed"));
 }

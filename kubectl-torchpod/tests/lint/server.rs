@@ -6,10 +6,19 @@ use kubectl_torchpod::server::DEFAULTS;
 
 use crate::reports;
 
-/// A Deployment's pod with a minute of grace at most.
+const HEAD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: { name: web }
+spec:
+  terminationGracePeriodSeconds: 60
+  containers:
+  - name: web
+";
+
+/// A pod with a minute of grace and this container.
 fn pod(container: &str) -> String {
-    let head = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec:\n  terminationGracePeriodSeconds: 60\n  containers:\n  - name: web\n";
-    container.lines().fold(head.to_owned(), |pod, line| pod + "    " + line + "\n")
+    container.lines().fold(HEAD.to_owned(), |pod, line| pod + "    " + line + "\n")
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The tutorial's manifests, as they are written: what a cluster refuses of them is known, and everything else is admitted.
+//! The tutorial's manifests, as they are written: what a cluster refuses of them is known, and the rest is admitted.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -23,10 +23,43 @@ spec:
 ---
 ";
 
+const BUDGET: &str = "\
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: { name: web }
+spec:
+  maxUnavailable: 1
+  selector: { matchLabels: { app: web } }
+";
+
+const DATABASE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: { name: database }
+spec:
+  selector: { app: database }
+  ports: [{ port: 5432, targetPort: postgres }]
+";
+
+const SERVICE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: other }
+spec:
+  selector: { app: web }
+  ports: [{ port: 80, targetPort: nothing }]
+";
+
+const LIST: &str = "\
+apiVersion: v1
+kind: ServiceList
+items:
+- metadata: { name: web }
+  spec: { ports: [{ port: 80 }], topologyKeys: ['*'] }
+";
+
 fn budget(spec: &str) -> String {
-    format!(
-        "{WEB}apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{ name: web }}\nspec:\n  {spec}\n  selector: {{ matchLabels: {{ app: web }} }}\n"
-    )
+    format!("{WEB}{}", BUDGET.replace("maxUnavailable: 1", spec))
 }
 
 #[test]
@@ -45,18 +78,16 @@ fn a_budget_counts_all_pods_that_it_selects() {
 
 #[test]
 fn nothing_is_said_of_pods_that_the_input_does_not_have() {
-    let alone = budget("minAvailable: 3").replace(WEB, "");
+    let alone = BUDGET.replace("maxUnavailable: 1", "minAvailable: 3");
     assert!(!reports(&alone, "budget-allows-nothing") && !reports(&alone, "budget-selects-nothing"));
-    let service = "apiVersion: v1\nkind: Service\nmetadata: { name: database }\nspec:\n  selector: { app: database }\n  ports: [{ port: 5432, targetPort: postgres }]\n";
-    let told = findings(&format!("{WEB}{service}"), &Given::default());
+    let told = findings(&format!("{WEB}{DATABASE}"), &Given::default());
     assert!(told.is_empty(), "{told:?}");
 }
 
 #[test]
 fn objects_of_other_namespaces_are_not_mixed_up() {
-    let service = "apiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: other }\nspec:\n  selector: { app: web }\n  ports: [{ port: 80, targetPort: nothing }]\n";
-    assert!(!reports(&format!("{WEB}{service}"), "service-port-name-unknown"));
-    assert!(reports(&format!("{WEB}{}", service.replace(", namespace: other", "")), "service-port-name-unknown"));
+    assert!(!reports(&format!("{WEB}{SERVICE}"), "service-port-name-unknown"));
+    assert!(reports(&format!("{WEB}{}", SERVICE.replace(", namespace: other", "")), "service-port-name-unknown"));
 }
 
 #[test]
@@ -83,8 +114,9 @@ fn a_list_is_as_good_as_its_items() {
 
 #[test]
 fn json_is_yaml() {
-    let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"containers": [{"name": "web", "imagee": "web:1"}]}}"#;
-    assert!(reports(pod, "field-unknown"));
+    let spec = r#"{"containers": [{"name": "web", "imagee": "web:1"}]}"#;
+    let pod = format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "web"}}, "spec": {spec}}}"#);
+    assert!(reports(&pod, "field-unknown"));
 }
 
 #[test]
@@ -112,17 +144,13 @@ fn the_drain_of_other_servers_is_told_by_a_flag() {
 
 #[test]
 fn a_typed_list_is_as_good_as_its_items_too() {
-    let list = "apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: { name: web }\n  spec: { ports: [{ port: 80 }], topologyKeys: ['*'] }\n";
-    assert!(reports(list, "field-removed"), "{:?}", findings(list, &Given::default()));
+    assert!(reports(LIST, "field-removed"), "{:?}", findings(LIST, &Given::default()));
 }
 
 #[test]
 fn amounts_may_be_numbers_and_a_schema_may_be_any() {
     let pod = WEB.replace("cpu: 500m", "cpu: 0.5").replace("memory: 1Gi", "memory: 1073741824");
-    let crd = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: { name: things.example.com, creationTimestamp: null }\nspec:\n  \
-        group: example.com\n  names: { kind: Thing, plural: things }\n  scope: Namespaced\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    \
-        schema:\n      openAPIV3Schema:\n        type: object\n        x-kubernetes-preserve-unknown-fields: true\n        properties:\n          \
-        spec: { type: object, default: { a: [1] }, additionalProperties: { x-kubernetes-int-or-string: true, anyOf: [{ type: integer }, { type: string }] } }\n";
+    let crd = include_str!("../data/any.yaml");
     let told = findings(&(pod + crd), &Given::default());
     assert!(told.is_empty(), "{told:?}");
 }

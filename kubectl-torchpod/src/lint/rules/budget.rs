@@ -17,8 +17,8 @@ rules! {
         "The rollout is declared failed while the kubelet still waits for the pod",
         "Raise progressDeadlineSeconds above the startup probe's time and minReadySeconds together";
     "initial-delay-spent", Info, initial_delay_spent,
-        "initialDelaySeconds counts from the container's start, so that it is mostly over when the startup probe has passed, \
-         and delays a fast start",
+        "initialDelaySeconds counts from the container's start: it is mostly over when the startup probe has passed, and \
+         delays a fast start",
         "Leave it out: the startup probe does the waiting";
 }
 

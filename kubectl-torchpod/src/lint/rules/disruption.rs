@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::cluster::{Labels, Workload, scaled, spelt};
+use crate::cluster::{Workload, scaled, spelt};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
 use crate::manifest::Object;
@@ -79,7 +79,11 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
             .match_labels
             .as_ref()
             .filter(|_| budget.pods.is_empty() && selector.match_expressions.is_none())?;
-        let near = near(context, budget.object, labels)?;
+        let namespace = budget.object.namespace.as_deref();
+        let near = context.cluster.nearly_selected(namespace, labels)?;
+        if super::flagger::means_primary(context, namespace, labels) {
+            return None;
+        }
         let what = format!(
             "the selector {} matches no pod; those of {} have {}",
             spelt(labels),
@@ -89,21 +93,6 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
         Some(Found::at(&place, what))
     };
     budgets(context).filter_map(|budget| check(&budget)).collect()
-}
-
-/// Whose pods are meant: they have all labels but one, or a lone label with another value.
-fn near<'a>(context: &'a Context<'_>, object: &Object, labels: &Labels) -> Option<&'a Workload<'a>> {
-    let namespace = object.namespace.as_deref();
-    if super::flagger::means_primary(context, namespace, labels) {
-        return None;
-    }
-    let mut all = context.cluster.in_namespace(namespace);
-    let alone = || {
-        let (key, _) = labels.first_key_value().filter(|_| labels.len() == 1)?;
-        let first = all.next().filter(|workload| workload.labels.contains_key(key))?;
-        all.next().is_none().then_some(first)
-    };
-    context.cluster.nearly_selected(namespace, labels).filter(|_| labels.len() > 1).or_else(alone)
 }
 
 fn limits_both(context: &Context<'_>) -> Vec<Found> {

@@ -14,7 +14,8 @@ rules! {
         "A metric's threshold is deprecated: it cannot say whether more or less is better",
         "Write thresholdRange with min or max";
     "flagger-analysis-incomplete", Error, analysis_incomplete,
-        "Flagger's schema refuses an analysis without interval and threshold, and without a weight or iterations there is no step",
+        "Flagger's schema refuses an analysis without interval and threshold, and without a weight or iterations \
+         there is no step",
         "Give interval, threshold, and stepWeight with maxWeight, or iterations";
     "flagger-owns-service", Error, owns_service,
         "Flagger makes and rewrites the Service of this name, and each apply turns its routing back",

@@ -15,7 +15,8 @@ rules! {
          whole fleet down at once",
         "Let liveness ask whether the process is worth keeping, such as /health";
     "liveness-timeout-short", Warning, liveness_timeout,
-        "A server whose cores are busy with a batch answers a probe late, and a timeout of one second kills it for being used",
+        "A server whose cores are busy with a batch answers a probe late, and a timeout of one second kills it for \
+         being used",
         "Give liveness timeoutSeconds of 5";
     "readiness-equals-liveness", Warning, readiness_equals_liveness,
         "What fails one fails the other, so that a pod is killed where it should only get no requests",

@@ -13,10 +13,12 @@ rules! {
         "An API server refuses a request above its limit",
         "Raise the limit or lower the request";
     "qos-best-effort", Info, best_effort,
-        "A pod without requests is the first to be evicted when its node runs short, and is placed as if it weighed nothing",
+        "A pod without requests is the first to be evicted when its node runs short, and is placed as if it weighed \
+         nothing",
         "Request the CPU and memory that it needs; the same as limits makes it Guaranteed";
     "memory-volume-unbounded", Info, memory_volume,
-        "What lies in a Memory volume counts against the container's memory, up to the limit of all of it, and ends in an OOM kill",
+        "What lies in a Memory volume counts against the container's memory, up to the limit of all of it, and ends \
+         in an OOM kill",
         "Give the volume a sizeLimit, and the container room for it";
 }
 

@@ -33,7 +33,8 @@ rules! {
         "Every apply sets the number of pods back to what is written, against the autoscaler",
         "Leave replicas out";
     "image-tag-moves", Warning, image_tag_moves,
-        "A tag such as latest means another image tomorrow, so that pods of one revision differ and undo brings nothing back",
+        "A tag such as latest means another image tomorrow, so that pods of one revision differ and undo brings \
+         nothing back",
         "Name a version, or a digest";
 }
 

@@ -10,7 +10,8 @@ use crate::manifest::Place;
 
 rules! {
     "anti-affinity-blocks-surge", Warning, blocks_surge,
-        "A new pod needs a node or zone without an old one: where there are no more of them than pods, the rollout hangs",
+        "A new pod needs a node or zone without an old one: where there are no more of them than pods, the rollout \
+         hangs",
         "Prefer instead of require, spread with topologySpreadConstraints, or let maxUnavailable make room";
     "anti-affinity-misses-self", Warning, misses_self,
         "The term does not select the pods that carry it, so that nothing keeps them apart",

@@ -39,7 +39,8 @@ rules! {
         "The second of two objects with one name overwrites the first when both are applied",
         "Give them different names or namespaces";
     "file-apart", Info, file_apart,
-        "Files with an object of the same name are taken for alternatives: what is said across files does not hold for them",
+        "Files with an object of the same name are taken for alternatives: what is said across files does not hold \
+         for them",
         "Give only files that are applied together";
 }
 

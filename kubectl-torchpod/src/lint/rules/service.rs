@@ -27,7 +27,8 @@ rules! {
         "An API server refuses a Service with several ports that do not each have a name of their own",
         "Give each port a name";
     "affinity-on-headless", Warning, affinity_on_headless,
-        "Nobody is between a client and a headless Service's pods who could keep them together: sessionAffinity is ignored",
+        "Nobody is between a client and a headless Service's pods who could keep them together: sessionAffinity is \
+         ignored",
         "Leave it out, or give the Service a cluster IP";
     "external-name-address", Warning, external_name_address,
         "An ExternalName is answered by DNS as a name, and a name that looks like an address leads nowhere",

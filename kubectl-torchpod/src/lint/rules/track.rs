@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::Service;
 
-use crate::cluster::{Labels, Workload, spelt};
+use crate::cluster::{Labels, Workload, is_name, spelt};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
 use crate::manifest::Object;
@@ -74,10 +74,6 @@ impl<'a> Pairs<'a> {
             .map(|index| &self.all[index])
             .filter(|pair| selector.iter().all(|(key, value)| key == pair.key || pair.shared.get(key) == Some(value)))
     }
-}
-
-fn is_name(key: &str) -> bool {
-    ["app", "app.kubernetes.io/name", "name"].contains(&key)
 }
 
 fn without(labels: &Labels, key: &str) -> Labels {
