@@ -5,7 +5,6 @@ mod kustomize;
 mod node;
 mod object;
 mod path;
-mod read;
 mod scalar;
 mod schema;
 mod source;
@@ -139,19 +138,19 @@ impl Reader {
             return;
         };
         let schema = self.schemas.entry((kind.api_version, kind.name)).or_insert_with(|| Schema::new(kind.schema()));
-        let read = (kind.read)(object.root.json());
-        let mut problems = Vec::new();
-        for path in read.unknown {
-            problems.push((path.clone(), Problem::Unknown { nearest: schema.nearest(&path), path }));
+        let mut problems = schema.check(&object.root);
+        let wrong = problems.iter().filter(|(_, problem)| matches!(problem, Problem::Wrong { .. }));
+        let right = schema::without(object.root.json(), wrong.map(|(path, _)| path));
+        match kind.read(right) {
+            Some(Ok(typed)) => object.typed = Some(typed),
+            Some(Err(error)) => {
+                let path = Path::default();
+                problems.push((path.clone(), Problem::Wrong { path, why: error.to_string() }));
+            }
+            None => {}
         }
-        for path in schema.missing(&object.root) {
-            problems.push((path.clone(), Problem::Missing(path)));
-        }
-        for (path, why) in read.wrong {
-            problems.push((path.clone(), Problem::Wrong { path, why }));
-        }
-        object.typed = read.typed;
-        self.out.problems.extend(problems.into_iter().map(|(path, problem)| (object.spot(&path), problem)));
+        let spots = problems.into_iter().map(|(path, problem)| (object.spot(&path), problem));
+        self.out.problems.extend(spots);
         self.out.objects.push(object);
     }
 }

@@ -1,5 +1,5 @@
-//! The kinds that can be read, each with its Rust type. The schemas are those of the newest Kubernetes that k8s-openapi
-//! knows, and of Flagger.
+//! The kinds that are known. The schemas are those of the newest Kubernetes that k8s-openapi has, and of Flagger. Only the
+//! kinds that some rule asks are also read into their Rust types: each of those costs seconds of compiling.
 
 use std::any::Any;
 
@@ -15,15 +15,16 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extens
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
 use schemars::generate::SchemaSettings;
 
-use super::read::{self, Read};
 use crate::flagger;
 
+/// An object in its Rust type.
+pub(super) type Typed = Box<dyn Any + Send + Sync>;
+
 /// What can be done with objects of one kind.
-#[derive(Clone, Copy)]
 pub(super) struct Kind {
     pub(super) api_version: &'static str,
     pub(super) name: &'static str,
-    pub(super) read: fn(serde_json::Value) -> Read,
+    read: Option<fn(serde_json::Value) -> Result<Typed, serde_json::Error>>,
     schema: fn() -> serde_json::Value,
 }
 
@@ -37,6 +38,11 @@ impl Kind {
         (self.schema)()
     }
 
+    /// None, where no rule asks this kind. An error is about what no schema says, such as a date.
+    pub(super) fn read(&self, object: serde_json::Value) -> Option<Result<Typed, serde_json::Error>> {
+        self.read.map(|read| read(object))
+    }
+
     pub(super) fn all() -> impl Iterator<Item = &'static Kind> {
         KINDS.iter()
     }
@@ -46,27 +52,33 @@ fn schema<T: schemars::JsonSchema>() -> serde_json::Value {
     SchemaSettings::default().into_generator().into_root_schema_for::<T>().to_value()
 }
 
-fn read<T: serde::de::DeserializeOwned + Any + Send + Sync>(value: serde_json::Value) -> Read {
-    read::typed::<T>(value)
+fn read<T: serde::de::DeserializeOwned + Any + Send + Sync>(
+    object: serde_json::Value,
+) -> Result<Typed, serde_json::Error> {
+    Ok(Box::new(serde_json::from_value::<T>(object)?))
 }
 
 macro_rules! kinds {
-    ($($kind:ty),* $(,)?) => {
-        static KINDS: &[Kind] = &[$(Kind {
-            api_version: <$kind as Resource>::API_VERSION,
-            name: <$kind as Resource>::KIND,
-            read: read::<$kind>,
-            schema: schema::<$kind>,
-        }),*];
+    (read: $($read:ty),*; known: $($known:ty),*;) => {
+        static KINDS: &[Kind] = &[
+            $(Kind {
+                api_version: <$read as Resource>::API_VERSION,
+                name: <$read as Resource>::KIND,
+                read: Some(read::<$read>),
+                schema: schema::<$read>,
+            },)*
+            $(Kind {
+                api_version: <$known as Resource>::API_VERSION,
+                name: <$known as Resource>::KIND,
+                read: None,
+                schema: schema::<$known>,
+            },)*
+        ];
     };
 }
 
-kinds![
-    admission::MutatingWebhookConfiguration,
-    admission::ValidatingAdmissionPolicy,
-    admission::ValidatingAdmissionPolicyBinding,
-    admission::ValidatingWebhookConfiguration,
-    apps::ControllerRevision,
+kinds! {
+    read:
     apps::DaemonSet,
     apps::Deployment,
     apps::ReplicaSet,
@@ -75,28 +87,36 @@ kinds![
     autoscaling_v1::HorizontalPodAutoscaler,
     batch::CronJob,
     batch::Job,
+    core::LimitRange,
+    core::Pod,
+    core::ReplicationController,
+    core::ResourceQuota,
+    core::Service,
+    flagger::Canary,
+    flagger::MetricTemplate,
+    policy::PodDisruptionBudget;
+
+    known:
+    admission::MutatingWebhookConfiguration,
+    admission::ValidatingAdmissionPolicy,
+    admission::ValidatingAdmissionPolicyBinding,
+    admission::ValidatingWebhookConfiguration,
+    apps::ControllerRevision,
     certificates::CertificateSigningRequest,
     coordination::Lease,
     core::ConfigMap,
     core::Endpoints,
     core::Event,
-    core::LimitRange,
     core::Namespace,
     core::Node,
     core::PersistentVolume,
     core::PersistentVolumeClaim,
-    core::Pod,
     core::PodTemplate,
-    core::ReplicationController,
-    core::ResourceQuota,
     core::Secret,
-    core::Service,
     core::ServiceAccount,
     discovery::EndpointSlice,
     events::Event,
     extensions::CustomResourceDefinition,
-    flagger::Canary,
-    flagger::MetricTemplate,
     flowcontrol::FlowSchema,
     flowcontrol::PriorityLevelConfiguration,
     networking::IPAddress,
@@ -105,7 +125,6 @@ kinds![
     networking::NetworkPolicy,
     networking::ServiceCIDR,
     node::RuntimeClass,
-    policy::PodDisruptionBudget,
     rbac::ClusterRole,
     rbac::ClusterRoleBinding,
     rbac::Role,
@@ -121,5 +140,5 @@ kinds![
     storage::CSIStorageCapacity,
     storage::StorageClass,
     storage::VolumeAttachment,
-    storage::VolumeAttributesClass,
-];
+    storage::VolumeAttributesClass;
+}

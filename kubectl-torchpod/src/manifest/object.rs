@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::OnceLock;
 
+use super::kind::Typed;
 use super::node::{Node, Span};
 use super::path::Path;
 
@@ -17,7 +18,7 @@ pub struct Object {
     /// None, where the command line or the cluster decides.
     pub namespace: Option<String>,
     pub root: Node,
-    pub(super) typed: Option<Box<dyn Any + Send + Sync>>,
+    pub(super) typed: Option<Typed>,
 }
 
 impl Object {
@@ -34,7 +35,7 @@ impl Object {
         }
     }
 
-    /// The typed form, where this is that kind.
+    /// The typed form, where this is that kind and it could be read.
     pub fn typed<T: Any>(&self) -> Option<&T> {
         self.typed.as_ref()?.downcast_ref()
     }

@@ -1,6 +1,6 @@
 //! What a cluster's version no longer has, advises against, or does not have yet.
 
-use k8s_openapi::api::core::v1::{Endpoints, Service};
+use k8s_openapi::api::core::v1::Service;
 
 use crate::lint::finding::Found;
 use crate::lint::given::Version;
@@ -134,10 +134,9 @@ fn endpoints_deprecated(context: &Context<'_>) -> Vec<Found> {
     if context.given.version < (Version { minor: 33 }) {
         return Vec::new();
     }
-    let endpoints = context.cluster.all::<Endpoints>();
-    endpoints
-        .map(|(object, _)| Found::at(&object.place().key("kind"), "v1 Endpoints is deprecated since 1.33"))
-        .collect()
+    let objects = context.cluster.objects.iter();
+    let endpoints = objects.filter(|object| object.api_version == "v1" && object.kind == "Endpoints");
+    endpoints.map(|object| Found::at(&object.place().key("kind"), "v1 Endpoints is deprecated since 1.33")).collect()
 }
 
 fn annotation_deprecated(context: &Context<'_>) -> Vec<Found> {

@@ -85,6 +85,7 @@ fn field_type(context: &Context<'_>) -> Vec<Found> {
     each(context, |problem| match problem {
         // A rule of its own knows what is meant.
         Problem::Wrong { path, .. } if path.ends_with(&["grpc", "port"]) => None,
+        Problem::Wrong { path, why } if path.0.is_empty() => Some(format!("this cannot be read: {why}")),
         Problem::Wrong { path, why } => Some(format!("{path}: {why}")),
         _ => None,
     })
