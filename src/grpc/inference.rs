@@ -76,10 +76,8 @@ impl Service {
     ) -> Result<ModelInferResponse, Error> {
         let terms = Terms::of(&head.headers, head.started, self.0.request_timeout)?;
         terms.admit(model)?;
-        let (version, pool) = (model.version.clone(), self.0.memory.clone());
         let is_raw = !message.raw_input_contents.is_empty();
-        let read = api::heavy(request::listed(&message), move || request::read(&version, message, &pool)).await?;
-        let (inputs, asked) = read?;
+        let (inputs, asked) = request::read(&model.version, message, &self.0.memory)?;
         let terms = asked.parameters.apply(terms, head.started);
         let outputs = api::compute(model, inputs.tensors, inputs.rows, terms).await?;
         let version = model.version.clone();

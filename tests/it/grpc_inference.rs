@@ -19,9 +19,9 @@ use crate::support::{Turn, poll};
 const SOON: Duration = Duration::from_secs(10);
 const IMAGE: usize = 8 * 8 * 4;
 
-type Client = GrpcInferenceServiceClient<Channel>;
+pub(crate) type Client = GrpcInferenceServiceClient<Channel>;
 
-async fn connect(address: SocketAddr) -> Client {
+pub(crate) async fn connect(address: SocketAddr) -> Client {
     let client = Client::connect(format!("http://{address}")).await.unwrap();
     client.max_encoding_message_size(usize::MAX).max_decoding_message_size(usize::MAX)
 }

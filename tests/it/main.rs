@@ -21,6 +21,7 @@ mod grpc_inference;
 mod http2;
 mod identity;
 mod kubelet;
+mod large;
 mod lesson_faults;
 mod lesson_probes;
 mod logs;

@@ -12,13 +12,6 @@ use crate::model::Version;
 use crate::tensor::pool::{Buffer, Pool};
 use crate::tensor::{DType, Tensor, text};
 
-/// Bytes of the lists, about: what is to be done before a request is tensors.
-pub(super) fn listed(message: &ModelInferRequest) -> usize {
-    const ELEMENT: usize = 4;
-    let contents = message.inputs.iter().filter_map(|input| input.contents.as_ref());
-    contents.map(|contents| ELEMENT * lists(contents).iter().map(|(_, length)| length).sum::<usize>()).sum()
-}
-
 pub(super) fn read(version: &Version, message: ModelInferRequest, pool: &Pool) -> Result<(Inputs, Asked), Error> {
     let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents, .. } = message;
     let mut asked = Asked { id, ..Asked::default() };
