@@ -70,7 +70,7 @@ fn inferences(shared: Arc<Shared>) -> Router {
         service = service.accept_compressed(encoding);
     }
     let router = without_fallback(Routes::new(service))
-        .layer(middleware::from_fn(apart::run))
+        .layer(middleware::from_fn_with_state(shared.clone(), apart::run))
         .layer(middleware::from_fn_with_state(shared.clone(), arriving::watch))
         .layer(middleware::from_fn_with_state(shared, in_flight::count));
     identity::with_ids(router)

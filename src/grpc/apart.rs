@@ -4,12 +4,12 @@
 //! answers probes. Here the call as a whole runs elsewhere, and its answer comes back frame by frame.
 
 use std::pin::Pin;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::thread::available_parallelism;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-use super::arriving;
-use crate::api;
+use super::{arriving, status};
+use crate::api::{self, Error, Kind, Shared};
 use crate::batch::worker::NICENESS;
 
 /// Never dropped: a runtime may not end within another. `None` where the system has no threads left.
@@ -35,19 +35,24 @@ static THREADS: LazyLock<Option<Runtime>> = LazyLock::new(|| {
 type Piece = Result<Frame<Bytes>, axum::Error>;
 
 /// Runs a call apart if its first message is large or compressed, or if it is a stream, whose messages nobody knows yet.
-pub(super) async fn run(request: Request, next: Next) -> Response {
+pub(super) async fn run(state: State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let is_stream = arriving::is_stream(&parts);
-    let body = if is_stream { Peeked::unseen(body) } else { Peeked::at(body).await };
-    let is_apart = is_stream || body.is_large();
-    let request = Request::from_parts(parts, Body::new(body));
-    match THREADS.as_ref().filter(|_| is_apart) {
-        Some(threads) => apart(threads, request, next).await,
-        None => next.run(request).await,
+    if arriving::is_stream(&parts) {
+        return apart(Request::from_parts(parts, body), next).await;
     }
+    let body = Peeked::at(body).await;
+    let (is_compressed, length) = body.announced().unwrap_or_default();
+    let most = api::MAX_BODY.min(state.memory.limit());
+    if length > most {
+        let message = format!("the message has {length} bytes, expected at most {most}");
+        return status::plain(Error::new(Kind::TooLarge, message).hint("send fewer rows a request")).into_http();
+    }
+    let request = Request::from_parts(parts, Body::new(body));
+    if is_compressed || length > api::INLINE { apart(request, next).await } else { next.run(request).await }
 }
 
-async fn apart(threads: &Runtime, request: Request, next: Next) -> Response {
+async fn apart(request: Request, next: Next) -> Response {
+    let Some(threads) = THREADS.as_ref() else { return next.run(request).await };
     let (head, begun) = oneshot::channel();
     let (pieces, coming) = mpsc::channel(1);
     let task = threads.spawn(async move {
@@ -92,22 +97,17 @@ struct Peeked {
 }
 
 impl Peeked {
-    fn unseen(rest: Body) -> Self {
-        Self { first: None, rest }
-    }
-
     async fn at(mut rest: Body) -> Self {
         let first = rest.frame().await;
         Self { first, rest }
     }
 
-    /// What the five bytes before a message say: whether it is compressed, and its length.
-    fn is_large(&self) -> bool {
-        let Some(Ok(frame)) = &self.first else { return false };
-        match frame.data_ref().map(AsRef::as_ref) {
-            Some([0, a, b, c, d, ..]) => u32::from_be_bytes([*a, *b, *c, *d]) as usize > api::INLINE,
-            data => data.is_some(),
-        }
+    /// What the five bytes before a message say: whether it is compressed, and its length. Where they come one by one,
+    /// nobody knows, and it is taken for compressed.
+    fn announced(&self) -> Option<(bool, usize)> {
+        let data = self.first.as_ref()?.as_ref().ok()?.data_ref()?;
+        let [flag, a, b, c, d] = *data.first_chunk().unwrap_or(&[1, 0, 0, 0, 0]);
+        Some((flag != 0, u32::from_be_bytes([a, b, c, d]) as usize))
     }
 }
 

@@ -14,6 +14,7 @@ mod dependency_probes;
 mod digits;
 mod drain;
 mod encoding;
+mod errors;
 mod faults;
 mod fuzz;
 mod grpc;
