@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::manifest::rendered;
+use crate::manifest::{Pod, rendered};
 
 /// A probe of the server that a component makes.
 fn probe(component: &str, kind: &str) -> Value {
@@ -92,7 +92,7 @@ fn every_strategy_has_a_readiness_probe() {
     let names = ["rolling", "rolling-conservative", "rolling-aggressive", "blue-green", "canary", "canary-flagger"];
     for name in names.into_iter().chain(["recreate"]) {
         let file = rendered(&format!("strategy-{name}"));
-        for server in file.pods().iter().filter_map(|pod| pod.server()) {
+        for server in file.pods().iter().filter_map(Pod::server) {
             has(
                 &server["readinessProbe"],
                 &[

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::expect;
-use crate::manifest::rendered;
+use crate::manifest::{Pod, rendered};
 
 /// The resources of the server that a component makes.
 fn resources(component: &str) -> Value {
@@ -37,7 +37,7 @@ fn every_strategy_reserves_two_gib_and_a_core() {
     let names = ["rolling", "rolling-conservative", "rolling-aggressive", "blue-green", "canary", "canary-flagger"];
     for name in names.into_iter().chain(["recreate"]) {
         let file = rendered(&format!("strategy-{name}"));
-        for server in file.pods().iter().filter_map(|pod| pod.server()) {
+        for server in file.pods().iter().filter_map(Pod::server) {
             assert_eq!(server["resources"], expected, "{name}");
         }
     }
