@@ -1,6 +1,6 @@
 //! The rules for YAML in this project.
 
-use crate::manifest::{all_rendered, files, list, parse, read, text, walk};
+use crate::manifest::{all_rendered, files, list, parse, read, rendered, text, walk};
 
 #[test]
 fn no_patch_is_targeted_and_nothing_old_is_used() {
@@ -26,7 +26,7 @@ fn every_image_has_a_version() {
 
 #[test]
 fn the_base_leaves_to_its_variants_what_they_decide() {
-    let base = crate::manifest::rendered("base");
+    let base = rendered("base");
     let deployment = base.get("Deployment/ml-model");
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     for field in ["replicas", "strategy"] {
@@ -45,5 +45,13 @@ fn a_fixed_number_of_replicas_and_an_autoscaler_never_meet() {
             let target = file.get(&format!("{}/{}", text(&target["kind"]), text(&target["name"])));
             assert!(target["spec"].get("replicas").is_none(), "{}: each apply sets them back", file.name);
         }
+    }
+}
+
+#[test]
+fn a_namespace_comes_before_what_lies_in_it() {
+    for file in all_rendered() {
+        let place = file.objects.iter().position(|object| object["kind"] == "Namespace");
+        assert!(place.is_none_or(|place| place == 0), "{}: an apply goes from top to bottom", file.name);
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::manifest::{files, parse, read, root, tool};
+use crate::manifest::{Rendered, files, parse, read, root, tool};
 
 /// Every kustomization of a kind, by its folder.
 fn folders(kind: &str) -> Vec<String> {
@@ -69,4 +69,33 @@ fn without_a_kubectl_one_is_told_how_to_get_it() {
         "/nowhere/kubectl is missing: `make test-manifests` installs a kubectl, or set KUBECTL to one of 1.29 or newer"
     );
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_strategy_takes_more_components_and_another_image() {
+    let beside = TempDir::new().unwrap();
+    // kustomize takes no absolute paths.
+    let up = "../".repeat(beside.path().components().count() - 1);
+    let k8s = format!("{up}{}/k8s", root().display().to_string().trim_start_matches('/'));
+    let components = ["spread-hosts", "spread-zones", "gpu", "priority", "network-policy", "monitoring"];
+    let components = components.map(|name| format!("  - {k8s}/components/{name}\n")).concat();
+    let images = "images:\n  - name: torchpod\n    newName: registry.example.com/ml/torchpod\n    newTag: 2.1.0\n";
+    let text = format!("resources:\n  - {k8s}/strategies/rolling\ncomponents:\n{components}{images}");
+    fs::write(beside.path().join("kustomization.yaml"), text).unwrap();
+
+    let output = tool("kubectl").arg("kustomize").arg(beside.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file =
+        Rendered { name: "rolling and more".to_owned(), objects: parse(&String::from_utf8(output.stdout).unwrap()) };
+    let pods = file.pods();
+    let (spec, server) = (pods[0].spec, pods[0].server().unwrap());
+    assert_eq!(server["image"], "registry.example.com/ml/torchpod:2.1.0");
+    assert_eq!(server["resources"]["limits"]["nvidia.com/gpu"], "1");
+    assert_eq!(server["resources"]["limits"]["memory"], "4Gi", "the strategy's own are kept");
+    assert_eq!(spec["affinity"]["podAntiAffinity"].as_object().unwrap().len(), 2, "by host and by zone");
+    assert_eq!(spec["priorityClassName"], "ml-serving");
+    assert_eq!(spec["terminationGracePeriodSeconds"], 45);
+    for kind in ["NetworkPolicy", "ServiceMonitor", "PriorityClass", "PodDisruptionBudget"] {
+        assert_eq!(file.of_kind(kind).count(), 1, "{kind}");
+    }
 }
