@@ -2,7 +2,7 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers test-clients lint bench soak train libtorch clean help
+.PHONY: serve test test-servers test-clients test-manifests manifests lint bench soak train libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ serve: libtorch ## build and serve the shipped model on port 8080
 libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host needs
 	@scripts/libtorch $(if $(CUDA),cuda,cpu)
 
-test: libtorch test-servers test-clients ## every test that CI runs
+test: libtorch test-servers test-clients test-manifests ## every test that CI runs
 	cargo build
 	cargo test --workspace
 
@@ -39,10 +39,20 @@ test-clients: $(CLIENTS)/installed
 $(CLIENTS)/installed: tests/conformance/requirements.txt
 	$(VENV)
 
+# Schemas for the tests of k8s/, and a kubectl for its kustomize.
+MANIFESTS := .venvs/manifests
+test-manifests: $(MANIFESTS)/installed
+
+$(MANIFESTS)/installed: kubectl-torchpod/tests/manifest/requirements.txt
+	$(VENV)
+
+manifests: $(MANIFESTS)/installed ## render k8s/ into k8s/rendered, plain files for kubectl apply -f
+	scripts/manifests
+
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	for script in scripts/libtorch scripts/install .ci/run; do bash -n $$script || exit; done
+	for script in scripts/libtorch scripts/install scripts/manifests .ci/run; do bash -n $$script || exit; done
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
 
