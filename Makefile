@@ -2,7 +2,7 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers test-clients test-manifests manifests lint bench soak train libtorch clean help
+.PHONY: serve test test-servers test-clients test-schema test-manifests manifests lint bench soak train libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,9 +14,10 @@ serve: libtorch ## build and serve the shipped model on port 8080
 libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host needs
 	@scripts/libtorch $(if $(CUDA),cuda,cpu)
 
-test: libtorch test-servers test-clients test-manifests ## every test that CI runs
+test: libtorch test-servers test-clients test-schema test-manifests ## every test that CI runs
 	cargo build
 	cargo test --workspace
+	scripts/fuzz 10
 
 # The tests start them by themselves, with data of their own; Debian keeps two of them out of PATH.
 test-servers:
@@ -40,6 +41,12 @@ $(CLIENTS)/installed: tests/conformance/requirements.txt
 	$(VENV)
 
 # Schemas for the tests of k8s/, and a kubectl for its kustomize.
+SCHEMA := .venvs/schema
+test-schema: $(SCHEMA)/installed
+
+$(SCHEMA)/installed: tests/conformance/schemathesis.txt
+	$(VENV)
+
 MANIFESTS := .venvs/manifests
 test-manifests: $(MANIFESTS)/installed
 
@@ -52,7 +59,7 @@ manifests: $(MANIFESTS)/installed ## render k8s/ into k8s/rendered, plain files 
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	for script in scripts/libtorch scripts/install scripts/manifests .ci/run; do bash -n $$script || exit; done
+	for script in scripts/libtorch scripts/install scripts/fuzz scripts/manifests .ci/run; do bash -n $$script || exit; done
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
 
@@ -61,9 +68,10 @@ bench: libtorch ## throughput, latency, CPU, start-up and memory, side by side i
 	cargo build --release
 	cargo bench --bench compare
 
-soak: libtorch test-servers test-clients ## the tests that are too long for CI
+soak: libtorch test-servers test-clients test-schema ## the tests that are too long for CI
 	cargo build
 	cargo test --test it -- --ignored
+	scripts/fuzz 600
 
 TRAIN := .venvs/train
 train: $(TRAIN)/installed ## train models/digits again, in a Python environment of its own (about 4 GB)

@@ -6,7 +6,7 @@
 mod apart;
 mod arriving;
 mod health;
-mod inference;
+pub(crate) mod inference;
 pub mod proto;
 mod status;
 
