@@ -28,7 +28,7 @@ pub(crate) async fn connect(address: SocketAddr) -> Client {
 }
 
 /// A request for so many images, which are the golden ones again and again.
-fn request(images: usize) -> ModelInferRequest {
+pub(crate) fn request(images: usize) -> ModelInferRequest {
     let golden = digits::golden().bytes();
     let bytes: Vec<u8> = golden.iter().copied().cycle().take(images * IMAGE).collect();
     let shape = vec![i64::try_from(images).unwrap(), 8, 8];
