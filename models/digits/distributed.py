@@ -4,7 +4,7 @@ Every process takes its share of each batch, and gradients are added up (torch.d
 that of one process. When one is lost all others leave, within 20 s of hearing nothing, so that whoever restarts processes
 (a kubelet does) brings back all of them; they go on from the last epoch that rank 0 wrote down. What an epoch computes
 depends on the seed, the epoch and the number of processes alone: an interrupted training ends with the same bytes. Since
-a StatefulSet restarts whatever ends, processes that are done stay, idle, until SIGTERM.
+a StatefulSet restarts whatever ends, processes that are done stay, idle, until SIGTERM or until rank 0 is lost.
 """
 
 import os
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 from argparse import Namespace
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ OUTPUT_DIR                a folder that rank 0 writes the model into, as torchpo
 MEETING_TIMEOUT = timedelta(minutes=10)
 # Longer than rank 0 takes to write down an epoch, and the most that a peer may be silent.
 COLLECTIVE_TIMEOUT = timedelta(seconds=20)
+POLL_SECONDS = 5  # how often one that is done looks whether rank 0 is still there
 
 TERMINATION_LOG = Path("/dev/termination-log")  # kubectl describe pod shows what is in it
 BESIDE = Path(__file__).parent
@@ -230,7 +232,11 @@ def work(place: Place, args: Namespace) -> None:
         store.set("training", "over")
     say("done; idling until SIGTERM")
     done.set()
-    threading.Event().wait()  # with the store, so that whoever is restarted hears that it is over
+    while True:
+        time.sleep(POLL_SECONDS)
+        # Rank 0 may come back without its disk, and then needs everybody. It stays itself, so that others can ask.
+        if place.rank != 0:
+            store.get("training")
 
 
 def train_together(learner: Learner, checkpoint: Checkpoint, place: Place, store: dist.TCPStore) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,13 +100,28 @@ class Together(unittest.TestCase):
         self.assertEqual({path.name for path in (self.folder / "whole").iterdir()}, {"checkpoints-0", "models-0"})
 
     def test_whoever_is_restarted_after_the_end_idles_again_and_sigterm_ends_it_with_0(self) -> None:
-        for number in (1, 0):
-            os.kill(self.whole[number].pid, signal.SIGTERM)
-            self.assertEqual(self.whole[number].ends_within(5), 0)
-            [self.whole[number]] = self.start("whole", self.port, [number])
-            self.whole[number].until("done; idling")
-            self.assertNotIn("starting", self.whole[number].output)
+        os.kill(self.whole[1].pid, signal.SIGTERM)
+        self.assertEqual(self.whole[1].ends_within(5), 0)
+        [rank_1] = self.start("whole", self.port, [1])
+        rank_1.until("done; idling")
+
+        os.kill(self.whole[0].pid, signal.SIGTERM)
+        self.assertEqual(self.whole[0].ends_within(5), 0)
+        for rank in (rank_1, self.whole[2]):
+            self.assertEqual(rank.ends_within(LEAVES_WITHIN), 1)
+        again = self.start("whole", self.port)
+        for rank in again:
+            rank.until("done; idling")
+            self.assertNotIn("starting", rank.output)
         self.assertEqual([path.name for path in self.models.glob("digits/[0-9]*")], ["1"])
+
+        # Without its disk rank 0 knows of nothing, and the others are there to train with it again.
+        os.kill(again[0].pid, signal.SIGKILL)
+        shutil.rmtree(self.folder / "whole/checkpoints-0")
+        for rank in again[1:]:
+            self.assertEqual(rank.ends_within(LEAVES_WITHIN), 1)
+        for rank in self.start("whole", self.port):
+            rank.until("starting after epoch 0")
 
     def test_sigterm_ends_a_rank_that_waits_for_the_others(self) -> None:
         [alone] = self.start("alone", free_port(), [0])
