@@ -64,18 +64,20 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cargo build --release --locked \
  && install -D -m 755 -t /built/usr/local/bin target/release/torchpod \
  && install -D -m 644 -t /built/usr/local/lib/torchpod target/release/libtorchpod_torch.so
+# Tables of lines for debuggers, nine tenths of both; a panic says its line without them.
+RUN strip --strip-debug /built/usr/local/bin/* /built/usr/local/lib/torchpod/*
 
 FROM ${BASE_IMAGE} AS server
 # curl for exec probes and for looking around; certificates for https:// dependencies.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates curl \
- && rm -rf /var/lib/apt/lists/* \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
  && useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin torchpod
 COPY LICENSE /usr/local/share/doc/torchpod/
 COPY models/digits/1 /models/digits/1
 COPY models/digits/golden.json models/digits/sample.json models/digits/labels.txt models/digits/model.toml /models/digits/
 COPY --from=build /built/ /
-ARG VERSION=0.1.0
+ARG VERSION=dev
 ARG REVISION=
 LABEL org.opencontainers.image.title="torchpod" \
       org.opencontainers.image.description="Serves PyTorch models over HTTP and gRPC, and tells the kubelet the truth" \
@@ -109,12 +111,12 @@ RUN python3 -m venv /opt/train \
 FROM ${BASE_IMAGE} AS trainer
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 \
- && rm -rf /var/lib/apt/lists/* \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
  && useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin torchpod
 COPY --from=packages /opt/train /opt/train
 COPY LICENSE /usr/local/share/doc/torchpod/
 COPY models/digits/*.py models/digits/model.toml models/digits/labels.txt /opt/digits/
-ARG VERSION=0.1.0
+ARG VERSION=dev
 ARG REVISION=
 LABEL org.opencontainers.image.title="torchpod-trainer" \
       org.opencontainers.image.description="Trains torchpod's example model, in one process or in several" \
