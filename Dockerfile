@@ -100,12 +100,13 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends python3-venv \
  && rm -rf /var/lib/apt/lists/*
 COPY models/digits/requirements.txt /tmp/
-# PyPI's torch cannot be imported without the CUDA libraries that it links; what nothing here loads goes.
+# PyPI's torch cannot be imported without the CUDA libraries that it links. What only a GPU or a compiler would load goes.
 RUN python3 -m venv /opt/train \
  && /opt/train/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --only-binary=:all: \
       -r /tmp/requirements.txt \
  && cd /opt/train/lib/python3.11/site-packages \
- && rm -rf torch/include torch/test torch/bin nvidia/*/include \
+ && rm -rf torch/include torch/bin/protoc* torch/bin/ptxas torch/lib/libtorch_cuda_linalg.so \
+           nvidia/*/include nvidia/cudnn/lib/libcudnn_* nvidia/cu13/lib/libnvperf* \
  && find nvidia -name '*.a' -delete
 
 FROM ${BASE_IMAGE} AS trainer
@@ -124,7 +125,7 @@ LABEL org.opencontainers.image.title="torchpod-trainer" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER 10001:10001
-# Rows that are printed are rows that a log shows.
+# Lines that are printed are lines that a log shows.
 ENV PYTHONUNBUFFERED=1
 ENTRYPOINT ["/opt/train/bin/python", "/opt/digits/train.py"]
 

@@ -230,8 +230,8 @@ def work(place: Place, args: Namespace) -> None:
     if place.rank == 0:
         publish(learner, place.output / "digits")
         store.set("training", "over")
-    say("done; idling until SIGTERM")
     done.set()
+    say("done; idling until SIGTERM")
     while True:
         time.sleep(POLL_SECONDS)
         # Rank 0 may come back without its disk, and then needs everybody. It stays itself, so that others can ask.
