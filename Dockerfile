@@ -125,8 +125,9 @@ LABEL org.opencontainers.image.title="torchpod-trainer" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER 10001:10001
-# Lines that are printed are lines that a log shows.
-ENV PYTHONUNBUFFERED=1
+# Lines that are printed are lines that a log shows. PyTorch makes a folder for compiled code, of which there is none here,
+# as it starts: one that exists it need not make, and so the root need not be writable, nor a /tmp be there.
+ENV PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=/opt/train
 ENTRYPOINT ["/opt/train/bin/python", "/opt/digits/train.py"]
 
 FROM server AS cpu

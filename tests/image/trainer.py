@@ -46,7 +46,8 @@ class Trainer(unittest.TestCase):
         deadline = time.monotonic() + PATIENCE
         while not model.exists():
             for pod in pods:
-                self.assertIsNone(pod.process.poll(), "a rank has ended")
+                ended = pod.process.poll() is not None
+                self.assertFalse(ended, pod.process.stdout.read() if ended else "")
             self.assertLess(time.monotonic(), deadline, "no model in time")
             time.sleep(0.2)
         # Who is asked to end before it is done ends with 143.
