@@ -2,10 +2,11 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers test-clients test-schema test-manifests manifests lint bench soak train libtorch clean help
+.PHONY: serve test test-servers test-clients test-schema test-manifests test-training test-image manifests image lint bench \
+	soak train libtorch clean help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: libtorch ## build and serve the shipped model on port 8080
 	cargo build --release
@@ -40,13 +41,13 @@ test-clients: $(CLIENTS)/installed
 $(CLIENTS)/installed: tests/conformance/requirements.txt
 	$(VENV)
 
-# Schemas for the tests of k8s/, and a kubectl for its kustomize.
 SCHEMA := .venvs/schema
 test-schema: $(SCHEMA)/installed
 
 $(SCHEMA)/installed: tests/conformance/schemathesis.txt
 	$(VENV)
 
+# Schemas for the tests of k8s/, and a kubectl for its kustomize.
 MANIFESTS := .venvs/manifests
 test-manifests: $(MANIFESTS)/installed
 
@@ -59,7 +60,8 @@ manifests: $(MANIFESTS)/installed ## render k8s/ into k8s/rendered, plain files 
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	for script in scripts/libtorch scripts/install scripts/fuzz scripts/manifests .ci/run; do bash -n $$script || exit; done
+	for script in scripts/libtorch scripts/install scripts/fuzz scripts/image scripts/manifests .ci/run; do \
+		bash -n $$script || exit; done
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
 
@@ -79,6 +81,21 @@ train: $(TRAIN)/installed ## train models/digits again, in a Python environment 
 
 $(TRAIN)/installed: models/digits/requirements.txt
 	$(VENV)
+
+test-training: libtorch $(TRAIN)/installed ## train in three processes, lose one, serve the model: minutes, and train's download
+	$(if $(TORCHPOD),,cargo build)
+	$(TRAIN)/bin/python tests/training/together.py
+
+TARGET ?= cpu
+image: ## build torchpod:0.1.0 by docker, podman or buildah; TARGET=cuda or trainer builds the others
+	@scripts/image $(TARGET)
+
+# As root on Debian: no container service is needed, and no registry but Debian's, PyPI and crates.io.
+test-image: ## build an image with buildah, run it as a kubelet would and stop it; half an hour on two cores at first
+	@set --; \
+	for tool in buildah mmdebstrap runc; do command -v $$tool >/dev/null || set -- "$$@" $$tool; done; \
+	[ $$# = 0 ] || scripts/install "$$@"
+	python3 tests/image/$(if $(filter trainer,$(TARGET)),trainer,server).py
 
 clean: ## remove what was built; libtorch stays in its cache
 	rm -rf target .venvs

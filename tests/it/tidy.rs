@@ -265,6 +265,31 @@ fn the_readme_names_the_first_verbs() {
 }
 
 #[test]
+fn the_images_are_built_from_files_that_are_there_and_from_all_that_cargo_wants() {
+    let (dockerfile, ignored) = (read("Dockerfile"), read(".dockerignore"));
+    let copies =
+        dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|rest| !rest.starts_with("--"));
+    let copied: Vec<&str> = copies
+        .flat_map(|rest| rest.rsplit_once(' ').expect("COPY has a target").0.split(' '))
+        .filter(|source| !source.contains('*'))
+        .collect();
+    assert!(copied.len() > 10, "the Dockerfile was read: {copied:?}");
+    let seen: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let lies_in = |path: &str, folders: &[&str]| folders.iter().any(|folder| Path::new(path).starts_with(folder));
+
+    let there = |path: &str| Path::new(ROOT).join(path).exists();
+    let sources = copied.iter().filter(|path| !there(path) || !lies_in(path, &seen));
+    assert_none(&sources.map(ToString::to_string).collect::<Vec<_>>(), "not there, or ignored by .dockerignore");
+
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap());
+    let roots = ["test", "bench"].map(|kind| manifest[kind].as_array().unwrap().iter());
+    let roots = roots.into_iter().flatten().map(|target| target["path"].as_str().unwrap());
+    let missing = members.filter(|member| *member != ".").chain(roots).filter(|path| !lies_in(path, &copied));
+    assert_none(&missing.map(str::to_owned).collect::<Vec<_>>(), "the Dockerfile copies nothing of");
+}
+
+#[test]
 fn a_download_that_fails_leaves_nothing_half_done() {
     let scratch = TempDir::new().unwrap();
     let (scripts, cache, bin) =
