@@ -55,6 +55,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
 COPY engines engines
+COPY fuzz fuzz
 COPY kubectl-torchpod kubectl-torchpod
 COPY src src
 # Cargo wants to see the root of every target that Cargo.toml names.

@@ -1,0 +1,156 @@
+//! What needs more than one look: false alarms that must not be, and alarms of which an example shows only one form.
+
+use kubectl_torchpod::lint::Given;
+
+use crate::{findings, reports};
+
+const WEB: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web }
+spec:
+  replicas: 3
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec:
+      containers:
+      - name: web
+        image: web:1
+        ports: [{ containerPort: 8080 }]
+        readinessProbe: { httpGet: { path: /ready, port: 8080 } }
+        resources: { requests: { cpu: 500m, memory: 1Gi } }
+---
+";
+
+const BUDGET: &str = "\
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: { name: web }
+spec:
+  maxUnavailable: 1
+  selector: { matchLabels: { app: web } }
+";
+
+const DATABASE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: { name: database }
+spec:
+  selector: { app: database }
+  ports: [{ port: 5432, targetPort: postgres }]
+";
+
+const SERVICE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: other }
+spec:
+  selector: { app: web }
+  ports: [{ port: 80, targetPort: nothing }]
+";
+
+const LIST: &str = "\
+apiVersion: v1
+kind: ServiceList
+items:
+- metadata: { name: web }
+  spec: { ports: [{ port: 80 }], topologyKeys: ['*'] }
+";
+
+fn budget(spec: &str) -> String {
+    format!("{WEB}{}", BUDGET.replace("maxUnavailable: 1", spec))
+}
+
+#[test]
+fn a_budget_counts_all_pods_that_it_selects() {
+    let canary = WEB
+        .replace("name: web }", "name: web-canary }")
+        .replace("replicas: 3", "replicas: 1")
+        .replace("app: web }", "app: web, track: canary }");
+    assert!(reports(&budget("minAvailable: 3"), "budget-allows-nothing"));
+    assert!(!reports(&(canary + &budget("minAvailable: 3")), "budget-allows-nothing"));
+    assert!(reports(&budget("minAvailable: 100%"), "budget-allows-nothing"));
+    assert!(reports(&budget("maxUnavailable: 0"), "budget-allows-nothing"));
+    assert!(!reports(&budget("minAvailable: 50%"), "budget-allows-nothing"));
+    assert!(!reports(&budget("minAvailable: 3").replace("replicas: 3", "replicas: 0"), "budget-allows-nothing"));
+}
+
+#[test]
+fn nothing_is_said_of_pods_that_the_input_does_not_have() {
+    let alone = BUDGET.replace("maxUnavailable: 1", "minAvailable: 3");
+    assert!(!reports(&alone, "budget-allows-nothing") && !reports(&alone, "budget-selects-nothing"));
+    let told = findings(&format!("{WEB}{DATABASE}"), &Given::default());
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn objects_of_other_namespaces_are_not_mixed_up() {
+    assert!(!reports(&format!("{WEB}{SERVICE}"), "service-port-name-unknown"));
+    assert!(reports(&format!("{WEB}{}", SERVICE.replace(", namespace: other", "")), "service-port-name-unknown"));
+}
+
+#[test]
+fn a_wrong_value_hides_nothing_else() {
+    let text = WEB.replace("replicas: 3", "replicas: three\n  minReadySeconds: 700");
+    assert!(
+        reports(&text, "field-type") && reports(&text, "progress-deadline-too-short"),
+        "{:?}",
+        findings(&text, &Given::default())
+    );
+    let text = WEB
+        .replace("image: web:1", "image: web:latest\n        env: [{ name: A, value: 1 }, { name: B, value: true }]");
+    let told = findings(&text, &Given::default());
+    assert_eq!(told.iter().filter(|told| told.starts_with("field-type: ")).count(), 2, "{told:?}");
+    assert!(reports(&text, "image-tag-moves"));
+}
+
+#[test]
+fn a_list_is_as_good_as_its_items() {
+    let item = WEB.trim_end_matches("---\n").replace("app: web } }\n  template", "app: wbe } }\n  template");
+    let items = "- ".to_owned() + &item.replace('\n', "\n  ");
+    assert!(reports(&format!("apiVersion: v1\nkind: List\nitems:\n{items}"), "selector-labels-mismatch"));
+}
+
+#[test]
+fn json_is_yaml() {
+    let spec = r#"{"containers": [{"name": "web", "imagee": "web:1"}]}"#;
+    let pod = format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "web"}}, "spec": {spec}}}"#);
+    assert!(reports(&pod, "field-unknown"));
+}
+
+#[test]
+fn a_kind_in_a_group_that_lacks_it_is_told_where_it_is() {
+    let told = findings(&WEB.replace("apps/v1", "v1"), &Given::default());
+    assert_eq!(told, ["kind-misspelt: there is no such kind; apps/v1 Deployment is the nearest"]);
+    assert!(reports(&WEB.replace("apps/v1", "extensions/v1beta1"), "api-removed"));
+    assert!(!reports(&WEB.replace("apps/v1", "extensions/v1beta1"), "kind-misspelt"));
+}
+
+#[test]
+fn a_version_decides_what_is_removed_and_what_is_too_new() {
+    let cron = "apiVersion: batch/v1beta1\nkind: CronJob\nmetadata: { name: a }\n";
+    let at = |version: &str| Given { version: version.parse().unwrap(), ..Given::default() };
+    let told = |version: &str| findings(cron, &at(version)).iter().any(|told| told.starts_with("api-removed"));
+    assert!(told("1.36") && told("1.25") && !told("1.24"));
+}
+
+#[test]
+fn the_drain_of_other_servers_is_told_by_a_flag() {
+    let given = |seconds| Given { drain_time: Some(std::time::Duration::from_secs(seconds)), ..Given::default() };
+    let told = |seconds| findings(WEB, &given(seconds)).iter().any(|told| told.starts_with("grace-too-short"));
+    assert!(told(26) && !told(25), "30 s of grace, 5 s of slack");
+}
+
+#[test]
+fn a_typed_list_is_as_good_as_its_items_too() {
+    assert!(reports(LIST, "field-removed"), "{:?}", findings(LIST, &Given::default()));
+}
+
+#[test]
+fn amounts_may_be_numbers_and_a_schema_may_be_any() {
+    let pod = WEB.replace("cpu: 500m", "cpu: 0.5").replace("memory: 1Gi", "memory: 1073741824");
+    let crd = include_str!("../data/any.yaml");
+    let told = findings(&(pod + crd), &Given::default());
+    assert!(told.is_empty(), "{told:?}");
+}
