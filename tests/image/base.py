@@ -40,7 +40,7 @@ def make_base() -> None:
             *["mmdebstrap", "--quiet", "--variant=apt", "--include=usr-is-merged"],
             "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in SLIM),
-            *["bookworm", tar, "http://deb.debian.org/debian"],
+            *["bookworm", tar],
         )
         container = run("buildah", "from", "scratch")
         run("buildah", "add", "--quiet", container, tar, "/")

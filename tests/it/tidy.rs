@@ -267,9 +267,8 @@ fn the_readme_names_the_first_verbs() {
 #[test]
 fn the_images_are_built_from_files_that_are_there_and_from_all_that_cargo_wants() {
     let (dockerfile, ignored) = (read("Dockerfile"), read(".dockerignore"));
-    let copies =
-        dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|rest| !rest.starts_with("--"));
-    let copied: Vec<&str> = copies
+    let lines = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|rest| !rest.starts_with("--"));
+    let copied: Vec<&str> = lines
         .flat_map(|rest| rest.rsplit_once(' ').expect("COPY has a target").0.split(' '))
         .filter(|source| !source.contains('*'))
         .collect();
@@ -279,7 +278,7 @@ fn the_images_are_built_from_files_that_are_there_and_from_all_that_cargo_wants(
 
     let there = |path: &str| Path::new(ROOT).join(path).exists();
     let sources = copied.iter().filter(|path| !there(path) || !lies_in(path, &seen));
-    assert_none(&sources.map(ToString::to_string).collect::<Vec<_>>(), "not there, or ignored by .dockerignore");
+    assert_none(&sources.map(|path| (*path).to_owned()).collect::<Vec<_>>(), "not there, or ignored by .dockerignore");
 
     let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
     let members = manifest["workspace"]["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap());
