@@ -2,10 +2,11 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers test-clients lint bench soak train libtorch clean help
+.PHONY: serve test test-servers test-clients test-schema test-manifests test-training test-image manifests image lint bench \
+	soak train libtorch clean help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: libtorch ## build and serve the shipped model on port 8080
 	cargo build --release
@@ -14,9 +15,10 @@ serve: libtorch ## build and serve the shipped model on port 8080
 libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host needs
 	@scripts/libtorch $(if $(CUDA),cuda,cpu)
 
-test: libtorch test-servers test-clients ## every test that CI runs
+test: libtorch test-servers test-clients test-schema test-manifests ## every test that CI runs
 	cargo build
 	cargo test --workspace
+	scripts/fuzz 10
 
 # The tests start them by themselves, with data of their own; Debian keeps two of them out of PATH.
 test-servers:
@@ -39,10 +41,27 @@ test-clients: $(CLIENTS)/installed
 $(CLIENTS)/installed: tests/conformance/requirements.txt
 	$(VENV)
 
+SCHEMA := .venvs/schema
+test-schema: $(SCHEMA)/installed
+
+$(SCHEMA)/installed: tests/conformance/schemathesis.txt
+	$(VENV)
+
+# Schemas for the tests of k8s/, and a kubectl for its kustomize.
+MANIFESTS := .venvs/manifests
+test-manifests: $(MANIFESTS)/installed
+
+$(MANIFESTS)/installed: kubectl-torchpod/tests/manifest/requirements.txt
+	$(VENV)
+
+manifests: $(MANIFESTS)/installed ## render k8s/ into k8s/rendered, plain files for kubectl apply -f
+	scripts/manifests
+
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	for script in scripts/libtorch scripts/install .ci/run; do bash -n $$script || exit; done
+	for script in scripts/libtorch scripts/install scripts/fuzz scripts/image scripts/manifests .ci/run; do \
+		bash -n $$script || exit; done
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
 
@@ -51,9 +70,10 @@ bench: libtorch ## throughput, latency, CPU, start-up and memory, side by side i
 	cargo build --release
 	cargo bench --bench compare
 
-soak: libtorch test-servers test-clients ## the tests that are too long for CI
+soak: libtorch test-servers test-clients test-schema ## the tests that are too long for CI
 	cargo build
 	cargo test --test it -- --ignored
+	scripts/fuzz 600
 
 TRAIN := .venvs/train
 train: $(TRAIN)/installed ## train models/digits again, in a Python environment of its own (about 4 GB)
@@ -61,6 +81,21 @@ train: $(TRAIN)/installed ## train models/digits again, in a Python environment 
 
 $(TRAIN)/installed: models/digits/requirements.txt
 	$(VENV)
+
+test-training: libtorch $(TRAIN)/installed ## train in three processes, lose one, serve the model: minutes, and train's download
+	$(if $(TORCHPOD),,cargo build)
+	$(TRAIN)/bin/python tests/training/together.py
+
+TARGET ?= cpu
+image: ## build torchpod:0.1.0 by docker, podman or buildah; TARGET=cuda or trainer builds the others
+	@scripts/image $(TARGET)
+
+# As root on Debian: no container service is needed, and no registry but Debian's, PyPI and crates.io.
+test-image: ## build an image with buildah, run it as a kubelet would and stop it; half an hour on two cores at first
+	@set --; \
+	for tool in buildah mmdebstrap runc; do command -v $$tool >/dev/null || set -- "$$@" $$tool; done; \
+	[ $$# = 0 ] || scripts/install "$$@"
+	python3 tests/image/$(if $(filter trainer,$(TARGET)),trainer,server).py
 
 clean: ## remove what was built; libtorch stays in its cache
 	rm -rf target .venvs

@@ -3,9 +3,10 @@
 //!
 //! Connections are those of `http::connection`, so that limits, GOAWAY and drain are the same for both.
 
+mod apart;
 mod arriving;
 mod health;
-mod inference;
+pub(crate) mod inference;
 pub mod proto;
 mod status;
 
@@ -69,6 +70,7 @@ fn inferences(shared: Arc<Shared>) -> Router {
         service = service.accept_compressed(encoding);
     }
     let router = without_fallback(Routes::new(service))
+        .layer(middleware::from_fn_with_state(shared.clone(), apart::run))
         .layer(middleware::from_fn_with_state(shared.clone(), arriving::watch))
         .layer(middleware::from_fn_with_state(shared, in_flight::count));
     identity::with_ids(router)

@@ -12,12 +12,12 @@ mod encoding;
 pub mod error;
 mod layer;
 mod openapi;
-mod predict;
+pub(crate) mod predict;
 mod probe;
 mod repository;
 mod target;
-mod v1;
-mod v2;
+pub(crate) mod v1;
+pub(crate) mod v2;
 
 use std::sync::Arc;
 

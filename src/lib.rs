@@ -24,6 +24,9 @@ pub mod grpc;
 pub mod http;
 pub mod telemetry;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub mod app;
 pub mod probe;
 pub mod signal;

@@ -156,10 +156,16 @@ impl Tensor {
     /// The elements as `f64`, for comparing and scoring. Shape: flat, in row-major order. Texts are no numbers: of BYTES
     /// there is none.
     pub fn to_f64(&self) -> Vec<f64> {
-        match self.elements() {
-            Elements::Sized(elements) => elements.map(|bytes| element_to_f64(self.dtype, bytes)).collect(),
-            Elements::Texts(_) => Vec::new(),
-        }
+        self.numbers().collect()
+    }
+
+    /// [`Self::to_f64`], one by one.
+    pub fn numbers(&self) -> impl Iterator<Item = f64> {
+        let sized = match self.elements() {
+            Elements::Sized(elements) => Some(elements),
+            Elements::Texts(_) => None,
+        };
+        sized.into_iter().flatten().map(|bytes| element_to_f64(self.dtype, bytes))
     }
 }
 

@@ -75,6 +75,11 @@ impl Kind {
         TABLE[self as usize].1
     }
 
+    /// gRPC's.
+    pub fn code(self) -> Code {
+        TABLE[self as usize].2
+    }
+
     /// For programs that read JSON.
     pub fn name(self) -> &'static str {
         TABLE[self as usize].3
@@ -144,7 +149,7 @@ impl Error {
 
     /// gRPC's.
     pub fn code(&self) -> Code {
-        TABLE[self.kind as usize].2
+        self.kind.code()
     }
 
     /// For programs that read JSON.

@@ -25,7 +25,7 @@ const DEATHS: usize = 5;
 const WINDOW: Duration = Duration::from_mins(10);
 /// How far computing steps back behind I/O. One step lets a waking I/O thread go first and costs no throughput; ten cost
 /// a third of it at eight connections on two cores, for probes that were a millisecond quicker.
-const NICENESS: i32 = 1;
+pub const NICENESS: i32 = 1;
 
 /// What a worker says while it starts.
 pub enum Word {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
@@ -36,17 +37,22 @@ impl Arriving {
     }
 }
 
+pub(super) fn is_stream(request: &Parts) -> bool {
+    request.uri.path().ends_with(STREAM)
+}
+
 pub(super) async fn watch(state: State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let is_stream = request.uri().path().ends_with(STREAM);
+    let (parts, body) = request.into_parts();
+    let is_stream = is_stream(&parts);
     let arriving = Arriving { started: Instant::now(), held: Arc::default() };
-    let body = |body: Body| Counted {
+    let body = Counted {
         body,
         pool: state.memory.clone(),
         late: (!is_stream).then(|| Box::pin(tokio::time::sleep(state.request_timeout))),
         limit: state.request_timeout,
         arriving: arriving.clone(),
     };
-    let mut request = request.map(|inner| Body::new(body(inner)));
+    let mut request = Request::from_parts(parts, Body::new(body));
     request.extensions_mut().insert(arriving);
     next.run(request).await
 }

@@ -3,7 +3,7 @@
 
 mod answer;
 mod describe;
-mod request;
+pub(crate) mod request;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,10 +76,9 @@ impl Service {
     ) -> Result<ModelInferResponse, Error> {
         let terms = Terms::of(&head.headers, head.started, self.0.request_timeout)?;
         terms.admit(model)?;
-        let (version, pool) = (model.version.clone(), self.0.memory.clone());
         let is_raw = !message.raw_input_contents.is_empty();
-        let read = api::heavy(request::listed(&message), move || request::read(&version, message, &pool)).await?;
-        let (inputs, asked) = read?;
+        let (inputs, asked) = request::read(&model.version.spec, message, &self.0.memory)?;
+        asked.check(&model.version)?;
         let terms = asked.parameters.apply(terms, head.started);
         let outputs = api::compute(model, inputs.tensors, inputs.rows, terms).await?;
         let version = model.version.clone();

@@ -1,7 +1,7 @@
 //! `POST /predict`: a body to tensors (`parse`), tensors to the batch queue, outputs to JSON (`answer`).
 
 mod answer;
-pub(super) mod parse;
+pub(crate) mod parse;
 
 use std::time::Instant;
 

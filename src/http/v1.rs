@@ -2,7 +2,7 @@
 //! gives back what came: a prediction for each row, or outputs as columns.
 
 mod answer;
-mod request;
+pub(crate) mod request;
 mod rows;
 mod schema;
 

@@ -3,7 +3,7 @@
 
 mod answer;
 pub(super) mod describe;
-mod request;
+pub(crate) mod request;
 mod schema;
 
 use std::sync::Arc;
@@ -74,8 +74,9 @@ async fn compute(state: &State, model: &Handle, request: Request, started: Insta
     }
     let body = body::read(&parts.headers, body, terms.deadline, &state.memory).await?;
     let (version, pool) = (model.version.clone(), state.memory.clone());
-    let read = api::heavy(body.len(), move || request::read(&version, &body, header, &pool)).await?;
+    let read = api::heavy(body.len(), move || request::read(&version.spec, &body, header, &pool)).await?;
     let (inputs, asked) = read?;
+    asked.check(&model.version)?;
     let terms = asked.parameters.apply(terms, started);
     let outputs = api::compute(model, inputs.tensors, inputs.rows, terms).await?;
     let version = model.version.clone();

@@ -133,12 +133,24 @@ pub struct Buffer {
 
 impl Buffer {
     /// Makes room for `capacity` bytes in all.
+    ///
+    /// A body that grows leaves no trail of smaller buffers: where none is idle that is large enough, the system moves this one.
     pub fn reserve(&mut self, capacity: usize) -> Result<(), Full> {
-        if capacity > self.bytes.capacity() {
-            let mut larger = self.charge.pool.take(capacity)?;
-            larger.bytes.extend_from_slice(&self.bytes);
-            *self = larger;
+        let held = self.bytes.capacity();
+        if capacity <= held {
+            return Ok(());
         }
+        let pool = self.charge.pool.clone();
+        let capacity = rounded(capacity).ok_or(Full { limit: pool.0.limit })?;
+        let mut more = pool.charge(capacity - held)?;
+        match pool.0.reuse(capacity) {
+            Some(mut larger) => {
+                larger.extend_from_slice(&self.bytes);
+                self.bytes = larger;
+            }
+            None => self.bytes.reserve_exact(capacity - self.bytes.len()),
+        }
+        self.charge.bytes += std::mem::take(&mut more.bytes);
         Ok(())
     }
 

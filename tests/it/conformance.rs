@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::models::{self, Repository};
-use crate::support::{ROOT, Turn};
+use crate::support::{BINARY, ROOT, Turn};
 
 /// What they bring when they load and unload.
 const TOKEN: &str = "conformance";
@@ -25,6 +25,26 @@ fn cases(script: &str) {
     let mut run = Command::new(python);
     run.arg("-B").arg(format!("tests/conformance/{script}.py")).args([&http, &grpc]).current_dir(ROOT);
     let output = run.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn the_server_does_as_its_description_says_whatever_it_is_asked() {
+    asked_by_the_description("20");
+}
+
+#[test]
+#[ignore = "soak: twenty minutes"]
+fn the_server_does_as_its_description_says_for_twenty_minutes() {
+    asked_by_the_description("600");
+}
+
+/// Two rounds, each of so many seconds.
+fn asked_by_the_description(seconds: &str) {
+    let _turn = Turn::shared();
+    let mut run = Command::new("tests/conformance/schemathesis.sh");
+    let output = run.args([BINARY, seconds]).current_dir(ROOT).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
 }

@@ -12,6 +12,7 @@ use torchpod::grpc::proto::{ModelInferRequest, ModelInferResponse};
 
 use crate::digits;
 use crate::grpc::block_on;
+use crate::memory::held;
 use crate::probes::in_flight;
 use crate::shutdown::report;
 use crate::support::{Turn, poll};
@@ -19,15 +20,15 @@ use crate::support::{Turn, poll};
 const SOON: Duration = Duration::from_secs(10);
 const IMAGE: usize = 8 * 8 * 4;
 
-type Client = GrpcInferenceServiceClient<Channel>;
+pub(crate) type Client = GrpcInferenceServiceClient<Channel>;
 
-async fn connect(address: SocketAddr) -> Client {
+pub(crate) async fn connect(address: SocketAddr) -> Client {
     let client = Client::connect(format!("http://{address}")).await.unwrap();
     client.max_encoding_message_size(usize::MAX).max_decoding_message_size(usize::MAX)
 }
 
 /// A request for so many images, which are the golden ones again and again.
-fn request(images: usize) -> ModelInferRequest {
+pub(crate) fn request(images: usize) -> ModelInferRequest {
     let golden = digits::golden().bytes();
     let bytes: Vec<u8> = golden.iter().copied().cycle().take(images * IMAGE).collect();
     let shape = vec![i64::try_from(images).unwrap(), 8, 8];
@@ -92,15 +93,19 @@ fn messages_are_bounded_each_and_in_sum() {
         let answer = infer(client.clone(), (60 << 20) / IMAGE).await.unwrap();
         assert_eq!(answer.outputs[0].shape[0], (60 << 20) / 256);
         let error = infer(client, (65 << 20) / IMAGE).await.unwrap_err();
-        assert!(error.message().contains("message"), "{error:?}");
-        assert!([Code::OutOfRange, Code::ResourceExhausted].contains(&error.code()), "{error:?}");
+        assert!(error.code() == Code::ResourceExhausted && error.message().contains("67108864"), "{error:?}");
     });
-    let small = turn.serve(&["--request-memory", "4MiB"]);
+    let small = turn.serve(&["--request-memory", "4MiB", "--chaos", "batch-delay=3ms"]);
     block_on(async {
         let client = connect(small.grpc).await;
         let error = infer(client.clone(), (8 << 20) / IMAGE).await.unwrap_err();
+        assert!(error.code() == Code::ResourceExhausted && error.message().contains("4194304"), "{error:?}");
+        let first = tokio::spawn(infer(client.clone(), (3 << 20) / IMAGE));
+        poll("the first is in flight", || held(&small) >= 3 << 20);
+        let error = infer(client.clone(), (2 << 20) / IMAGE).await.unwrap_err();
         assert!(error.code() == Code::Unavailable && error.message().contains("4194304 bytes"), "{error:?}");
         assert!(error.metadata().contains_key("retry-after"), "{error:?}");
+        first.await.unwrap().expect("it was there before");
         infer(client.clone(), 100).await.expect("what was refused is held no more");
         infer(client, (3 << 20) / IMAGE).await.expect("a message is not counted twice, as it came and as a tensor");
     });

@@ -8,7 +8,7 @@ use crate::support::{Server, Turn, poll};
 const MIB: usize = 1 << 20;
 
 /// Bytes that `/metrics` says requests hold.
-fn held(server: &Server) -> usize {
+pub(crate) fn held(server: &Server) -> usize {
     client::count(server.address, "torchpod_request_memory_bytes")
 }
 

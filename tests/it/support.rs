@@ -150,8 +150,21 @@ impl Server<'_> {
 
     /// Its resident memory, in bytes.
     pub(crate) fn resident(&self) -> usize {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory that it has had, in bytes, since [`Self::forget_peak`].
+    pub(crate) fn peak(&self) -> usize {
+        self.status("VmHWM:")
+    }
+
+    pub(crate) fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("the server runs, and is ours");
+    }
+
+    fn status(&self, key: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has it");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("every process has it");
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of KiB") << 10
     }
 

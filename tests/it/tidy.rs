@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::ROOT;
 
 /// Who may import whom, as ARCHITECTURE.md says it. Every module has a row.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     ("main", &["cli", "config", "app", "probe", "signal", "telemetry"]),
     (
         "app",
@@ -32,6 +32,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
             "tensor",
         ],
     ),
+    ("fuzz", &["api", "grpc", "http", "model", "tensor"]),
     ("http", &["api", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("grpc", &["api", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("api", &["engine", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
@@ -261,6 +262,30 @@ fn every_metric_is_documented() {
 fn the_readme_names_the_first_verbs() {
     let readme = read("README.md");
     assert!(readme.contains("make serve") && readme.contains("make test"));
+}
+
+#[test]
+fn the_images_are_built_from_files_that_are_there_and_from_all_that_cargo_wants() {
+    let (dockerfile, ignored) = (read("Dockerfile"), read(".dockerignore"));
+    let lines = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|rest| !rest.starts_with("--"));
+    let copied: Vec<&str> = lines
+        .flat_map(|rest| rest.rsplit_once(' ').expect("COPY has a target").0.split(' '))
+        .filter(|source| !source.contains('*'))
+        .collect();
+    assert!(copied.len() > 10, "the Dockerfile was read: {copied:?}");
+    let seen: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let lies_in = |path: &str, folders: &[&str]| folders.iter().any(|folder| Path::new(path).starts_with(folder));
+
+    let there = |path: &str| Path::new(ROOT).join(path).exists();
+    let sources = copied.iter().filter(|path| !there(path) || !lies_in(path, &seen));
+    assert_none(&sources.map(|path| (*path).to_owned()).collect::<Vec<_>>(), "not there, or ignored by .dockerignore");
+
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap());
+    let roots = ["test", "bench"].map(|kind| manifest[kind].as_array().unwrap().iter());
+    let roots = roots.into_iter().flatten().map(|target| target["path"].as_str().unwrap());
+    let missing = members.filter(|member| *member != ".").chain(roots).filter(|path| !lies_in(path, &copied));
+    assert_none(&missing.map(str::to_owned).collect::<Vec<_>>(), "the Dockerfile copies nothing of");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! W3C Trace Context: answers and log lines that can be joined with the traces of whoever asked.
 
 use crate::client::{self, Answer, Connection, SAMPLE};
+use crate::grpc::block_on;
+use crate::grpc_inference::{connect, request};
 use crate::models::posting;
 use crate::support::Turn;
 
@@ -36,6 +38,24 @@ fn an_answer_is_in_its_requests_trace_by_a_span_of_its_own() {
     spans.sort();
     spans.dedup();
     assert_eq!(spans.len(), spoken, "every span has an id of its own");
+}
+
+#[test]
+fn a_call_over_grpc_is_in_its_trace_and_so_is_its_error() {
+    let turn = Turn::shared();
+    let server = turn.serve(&[]);
+    let ask = |images: usize| {
+        let mut request = tonic::Request::new(request(images));
+        let parent = format!("00-{TRACE}-{PARENT}-01");
+        request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+        block_on(async { connect(server.grpc).await.model_infer(request).await })
+    };
+    let answered = ask(1).unwrap().metadata().clone();
+    let refused = ask(0).unwrap_err().metadata().clone();
+    for metadata in [answered, refused] {
+        let value = metadata.get("traceparent").expect("it has one").to_str().unwrap();
+        assert!(value.starts_with(&format!("00-{TRACE}-")) && !value.contains(PARENT), "{value}");
+    }
 }
 
 #[test]

@@ -1,5 +1,4 @@
 //! The class that is computed from what is shipped is the one that its name claims.
-// Until k8s/rendered is there, this test fails, as it must.
 
 use std::fs;
 

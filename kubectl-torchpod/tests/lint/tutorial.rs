@@ -1,25 +1,11 @@
 //! The tutorial's manifests, as they are written: what a cluster refuses of them is known, and the rest is admitted.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
-use kubectl_torchpod::lint::{self, Given, Severity};
-use kubectl_torchpod::manifest::{self, Manifests};
+use kubectl_torchpod::lint::{Given, Severity};
 
-/// `file: rule` of a severity, each file read alone.
 fn found(severity: Severity) -> BTreeSet<String> {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/lesson"));
-    let sources = manifest::read(&[folder]).unwrap();
-    assert!(sources.len() >= 14, "{}", sources.len());
-    let mut all = BTreeSet::new();
-    for source in sources {
-        let name = source.name.rsplit('/').next().unwrap().to_owned();
-        let manifests = Manifests::parse(vec![source]);
-        let findings = lint::check(&manifests, &Given::default());
-        let these = findings.iter().filter(|finding| finding.rule.severity == severity);
-        all.extend(these.map(|finding| format!("{name}: {}", finding.rule.id)));
-    }
-    all
+    crate::found("tests/data/lesson", severity)
 }
 
 #[test]

@@ -8,18 +8,11 @@ use crate::api::{self, Error};
 use crate::grpc::proto::infer_parameter::ParameterChoice;
 use crate::grpc::proto::model_infer_request::InferInputTensor;
 use crate::grpc::proto::{InferParameter, InferTensorContents, ModelInferRequest};
-use crate::model::Version;
+use crate::model::Spec;
 use crate::tensor::pool::{Buffer, Pool};
 use crate::tensor::{DType, Tensor, text};
 
-/// Bytes of the lists, about: what is to be done before a request is tensors.
-pub(super) fn listed(message: &ModelInferRequest) -> usize {
-    const ELEMENT: usize = 4;
-    let contents = message.inputs.iter().filter_map(|input| input.contents.as_ref());
-    contents.map(|contents| ELEMENT * lists(contents).iter().map(|(_, length)| length).sum::<usize>()).sum()
-}
-
-pub(super) fn read(version: &Version, message: ModelInferRequest, pool: &Pool) -> Result<(Inputs, Asked), Error> {
+pub(crate) fn read(spec: &Spec, message: ModelInferRequest, pool: &Pool) -> Result<(Inputs, Asked), Error> {
     let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents, .. } = message;
     let mut asked = Asked { id, ..Asked::default() };
     for (name, value) in &parameters {
@@ -32,9 +25,8 @@ pub(super) fn read(version: &Version, message: ModelInferRequest, pool: &Pool) -
         }
         asked.outputs.push((output.name, wish));
     }
-    asked.check(version)?;
-    let mut tensors = in_order(&version.spec.inputs, tensors(&inputs, raw_input_contents, pool)?)?;
-    let rows = api::checked(&version.spec, &mut tensors)?;
+    let mut tensors = in_order(&spec.inputs, tensors(&inputs, raw_input_contents, pool)?)?;
+    let rows = api::checked(spec, &mut tensors)?;
     Ok((Inputs { tensors, rows }, asked))
 }
 

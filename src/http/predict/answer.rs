@@ -1,5 +1,7 @@
 //! Outputs to JSON, with labels and scores where the model has labels.
 
+use std::iter;
+
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 
@@ -10,9 +12,7 @@ use crate::tensor::{DType, Tensor, json};
 
 /// `{"model":…,"version":…,"outputs":{…},"predictions":[…]}`.
 pub(super) fn json(version: &Version, outputs: &Outputs) -> Response {
-    // Texts stay as long as they are, but for what must be escaped; numbers become longer.
-    let length = |tensor: &Tensor| tensor.bytes.len() * if tensor.dtype == DType::Bytes { 1 } else { 3 };
-    let mut body = Vec::with_capacity(256 + outputs.iter().map(|(_, tensor)| length(tensor)).sum::<usize>());
+    let mut body = Vec::with_capacity(room(version, outputs));
     body.extend_from_slice(b"{\"model\":");
     text(&mut body, &version.name);
     body.extend_from_slice(b",\"version\":");
@@ -32,6 +32,16 @@ pub(super) fn json(version: &Version, outputs: &Outputs) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
+/// Bytes that an answer takes, about: where they are many, to move them to a larger place would take as many again.
+fn room(version: &Version, outputs: &Outputs) -> usize {
+    const PREDICTION: usize = "{\"label\":\"a word or two\",\"score\":0.123456},".len();
+    // Texts stay as long as they are, but for what must be escaped; numbers become longer.
+    let length = |tensor: &Tensor| tensor.bytes.len() * if tensor.dtype == DType::Bytes { 1 } else { 3 };
+    let labelled = outputs.iter().zip(&version.labels).find(|(_, labels)| labels.is_some());
+    let predictions = labelled.map_or(0, |((_, tensor), _)| tensor.rows() * PREDICTION);
+    256 + predictions + outputs.iter().map(|(_, tensor)| length(tensor)).sum::<usize>()
+}
+
 /// The best label of each row, of the first output that has labels.
 fn predictions(body: &mut Vec<u8>, version: &Version, outputs: &Outputs) {
     let labelled = version.labels.iter().position(Option::is_some);
@@ -41,11 +51,14 @@ fn predictions(body: &mut Vec<u8>, version: &Version, outputs: &Outputs) {
     let Some((_, tensor)) = outputs.get(index) else { return };
     body.extend_from_slice(b",\"predictions\":[");
     let row = tensor.row_shape().iter().product::<usize>().max(1);
-    for (number, scores) in tensor.to_f64().chunks_exact(row).enumerate() {
+    // Row by row: all of them as f64 would be twice as large as the tensor.
+    let mut numbers = tensor.numbers();
+    let rows = iter::from_fn(|| Some(numbers.by_ref().take(row).collect::<Vec<_>>()).filter(|row| !row.is_empty()));
+    for (number, row) in rows.enumerate() {
         if number > 0 {
             body.push(b',');
         }
-        let scores = score(scores, version.spec.outputs[index].scores);
+        let scores = score(row, version.spec.outputs[index].scores);
         let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
         let (best, score) = best.unwrap_or((0, f64::NAN));
         body.extend_from_slice(b"{\"label\":");
@@ -60,9 +73,9 @@ fn predictions(body: &mut Vec<u8>, version: &Version, outputs: &Outputs) {
 }
 
 /// One row's numbers as scores.
-fn score(row: &[f64], scores: Scores) -> Vec<f64> {
+fn score(row: Vec<f64>, scores: Scores) -> Vec<f64> {
     match scores {
-        Scores::None => row.to_vec(),
+        Scores::None => row,
         Scores::Sigmoid => row.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
         Scores::Softmax => {
             let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -18,7 +18,7 @@ use crate::tensor::{DType, Tensor, npy};
 
 /// What the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Json,
     Npy,
     Raw,
@@ -55,7 +55,7 @@ pub(super) async fn tensors(
     api::heavy(body.len(), move || parse_now(&version.spec, format, body, &pool)).await?
 }
 
-fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(Vec<Tensor>, usize), Error> {
+pub(crate) fn parse_now(spec: &Spec, format: Format, body: Bytes, pool: &Pool) -> Result<(Vec<Tensor>, usize), Error> {
     let only = || match spec.inputs.as_slice() {
         [port] => Ok(port),
         ports => {

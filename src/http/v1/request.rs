@@ -17,7 +17,7 @@ const EXPECTED: &str = "expected {\"instances\": [a row, â€¦]} or {\"inputs\": â
 
 /// How a request came, and so how its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Row by row: `instances` and `predictions`.
     Rows,
     /// Column by column: `inputs` and `outputs`.
@@ -26,13 +26,13 @@ pub(super) enum Form {
 
 /// One tensor per input of the model.
 #[derive(Debug)]
-pub(super) struct Inputs {
-    pub(super) tensors: Vec<Tensor>,
-    pub(super) rows: usize,
-    pub(super) form: Form,
+pub(crate) struct Inputs {
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) rows: usize,
+    pub(crate) form: Form,
 }
 
-pub(super) fn read(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Inputs, Error> {
+pub(crate) fn read(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Inputs, Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let room = Room::new(pool, body);
     let document = Document { ports: &spec.inputs, room: &room };

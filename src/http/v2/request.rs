@@ -12,8 +12,7 @@ use crate::api::asked::{self, Asked, Inputs, refuse_shared_memory};
 use crate::api::tensors::{Described, in_order};
 use crate::http::error::{Error, shown};
 use crate::http::predict::parse;
-use crate::model::Version;
-use crate::model::spec::{Port, names};
+use crate::model::spec::{Port, Spec, names};
 use crate::tensor::json::{Nested, Room};
 use crate::tensor::pool::Pool;
 use crate::tensor::{DType, Tensor};
@@ -66,13 +65,7 @@ pub(super) fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error>
 }
 
 /// Reads a request, whose first `header` bytes are JSON.
-pub(super) fn read(
-    version: &Version,
-    body: &Bytes,
-    header: Option<usize>,
-    pool: &Pool,
-) -> Result<(Inputs, Asked), Error> {
-    let spec = &version.spec;
+pub(crate) fn read(spec: &Spec, body: &Bytes, header: Option<usize>, pool: &Pool) -> Result<(Inputs, Asked), Error> {
     let (mut tensors, asked) = match header {
         // Triton's raw request: no JSON at all, and an answer of raw bytes.
         Some(0) => {
@@ -97,7 +90,7 @@ pub(super) fn read(
             })?;
             let binary = Binary { rest: body.slice(length..), is_announced: header.is_some() };
             let tensors = tensors(&spec.inputs, &document.inputs, binary, pool)?;
-            (tensors, wishes(version, document)?)
+            (tensors, wishes(document)?)
         }
     };
     let rows = api::checked(spec, &mut tensors)?;
@@ -177,8 +170,8 @@ fn from_json(name: &str, dtype: DType, data: &RawValue, pool: &Pool) -> Result<T
     read.map_err(|error| parse::part_failed(&error, &room))
 }
 
-/// What the answer shall be, if it can be.
-fn wishes(version: &Version, document: Document) -> Result<Asked, Error> {
+/// What the answer shall be.
+fn wishes(document: Document) -> Result<Asked, Error> {
     let mut asked = Asked { id: document.id.unwrap_or_default(), ..Asked::default() };
     for (name, value) in document.parameters.iter().flatten() {
         asked.parameters.take(name, value_of(value))?;
@@ -190,7 +183,6 @@ fn wishes(version: &Version, document: Document) -> Result<Asked, Error> {
         }
         asked.outputs.push((output.name, wish));
     }
-    asked.check(version)?;
     Ok(asked)
 }
 

@@ -1,0 +1,138 @@
+//! Requests as large as they may be: they hold little more than their tensors, and nobody else waits while they are read.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tonic::codec::CompressionEncoding;
+use torchpod::grpc::proto::model_infer_request::InferInputTensor;
+use torchpod::grpc::proto::{InferTensorContents, ModelInferRequest};
+
+use crate::client::{self, JSON};
+use crate::grpc::block_on;
+use crate::grpc_inference::connect;
+use crate::models::posting;
+use crate::support::{Server, Turn};
+
+/// Ten million pixels.
+const ROWS: usize = 156_250;
+const ROW: usize = 8 * 8;
+const TENSOR: usize = ROWS * ROW * size_of::<f32>();
+/// How long a request may make others wait.
+const STALL: Duration = Duration::from_millis(20);
+
+fn pixel(index: usize) -> f32 {
+    f32::from(u8::try_from(index % 33).unwrap()) / 2.0
+}
+
+/// So many rows of floats, each with its decimal, in arrays as deep as their shape.
+fn floats(row_count: usize) -> String {
+    let row = |row: usize| {
+        let line = |line: usize| {
+            let pixels = (0..8).map(|column| format!("{:.1}", pixel(row * ROW + line * 8 + column)));
+            format!("[{}]", pixels.collect::<Vec<_>>().join(","))
+        };
+        format!("[{}]", (0..8).map(line).collect::<Vec<_>>().join(","))
+    };
+    // The pixels come again after 33 rows.
+    let rows: Vec<String> = (0..33).map(row).collect();
+    format!("[{}]", (0..row_count).map(|index| &*rows[index % 33]).collect::<Vec<_>>().join(","))
+}
+
+fn predict(rows: usize) -> Vec<u8> {
+    client::predict_request(JSON, format!("{{\"inputs\":{}}}", floats(rows)).as_bytes())
+}
+
+/// The same by the Open Inference Protocol; the answer is binary.
+fn infer(rows: usize) -> Vec<u8> {
+    let body = format!(
+        "{{\"inputs\":[{{\"name\":\"image\",\"datatype\":\"FP32\",\"shape\":[{rows},8,8],\"data\":{}}}],\
+         \"parameters\":{{\"binary_data_output\":true}}}}",
+        floats(rows)
+    );
+    posting("/v2/models/digits/infer", &[], body.as_bytes())
+}
+
+fn message(rows: usize) -> ModelInferRequest {
+    let contents =
+        InferTensorContents { fp32_contents: (0..rows * ROW).map(pixel).collect(), ..InferTensorContents::default() };
+    let input = InferInputTensor {
+        name: "image".to_owned(),
+        datatype: "FP32".to_owned(),
+        shape: vec![i64::try_from(rows).unwrap(), 8, 8],
+        contents: Some(contents),
+        ..InferInputTensor::default()
+    };
+    ModelInferRequest { model_name: "digits".to_owned(), inputs: vec![input], ..ModelInferRequest::default() }
+}
+
+/// The slowest answer to a probe while `work` is done.
+fn stalled(server: &Server, work: impl FnOnce() + Send) -> Duration {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            work();
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut slowest = Duration::ZERO;
+        while !done.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            assert_eq!(client::get(server.address, "/ready").status, 200);
+            slowest = slowest.max(asked.elapsed());
+        }
+        slowest
+    })
+}
+
+/// Bytes of the answer.
+fn ask(address: SocketAddr, request: &[u8]) -> usize {
+    let answer = client::ask(address, request).unwrap();
+    let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(300)]);
+    assert_eq!(answer.status, 200, "{text}");
+    answer.body.len()
+}
+
+#[test]
+fn ten_million_floats_in_one_body_hold_three_times_their_tensor_at_most() {
+    let turn = Turn::alone();
+    for (name, request, answered) in [("infer", infer(ROWS), 0), ("predict", predict(ROWS), 1)] {
+        let server = turn.serve(&[]);
+        let before = server.resident();
+        server.forget_peak();
+        let most = 3 * TENSOR + answered * ask(server.address, &request);
+        let growth = server.peak().saturating_sub(before);
+        println!("{name}: grew by {} MiB, expected at most {} MiB", growth >> 20, most >> 20);
+        assert!(growth <= most, "{name}: {} MiB, expected at most {} MiB", growth >> 20, most >> 20);
+    }
+}
+
+#[test]
+fn large_requests_stall_nobody_while_they_are_read() {
+    /// A million floats: on a thread that answers probes, this build would read them for half a second.
+    const MANY: usize = ROWS / 10;
+    const ROUNDS: usize = 20;
+    let turn = Turn::alone();
+    let server = turn.serve(&[]);
+    let (predict, infer, message) = (predict(MANY), infer(MANY), message(MANY));
+    let typed = |compressed: bool| {
+        block_on(async {
+            let client = connect(server.grpc).await;
+            let mut client = if compressed { client.send_compressed(CompressionEncoding::Gzip) } else { client };
+            let answer = client.model_infer(message.clone()).await.unwrap().into_inner();
+            assert_eq!(answer.outputs[0].shape, [i64::try_from(MANY).unwrap(), 10]);
+        });
+    };
+    let ways: [(&str, &(dyn Fn() + Sync)); 4] = [
+        ("predict", &|| _ = ask(server.address, &predict)),
+        ("infer", &|| _ = ask(server.address, &infer)),
+        ("lists", &|| typed(false)),
+        ("compressed lists", &|| typed(true)),
+    ];
+    for (name, work) in ways {
+        // A neighbour on the machine may spoil some rounds; the server would spoil all of them.
+        let stalls = (0..ROUNDS).map(|_| stalled(&server, work)).inspect(|stall| println!("{name}: {stall:?}"));
+        let is_none = stalls.into_iter().any(|stall| stall <= STALL);
+        assert!(is_none, "{name}: a probe took more than {STALL:?}, {ROUNDS} times");
+    }
+}
