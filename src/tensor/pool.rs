@@ -9,6 +9,9 @@ use bytes::Bytes;
 
 /// Buffers below this many bytes are left to the allocator, which is as quick.
 const SMALLEST: usize = 16 << 10;
+/// A buffer above this many bytes goes back to the system as soon as it is free: a large body would lie idle beside the tensor
+/// that came of it, and to get its memory anew costs little beside reading it.
+const LARGEST: usize = 16 << 20;
 /// Bytes that a pool keeps for later while nobody uses them, at most, or a quarter of its limit where that is less; what
 /// is above goes back to the system.
 const MOST_IDLE: usize = 64 << 20;
@@ -94,7 +97,7 @@ impl Inner {
 
     fn keep(&self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
-        if capacity < SMALLEST || !capacity.is_power_of_two() {
+        if !(SMALLEST..=LARGEST).contains(&capacity) || !capacity.is_power_of_two() {
             return;
         }
         let mut idle = self.lock();
@@ -264,6 +267,8 @@ mod tests {
     fn what_is_kept_for_later_is_bounded() {
         let pool = Pool::new(1 << 30);
         let lent: Vec<_> = (0..10).map(|_| pool.take(16 << 20).unwrap()).collect();
+        drop(pool.take(17 << 20).unwrap());
+        assert_eq!((pool.0.lock().bytes, pool.used()), (0, 160 << 20));
         drop(lent);
         assert_eq!((pool.used(), pool.0.lock().bytes), (0, MOST_IDLE));
     }

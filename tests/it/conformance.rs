@@ -18,7 +18,8 @@ fn cases(script: &str) {
     let (turn, repository) = (Turn::shared(), Repository::odd(&models));
     fs::write(repository.folder("row_sum").join("model.toml"), models::ROW_SUM).unwrap();
     repository.shipped("digits");
-    let arguments = [repository.path(), "--model-control", "explicit"];
+    // Of 50 MiB, an unoptimised server on a busy machine makes much work.
+    let arguments = [repository.path(), "--model-control", "explicit", "--request-timeout", "5m"];
     let server = turn.start_with(&[("TORCHPOD_CONTROL_TOKEN", TOKEN)], &arguments);
     server.wait_until("serving");
     let (http, grpc) = (server.address.to_string(), server.grpc.to_string());

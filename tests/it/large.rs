@@ -19,6 +19,8 @@ use crate::support::{Server, Turn};
 const ROWS: usize = 156_250;
 const ROW: usize = 8 * 8;
 const TENSOR: usize = ROWS * ROW * size_of::<f32>();
+/// An unoptimised server on a busy machine takes its time over ten million floats.
+const PATIENT: [&str; 2] = ["--request-timeout", "5m"];
 /// How long a request may make others wait.
 const STALL: Duration = Duration::from_millis(20);
 
@@ -97,7 +99,7 @@ fn ask(address: SocketAddr, request: &[u8]) -> usize {
 fn ten_million_floats_in_one_body_hold_three_times_their_tensor_at_most() {
     let turn = Turn::alone();
     for (name, request, answered) in [("infer", infer(ROWS), 0), ("predict", predict(ROWS), 1)] {
-        let server = turn.serve(&[]);
+        let server = turn.serve(&PATIENT);
         let before = server.resident();
         server.forget_peak();
         let most = 3 * TENSOR + answered * ask(server.address, &request);
@@ -113,7 +115,7 @@ fn large_requests_stall_nobody_while_they_are_read() {
     const MANY: usize = ROWS / 10;
     const ROUNDS: usize = 20;
     let turn = Turn::alone();
-    let server = turn.serve(&[]);
+    let server = turn.serve(&PATIENT);
     let (predict, infer, message) = (predict(MANY), infer(MANY), message(MANY));
     let typed = |compressed: bool| {
         block_on(async {
