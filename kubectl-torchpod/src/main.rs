@@ -1,12 +1,10 @@
 //! `kubectl torchpod`: what the server's manifests need and no schema sees.
 
-use clap::Parser;
+use std::process::ExitCode;
 
-/// Checks manifests for torchpod, and for other servers of models.
-#[derive(Debug, Parser)]
-#[command(name = "kubectl torchpod", version)]
-struct Cli {}
+use clap::Parser as _;
+use kubectl_torchpod::cli::Cli;
 
-fn main() {
-    Cli::parse();
+fn main() -> ExitCode {
+    Cli::parse().run()
 }

@@ -1,0 +1,28 @@
+//! The command line: raw flags in, a report and an exit code out.
+
+mod lint;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Checks manifests for torchpod, and for other servers of models
+#[derive(Debug, Parser)]
+#[command(name = "kubectl torchpod", bin_name = "kubectl torchpod", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Lint(lint::LintArgs),
+}
+
+impl Cli {
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Lint(args) => args.run(),
+        }
+    }
+}

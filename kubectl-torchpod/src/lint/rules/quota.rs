@@ -1,0 +1,152 @@
+//! ResourceQuotas: whom they refuse, and when they are used up.
+
+use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
+
+use super::limit::filled;
+use crate::cluster::{Container, Quantity, Workload};
+use crate::lint::finding::Found;
+use crate::lint::rule::{Context, rules};
+use crate::manifest::Object;
+
+rules! {
+    "quota-refuses-pod", Error, refuses_pod,
+        "A namespace with a quota on a resource refuses every pod that does not say how much of it: the Deployment is \
+         accepted, and its pods never come",
+        "Give each container the request or limit, or the namespace a LimitRange with defaults";
+    "quota-exceeded", Error, exceeded,
+        "The last pods are refused, so that the Deployment never gets its number",
+        "Raise the quota, or run fewer or smaller pods";
+    "quota-without-room-to-roll", Warning, without_room,
+        "A rollout adds pods before it takes old ones away, and the quota refuses them",
+        "Leave room for maxSurge pods in the quota, or set maxSurge: 0";
+    "quota-device-key", Error, device_key,
+        "An API server refuses a quota on a device but for its requests",
+        "Write requests.nvidia.com/gpu";
+}
+
+struct Quota<'a> {
+    object: &'a Object,
+    spec: &'a ResourceQuotaSpec,
+}
+
+/// Quotas that count every pod of their namespace.
+fn quotas<'a>(context: &'a Context<'_>) -> impl Iterator<Item = Quota<'a>> {
+    context.cluster.all::<ResourceQuota>().filter_map(|(object, quota)| {
+        let spec = quota.spec.as_ref()?;
+        (spec.scopes.is_none() && spec.scope_selector.is_none()).then_some(Quota { object, spec })
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Request,
+    Limit,
+}
+
+/// What a key of a quota counts. None, for what containers do not say, such as `pods`.
+fn counted(key: &str) -> Option<(Side, &str)> {
+    match key {
+        "cpu" | "memory" => Some((Side::Request, key)),
+        _ => {
+            let request = key.strip_prefix("requests.").map(|name| (Side::Request, name));
+            let counted = request.or_else(|| key.strip_prefix("limits.").map(|name| (Side::Limit, name)));
+            counted.filter(|(_, name)| *name != "storage")
+        }
+    }
+}
+
+fn amount(context: &Context<'_>, container: &Container<'_>, side: Side, name: &str) -> Option<Quantity> {
+    let (request, limit) = filled(context, container, name);
+    match side {
+        Side::Request => request,
+        Side::Limit => limit,
+    }
+}
+
+fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for quota in quotas(context) {
+        // A pod without devices need not say so.
+        let keys = quota.spec.hard.iter().flatten().filter_map(|(key, _)| counted(key).map(|counted| (key, counted)));
+        let keys: Vec<_> = keys.filter(|(_, (_, name))| ["cpu", "memory"].contains(name)).collect();
+        for workload in context.cluster.in_namespace(quota.object.namespace.as_deref()) {
+            for container in workload.containers() {
+                let silent: Vec<&str> =
+                    keys.iter().filter(|(_, (side, name))| amount(context, &container, *side, name).is_none()).map(|(key, _)| key.as_str()).collect();
+                if !silent.is_empty() && workload.pod.resources.is_none() {
+                    let what = format!("{} does not say {}, as {} wants", container.spec.name, silent.join(", "), quota.object.label());
+                    found.push(Found::at(&container.place, what));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What the pods of a workload take of a quota's key, each.
+fn each(context: &Context<'_>, workload: &Workload<'_>, key: &str) -> Quantity {
+    if key == "pods" || key == "count/pods" {
+        return Quantity::parse("1").unwrap_or_default();
+    }
+    let Some((side, name)) = counted(key) else { return Quantity::default() };
+    let amounts = workload.containers().filter_map(|container| amount(context, &container, side, name));
+    amounts.fold(Quantity::default(), Quantity::plus)
+}
+
+struct Use {
+    pods: Quantity,
+    /// What the largest rollout adds.
+    surge: Quantity,
+}
+
+fn used(context: &Context<'_>, namespace: Option<&str>, key: &str) -> Use {
+    let mut used = Use { pods: Quantity::default(), surge: Quantity::default() };
+    for workload in context.cluster.in_namespace(namespace) {
+        let each = each(context, workload, key);
+        // An autoscaler's most is not meant to be there all the time.
+        let count = if workload.scaler.is_some() { workload.replicas } else { workload.most_replicas() };
+        used.pods = used.pods.plus(each.times(count.unwrap_or(1)));
+        let surge = workload.rollout().filter(|rollout| rollout.unavailable == 0).map_or(0, |rollout| rollout.surge.min(1));
+        used.surge = used.surge.max(each.times(surge));
+    }
+    used
+}
+
+fn compare(context: &Context<'_>, what: impl Fn(&str, &Use, Quantity) -> Option<String>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for quota in quotas(context) {
+        for (key, hard) in quota.spec.hard.iter().flatten() {
+            let Some(hard) = Quantity::of(hard) else { continue };
+            let used = used(context, quota.object.namespace.as_deref(), key);
+            let place = quota.object.place().key("spec.hard").label(key);
+            found.extend(what(key, &used, hard).map(|what| Found::at(&place, what)));
+        }
+    }
+    found
+}
+
+fn exceeded(context: &Context<'_>) -> Vec<Found> {
+    compare(context, |key, used, hard| (used.pods > hard).then(|| format!("the pods here come to {} of {key}, and {hard} is the most", used.pods)))
+}
+
+fn without_room(context: &Context<'_>) -> Vec<Found> {
+    compare(context, |key, used, hard| {
+        let rolling = used.pods.plus(used.surge);
+        (used.pods <= hard && rolling > hard).then(|| format!("a rollout comes to {rolling} of {key}, and {hard} is the most"))
+    })
+}
+
+fn device_key(context: &Context<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (object, quota) in context.cluster.all::<ResourceQuota>() {
+        for key in quota.spec.iter().flat_map(|spec| spec.hard.iter().flatten()).map(|(key, _)| key) {
+            let name = key.strip_prefix("limits.").unwrap_or(key);
+            let device = name.contains('/') && !["requests.", "count/"].iter().any(|known| name.starts_with(known));
+            // Storage classes are counted under names of their own.
+            if device && !name.contains(".storageclass.storage.k8s.io/") {
+                found.push(Found::at(&object.place().key("spec.hard").label(key), format!("{key} is no key of a quota")));
+            }
+        }
+    }
+    found
+}
