@@ -9,5 +9,7 @@ pub mod flagger;
 pub mod qos;
 pub mod server;
 
+pub mod rollout;
+
 pub mod cli;
 pub mod lint;
