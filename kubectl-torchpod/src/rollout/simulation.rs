@@ -52,9 +52,9 @@ pub struct Phase {
 }
 
 impl Default for Phase {
-    /// Listed 0.87 s later, as in the middle one of the recordings; half a second has passed.
+    /// Listed 0.81 s later, as in the middle one of the recordings; half a second has passed.
     fn default() -> Phase {
-        Phase { listing: Duration::from_millis(870), second: Duration::from_millis(500) }
+        Phase { listing: Duration::from_millis(810), second: Duration::from_millis(500) }
     }
 }
 

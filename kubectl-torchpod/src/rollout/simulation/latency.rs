@@ -49,8 +49,8 @@ pub(super) const EVENTS: u32 = 25;
 
 /// From a pod's creation to its node.
 pub(super) const SCHEDULE: Duration = ms(13);
-/// From its node to its container's start, where it is alone, and what each pod that starts or ends beside it adds:
-/// created to started is 205 alone and 1 085 with ten at once.
+/// From its node to its container's start, where it is alone, and what each pod that starts or ends beside it
+/// adds: created to started is 205 alone and 1 085 with ten at once.
 pub(super) const START: Duration = ms(90);
 pub(super) const START_SHARE: Duration = ms(100);
 /// A kubelet writes the status of one pod after the other.

@@ -68,6 +68,12 @@ impl Starts {
         self.last = now;
     }
 
+    fn add(&mut self, share: Duration, pod: usize) {
+        let share = self.served + share;
+        let place = self.waiting.partition_point(|(other, _)| *other <= share);
+        self.waiting.insert(place, (share, pod));
+    }
+
     /// When the next one starts, and the number of this plan: an older one is void.
     fn next(&mut self) -> Option<(Duration, u32)> {
         let (share, _) = self.waiting.front()?;
@@ -134,7 +140,7 @@ impl World<'_> {
         // A pod that waited for its turn is bound later; it takes its share of the node from now on all the same.
         let starts = &mut self.kubelets[node].starts;
         starts.advance(self.now);
-        starts.waiting.push_back((starts.served + START_SHARE + (bound - self.now), pod));
+        starts.add(START_SHARE + (bound - self.now), pod);
         self.plan_start(node);
     }
 
@@ -245,7 +251,7 @@ impl World<'_> {
         if let Some(node) = self.pods[pod].node {
             let starts = &mut self.kubelets[node].starts;
             starts.advance(self.now);
-            starts.waiting.push_back((starts.served + START_SHARE, pod));
+            starts.add(START_SHARE, pod);
             self.plan_start(node);
         }
         self.plan(FINISHED, Event::Finished(pod));
