@@ -18,10 +18,10 @@ pub mod simulation;
 mod spec;
 
 pub use budget::{Budget, Refused};
-pub use controller::{Action, Controller, Observed};
+pub use controller::{Action, Controller, End, Observed};
 pub use deployment::{Change, reconcile};
 pub use limit::Limiter;
-pub use node::{Apart, Needs, Nodes, NoRoom};
+pub use node::{Apart, Needs, NoRoom, Nodes, Owner};
 pub use probe::{Fate, Kubelet, Load, Probe, Probes};
 pub use progress::{Condition, Progress};
 pub use replica::{Candidate, victims};
