@@ -54,7 +54,9 @@ pub enum NoPlan {
     Whose(String, String),
     #[error("--at {0}: there are {1} nodes, counted from 0")]
     NoNode(String, usize),
-    #[error("{nodes} nodes with {gpus} GPUs each hold {held} of the {pods} pods that are there already: give more of them")]
+    #[error(
+        "{nodes} nodes with {gpus} GPUs each hold {held} of the {pods} pods that are there already: give more of them"
+    )]
     TooSmall { nodes: usize, gpus: u32, held: usize, pods: usize },
 }
 

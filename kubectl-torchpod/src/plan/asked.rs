@@ -87,7 +87,10 @@ mod tests {
     #[test]
     fn a_step_names_a_time_an_action_and_perhaps_a_deployment() {
         let step: Step = "1m 5s=stable/scale:6".parse().unwrap();
-        assert_eq!((step.at, step.deployment.as_deref(), step.deed), (Duration::from_secs(65), Some("stable"), Deed::Scale(6)));
+        assert_eq!(
+            (step.at, step.deployment.as_deref(), step.deed),
+            (Duration::from_secs(65), Some("stable"), Deed::Scale(6))
+        );
         assert_eq!("10s=undo".parse::<Step>().unwrap().deed, Deed::Undo);
         for wrong in ["undo", "10s=redo", "soon=undo", "1s=scale:-1", "1s=drain:one", "1s=undo:2"] {
             assert!(wrong.parse::<Step>().is_err(), "{wrong}");

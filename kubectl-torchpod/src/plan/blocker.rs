@@ -1,8 +1,13 @@
 //! What stops the rollout, or would with a little less room, and what to do about it.
 
+use std::time::Duration;
+
 use super::Plan;
 use crate::rollout::simulation::{End, Start};
 use crate::rollout::{Apart, NoRoom, Strategy};
+
+/// How long a controller waits for its turn, before that is worth telling.
+const SLOW: Duration = Duration::from_secs(5);
 
 pub(super) fn blockers(plan: &Plan) -> Vec<String> {
     let mut notes = stopped(plan);
@@ -32,16 +37,24 @@ fn stopped(plan: &Plan) -> Vec<String> {
         notes.push("the namespace's quota refuses the pods that are missing: raise it, or set maxSurge: 0".to_owned());
     }
     if outcome.killed {
-        let budget = plan.scenario.workloads.iter().filter_map(|one| one.probes.startup).map(|probe| {
-            (probe.delay + probe.period * probe.failures.saturating_sub(1)).as_secs()
-        });
+        let budget = plan
+            .scenario
+            .workloads
+            .iter()
+            .filter_map(|one| one.probes.startup)
+            .map(|probe| (probe.delay + probe.period * probe.failures.saturating_sub(1)).as_secs());
         let budget = budget.max().unwrap_or(0);
         notes.push(format!(
             "the startup probe gives up {budget} s after the start, and the container begins anew: raise failureThreshold"
         ));
     }
+    if outcome.longest_wait > SLOW {
+        notes.push(
+            "what takes the time are the controllers: they make 20 requests a second, as is their default".to_owned(),
+        );
+    }
     match (outcome.deadline, outcome.end) {
-        (Some(_), End::Complete) => notes.push(
+        (Some(late), End::Complete) if plan.scenario.actions.iter().all(|action| action.at < late) => notes.push(
             "progressDeadlineSeconds pass before a new pod is ready, so that `kubectl rollout status` fails, and yet it goes on: raise it above the time of a start".to_owned(),
         ),
         (Some(_), End::Deadline) => notes.push(
@@ -56,16 +69,28 @@ fn stopped(plan: &Plan) -> Vec<String> {
 fn near(plan: &Plan) -> Vec<String> {
     let mut notes = Vec::new();
     let running = |start: Start| start == Start::Running;
-    let before: i64 = plan.scenario.workloads.iter().filter(|one| running(one.start)).map(|one| i64::from(one.spec.replicas) * i64::from(one.needs.gpus)).sum();
+    let before: i64 = plan
+        .scenario
+        .workloads
+        .iter()
+        .filter(|one| running(one.start))
+        .map(|one| i64::from(one.spec.replicas) * i64::from(one.needs.gpus))
+        .sum();
     if plan.outcome.max_gpus > before {
         let extra = plan.outcome.max_gpus - before;
-        notes.push(format!("needs {extra} GPUs more than it has before: with none spare it waits for one"));
+        let gpus = if extra == 1 { "1 GPU" } else { &format!("{extra} GPUs") };
+        notes.push(format!(
+            "takes {gpus} more than before, pods that are ending included: without a spare one it stops"
+        ));
     }
     for (told, workload) in plan.deployments.iter().zip(&plan.scenario.workloads) {
         let surges = matches!(workload.spec.strategy, Strategy::Rolling { .. }) && workload.spec.surge() > 0;
         if workload.needs.apart == Apart::All && surges && workload.spec.unavailable() == 0 {
             let most = workload.spec.replicas + 1;
-            notes.push(format!("{}: each pod wants a node of its own: with fewer than {most} nodes it stops", told.name));
+            notes.push(format!(
+                "{}: each pod wants a node of its own: with fewer than {most} nodes it stops",
+                told.name
+            ));
         }
         let spec = &workload.spec;
         if let (Some(deadline), Some(startup)) = (spec.deadline, workload.probes.startup) {

@@ -37,7 +37,10 @@ pub fn chart(plan: &Plan) -> String {
     let most = views.iter().map(|sets| sets.iter().map(|view| view.pods + view.terminating).sum::<i32>()).max();
     let frame = Frame { end, most: f64::from(most.unwrap_or(0).max(1)) * 1.08 };
     let mut out = String::new();
-    let _ = writeln!(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">");
+    let _ = writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">"
+    );
     let _ = writeln!(out, "<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>");
     out += &hatches();
     out += &head(plan, &bands);
@@ -54,7 +57,11 @@ fn bands(plan: &Plan, views: &[&[View]]) -> Vec<Band> {
     let mut bands = Vec::new();
     for set in 0..sets {
         let ready = values(&|sets| sets.get(set).map_or(0, |view| view.ready));
-        bands.push(Band { label: format!("{} ready", plan.set(set)), fill: COLOURS[set % COLOURS.len()].to_owned(), values: ready });
+        bands.push(Band {
+            label: format!("{} ready", plan.set(set)),
+            fill: COLOURS[set % COLOURS.len()].to_owned(),
+            values: ready,
+        });
     }
     for set in 0..sets {
         let starting = values(&|sets| sets.get(set).map_or(0, |view| view.pods - view.ready));
@@ -86,7 +93,8 @@ fn head(plan: &Plan, bands: &[Band]) -> String {
         (None, None) => "it does not complete".to_owned(),
     };
     let title = format!("{}: {end}, never fewer than {} available", names.join(" and "), plan.outcome.min_available);
-    let mut out = format!("<text x=\"{LEFT}\" y=\"26\" font-size=\"16\" font-weight=\"bold\">{}</text>\n", escaped(&title));
+    let mut out =
+        format!("<text x=\"{LEFT}\" y=\"26\" font-size=\"16\" font-weight=\"bold\">{}</text>\n", escaped(&title));
     let mut x = LEFT;
     for band in bands {
         let _ = writeln!(
@@ -122,16 +130,36 @@ impl Frame {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for pods in ticks(self.most, true) {
             let y = self.y(pods);
-            let _ = writeln!(out, "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#e6e6e6\"/><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{pods}</text>", LEFT - 8.0, y + 4.5);
+            let _ = writeln!(
+                out,
+                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#e6e6e6\"/><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{pods}</text>",
+                LEFT - 8.0,
+                y + 4.5
+            );
         }
         for seconds in ticks(self.end, false) {
             let x = self.x(seconds);
-            let _ = writeln!(out, "<line x1=\"{x:.1}\" y1=\"{bottom}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#333333\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 5.0, bottom + 20.0, (seconds * 10.0).round() / 10.0);
+            let _ = writeln!(
+                out,
+                "<line x1=\"{x:.1}\" y1=\"{bottom}\" x2=\"{x:.1}\" y2=\"{}\" stroke=\"#333333\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                bottom + 5.0,
+                bottom + 20.0,
+                (seconds * 10.0).round() / 10.0
+            );
         }
-        let _ = writeln!(out, "<line x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{right}\" y2=\"{bottom}\" stroke=\"#333333\"/>");
-        let _ = writeln!(out, "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">seconds since it was applied</text>", f64::midpoint(LEFT, right), HEIGHT - 12.0);
+        let _ =
+            writeln!(out, "<line x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{right}\" y2=\"{bottom}\" stroke=\"#333333\"/>");
+        let _ = writeln!(
+            out,
+            "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">seconds since it was applied</text>",
+            f64::midpoint(LEFT, right),
+            HEIGHT - 12.0
+        );
         let middle = f64::midpoint(TOP, bottom);
-        let _ = writeln!(out, "<text x=\"18\" y=\"{middle:.0}\" text-anchor=\"middle\" transform=\"rotate(-90 18 {middle:.0})\">pods</text>");
+        let _ = writeln!(
+            out,
+            "<text x=\"18\" y=\"{middle:.0}\" text-anchor=\"middle\" transform=\"rotate(-90 18 {middle:.0})\">pods</text>"
+        );
         out
     }
 
@@ -144,7 +172,12 @@ impl Frame {
             let mut points = self.outline(times, &above);
             points.extend(self.outline(times, &below).into_iter().rev());
             let points: Vec<String> = points.into_iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-            let _ = writeln!(out, "<polygon points=\"{}\" fill=\"{}\" stroke=\"#ffffff\" stroke-width=\"0.5\"/>", points.join(" "), band.fill);
+            let _ = writeln!(
+                out,
+                "<polygon points=\"{}\" fill=\"{}\" stroke=\"#ffffff\" stroke-width=\"0.5\"/>",
+                points.join(" "),
+                band.fill
+            );
             below = above;
         }
         out
@@ -153,7 +186,11 @@ impl Frame {
     fn outline(&self, times: &[f64], values: &[i32]) -> Vec<(f64, f64)> {
         let ends = times.iter().copied().skip(1).chain([self.end]);
         let steps = times.iter().zip(ends).zip(values);
-        steps.flat_map(|((from, to), value)| [(self.x(*from), self.y(f64::from(*value))), (self.x(to), self.y(f64::from(*value)))]).collect()
+        steps
+            .flat_map(|((from, to), value)| {
+                [(self.x(*from), self.y(f64::from(*value))), (self.x(to), self.y(f64::from(*value)))]
+            })
+            .collect()
     }
 
     fn promise(&self, plan: &Plan) -> String {
@@ -164,7 +201,11 @@ impl Frame {
         let mut out = String::new();
         for (pods, label) in [(only.spec.least(), "promised"), (only.spec.most(), "at most")] {
             let (y, right) = (self.y(f64::from(pods)), WIDTH - RIGHT);
-            let _ = writeln!(out, "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#c0392b\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\"/><text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#c0392b\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{label}: {pods}</text>", y - 5.0);
+            let _ = writeln!(
+                out,
+                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#c0392b\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\"/><text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#c0392b\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{label}: {pods}</text>",
+                y - 5.0
+            );
         }
         out
     }
@@ -174,7 +215,8 @@ impl Frame {
 fn ticks(end: f64, whole: bool) -> Vec<f64> {
     let rough = end / 6.0;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= rough).unwrap_or(rough);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= rough).unwrap_or(rough);
     let step = if whole { step.max(1.0) } else { step };
     (0..20).map(|number| f64::from(number) * step).take_while(|tick| *tick <= end).collect()
 }

@@ -81,10 +81,14 @@ impl Group<'_> {
 
     fn of_set(&self, set: usize, name: &str) -> Vec<String> {
         let count = |is: fn(What) -> Option<usize>| self.steps.iter().filter(|step| is(step.what) == Some(set)).count();
-        let sizes: Vec<(i32, i32)> = self.steps.iter().filter_map(|step| match step.what {
-            What::Sized { set: own, from, to } if own == set => Some((from, to)),
-            _ => None,
-        }).collect();
+        let sizes: Vec<(i32, i32)> = self
+            .steps
+            .iter()
+            .filter_map(|step| match step.what {
+                What::Sized { set: own, from, to } if own == set => Some((from, to)),
+                _ => None,
+            })
+            .collect();
         let mut words = Vec::new();
         let created = count(|what| if let What::Created { set, .. } = what { Some(set) } else { None });
         let ready = count(|what| if let What::Ready { set, .. } = what { Some(set) } else { None });

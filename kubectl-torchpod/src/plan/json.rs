@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Plan;
 use super::group::{Group, groups};
-use super::traffic::shares;
+use super::traffic::{gap, shares};
 use crate::rollout::simulation::What;
 
 /// Steps beyond this are told together.
@@ -24,6 +24,8 @@ struct Told<'a> {
     min_available: i32,
     mean_available: f64,
     min_ready: i32,
+    /// How long no pod was ready.
+    gap_s: f64,
     /// The promise.
     least_promised: i32,
     most_promised: i32,
@@ -85,6 +87,7 @@ pub fn json(plan: &Plan) -> String {
         min_available: outcome.min_available,
         mean_available: (outcome.mean_available * 1e3).round() / 1e3,
         min_ready: outcome.min_ready,
+        gap_s: seconds(gap(plan)),
         least_promised: specs().map(crate::rollout::Spec::least).sum(),
         most_promised: specs().map(crate::rollout::Spec::most).sum(),
         max_pods: outcome.max_pods,
@@ -105,7 +108,8 @@ fn seconds(time: Duration) -> f64 {
 fn traffic(plan: &Plan) -> Vec<Traffic> {
     let part = |(set, share): (usize, f64)| Part { name: plan.set(set), share: (share * 1e4).round() / 1e4 };
     let all = shares(plan).into_iter();
-    all.map(|share| Traffic { t: seconds(share.at), shares: share.parts.into_iter().enumerate().map(part).collect() }).collect()
+    all.map(|share| Traffic { t: seconds(share.at), shares: share.parts.into_iter().enumerate().map(part).collect() })
+        .collect()
 }
 
 fn step(plan: &Plan, group: &Group<'_>) -> Step {

@@ -128,7 +128,9 @@ fn mounts(cluster: &Cluster<'_>, workload: &Workload<'_>) -> bool {
     let namespace = workload.object.namespace.as_deref();
     let mut accounts = cluster.all::<ServiceAccount>();
     let account = accounts.find(|(object, _)| object.name == account && object.namespace.as_deref() == namespace);
-    let token = pod.automount_service_account_token.or(account.and_then(|(_, account)| account.automount_service_account_token));
+    let token = pod
+        .automount_service_account_token
+        .or(account.and_then(|(_, account)| account.automount_service_account_token));
     token.unwrap_or(true) || pod.volumes.as_ref().is_some_and(|volumes| !volumes.is_empty())
 }
 
@@ -174,7 +176,9 @@ fn ask(workload: &Workload<'_>, key: &str) -> Quantity {
     let amounts: Vec<Option<&str>> = match key.split_once('.') {
         _ if key == "pods" || key == "count/pods" => return Quantity::parse("1").unwrap_or_default(),
         Some(("limits", resource)) => containers.map(|container| container.limit(resource)).collect(),
-        Some(("requests", name)) => containers.map(|container| container.request(name).or(container.limit(name))).collect(),
+        Some(("requests", name)) => {
+            containers.map(|container| container.request(name).or(container.limit(name))).collect()
+        }
         _ if key == "cpu" || key == "memory" => containers.map(|one| one.request(key).or(one.limit(key))).collect(),
         _ => Vec::new(),
     };
@@ -214,9 +218,9 @@ fn actions(tracks: &[Track<'_>], workloads: &mut [Played], asked: &Asked) -> Res
 fn whose(tracks: &[Track<'_>], step: &Step) -> Result<usize, NoPlan> {
     let names = || tracks.iter().map(|track| track.workload.object.name.as_str());
     match &step.deployment {
-        Some(name) => names().position(|known| known == name).ok_or_else(|| {
-            NoPlan::NoSuch(name.clone(), names().collect::<Vec<_>>().join(", "))
-        }),
+        Some(name) => names()
+            .position(|known| known == name)
+            .ok_or_else(|| NoPlan::NoSuch(name.clone(), names().collect::<Vec<_>>().join(", "))),
         None if tracks.len() == 1 || matches!(step.deed, Deed::Drain(_)) => Ok(0),
         None => Err(NoPlan::Whose(step.text.clone(), names().next().unwrap_or_default().to_owned())),
     }

@@ -25,7 +25,7 @@ pub fn text(plan: &Plan) -> String {
     let drawn: Vec<(String, &Group<'_>)> = groups.iter().map(|group| (picture(plan, group.after()), group)).collect();
     let width = drawn.iter().map(|(picture, _)| picture.chars().count()).max().unwrap_or(0);
     for (picture, group) in drawn {
-        let line = format!("{:>9}  {picture:width$}  {}", time(group.at), group.words(plan).join(", "));
+        let line = format!("{:>11}  {picture:width$}  {}", time(group.at), group.words(plan).join(", "));
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out.push('\n');
@@ -52,7 +52,8 @@ fn picture(plan: &Plan, sets: &[View]) -> String {
 
 fn summary(plan: &Plan) -> String {
     let outcome = &plan.outcome;
-    let wanted: i32 = plan.scenario.workloads.iter().filter(|one| one.start == Start::Running).map(|one| one.spec.replicas).sum();
+    let wanted: i32 =
+        plan.scenario.workloads.iter().filter(|one| one.start == Start::Running).map(|one| one.spec.replicas).sum();
     let mut out = String::new();
     let mut line = |label: &str, text: String| {
         let _ = writeln!(out, "{label:<13}{text}");
@@ -61,13 +62,22 @@ fn summary(plan: &Plan) -> String {
     match (outcome.duration, outcome.deadline) {
         (Some(duration), None) => line("complete", format!("after {}{gone}", time(duration))),
         (Some(duration), Some(late)) => {
-            line("too late", format!("the deadline passes after {}, complete after {}{gone}", time(late), time(duration)));
+            line(
+                "too late",
+                format!("the deadline passes after {}, complete after {}{gone}", time(late), time(duration)),
+            );
         }
-        (None, Some(late)) => line(plan.end(), format!("it does not complete; the deadline passes after {}", time(late))),
+        (None, Some(late)) => {
+            line(plan.end(), format!("it does not complete; the deadline passes after {}", time(late)))
+        }
         (None, None) => line(plan.end(), "it does not complete".to_owned()),
     }
     let mean = format!("{:.1} in the mean", outcome.mean_available);
     line("available", format!("never fewer than {} of {wanted}, {mean}{}", outcome.min_available, promise(plan)));
+    let gap = super::traffic::gap(plan);
+    if !gap.is_zero() {
+        line("gap", format!("{} in which no pod is ready", time(gap)));
+    }
     let ending = outcome.max_pods_with_terminating;
     line("pods", format!("at most {}, with those that are ending {ending}", outcome.max_pods));
     if outcome.max_gpus > 0 {

@@ -22,7 +22,8 @@ type Candidate<'a> = (&'a Workload<'a>, &'a Deployment);
 
 pub(super) fn choose<'a>(cluster: &'a Cluster<'_>, wanted: Option<&str>) -> Result<Vec<Track<'a>>, NoPlan> {
     let all: Vec<Candidate<'_>> = cluster.workloads.iter().filter_map(|one| Some((one, one.deployment()?))).collect();
-    let names = |some: &[Candidate<'_>]| some.iter().map(|(one, _)| one.object.name.clone()).collect::<Vec<_>>().join(", ");
+    let names =
+        |some: &[Candidate<'_>]| some.iter().map(|(one, _)| one.object.name.clone()).collect::<Vec<_>>().join(", ");
     let alone = |(workload, deployment): Candidate<'a>| {
         vec![Track { workload, deployment, name: None, is_new: false, served: true }]
     };
@@ -33,7 +34,8 @@ pub(super) fn choose<'a>(cluster: &'a Cluster<'_>, wanted: Option<&str>) -> Resu
     if let Some(pair) = pair(cluster, &all) {
         return Ok(pair);
     }
-    let serve = |(workload, _): &&Candidate<'_>| workload.containers().any(|container| Server::of(&container).is_some());
+    let serve =
+        |(workload, _): &&Candidate<'_>| workload.containers().any(|container| Server::of(&container).is_some());
     let servers: Vec<_> = all.iter().filter(serve).copied().collect();
     match (&all[..], &servers[..]) {
         ([], _) => Err(NoPlan::NoDeployment),

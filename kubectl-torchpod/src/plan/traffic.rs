@@ -29,6 +29,15 @@ pub(super) fn shares(plan: &Plan) -> Vec<Share> {
     }
 }
 
+/// How long a Service had nobody to send requests to.
+pub(super) fn gap(plan: &Plan) -> Duration {
+    let dark =
+        |sets: &[View]| sets.iter().filter(|view| plan.shared.contains(&view.deployment)).all(|view| view.ready == 0);
+    let steps = &plan.outcome.steps;
+    let pairs = steps.iter().zip(steps.iter().skip(1)).filter(|(step, _)| dark(&step.sets));
+    pairs.map(|(step, next)| next.at - step.at).sum()
+}
+
 fn told(plan: &Plan, least: f64) -> Vec<Share> {
     let mut all: Vec<Share> = Vec::new();
     let last = plan.outcome.steps.last().map(|step| step.at);

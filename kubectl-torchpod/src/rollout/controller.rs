@@ -71,7 +71,8 @@ impl Controller {
         templates.sort();
         templates.dedup();
         let status = |template| observed(template, spec, pods, now);
-        let others = templates.into_iter().filter(|one| *one != spec.template).map(|one| status(one).replicas).sum::<i32>();
+        let others =
+            templates.into_iter().filter(|one| *one != spec.template).map(|one| status(one).replicas).sum::<i32>();
         let new = status(spec.template);
         others == 0 && new.replicas == spec.replicas && new.available == spec.replicas
     }

@@ -9,18 +9,30 @@ pub struct Limiter {
     burst: u32,
     /// When the bucket is full again.
     full: Duration,
+    longest_wait: Duration,
 }
 
 impl Limiter {
     pub fn new(per_second: u32, burst: u32) -> Limiter {
-        Limiter { every: Duration::from_secs(1) / per_second, burst, full: Duration::ZERO }
+        Limiter {
+            every: Duration::from_secs(1) / per_second,
+            burst,
+            full: Duration::ZERO,
+            longest_wait: Duration::ZERO,
+        }
     }
 
     /// When the next request may go out, and counts it.
     pub fn take(&mut self, now: Duration) -> Duration {
         let full = self.full.max(now) + self.every;
         self.full = full;
-        now.max(full.saturating_sub(self.every * self.burst))
+        let at = now.max(full.saturating_sub(self.every * self.burst));
+        self.longest_wait = self.longest_wait.max(at - now);
+        at
+    }
+
+    pub fn longest_wait(&self) -> Duration {
+        self.longest_wait
     }
 }
 
@@ -36,5 +48,6 @@ mod tests {
         assert_eq!(times, [0, 0, 0, 50, 100]);
         let later = now + Duration::from_secs(5);
         assert_eq!(limiter.take(later), later);
+        assert_eq!(limiter.longest_wait(), Duration::from_millis(100));
     }
 }

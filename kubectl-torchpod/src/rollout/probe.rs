@@ -210,7 +210,9 @@ mod tests {
     #[test]
     fn readiness_waits_for_its_delay_and_never_comes_to_what_never_serves() {
         let probes = Probes { startup: None, readiness: Some(Probe { delay: ms(10_000), ..probe(5_000, 1) }) };
-        let Fate::Ready(at) = KUBELET.fate(&probes, ms(30), ms(210), Load::Serves(ms(0))) else { panic!("it gets ready") };
+        let Fate::Ready(at) = KUBELET.fate(&probes, ms(30), ms(210), Load::Serves(ms(0))) else {
+            panic!("it gets ready")
+        };
         assert!(at >= ms(10_210) && at < ms(15_300), "{at:?}");
         assert_eq!(KUBELET.fate(&probes, ms(30), ms(210), Load::NeverReady(ms(0))), Fate::Never);
     }

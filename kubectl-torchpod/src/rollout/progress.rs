@@ -8,7 +8,9 @@ use super::spec::Spec;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The last progress, in whole seconds as an API server keeps it.
-    Moving { since: Duration },
+    Moving {
+        since: Duration,
+    },
     Complete,
     DeadlineExceeded,
     Paused,

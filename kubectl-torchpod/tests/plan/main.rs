@@ -1,3 +1,6 @@
 //! Rollouts, predicted: against recordings of a real cluster, as properties, and as the command's users see them.
 
+mod command;
+mod property;
 mod replay;
+mod strategy;

@@ -18,7 +18,8 @@ struct Recording {
 fn recordings() -> Vec<Recording> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/traces");
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect();
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect();
     paths.sort();
     let read = |path: &PathBuf| {
         let json = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -52,7 +53,8 @@ fn probe(value: &Value) -> Probe {
 impl Recording {
     fn spec(&self) -> Spec {
         let spec = &self.json["spec"];
-        let rolling = || Strategy::Rolling { surge: amount(&spec["maxSurge"]), unavailable: amount(&spec["maxUnavailable"]) };
+        let rolling =
+            || Strategy::Rolling { surge: amount(&spec["maxSurge"]), unavailable: amount(&spec["maxUnavailable"]) };
         Spec {
             template: Template(0),
             replicas: number(&spec["replicas"]),
@@ -116,13 +118,16 @@ impl Recording {
     /// that, became ready at a listing.
     fn phase(&self) -> Phase {
         let text = self.json["recorded"].as_str().unwrap();
-        let fraction: f64 = text.split_once('.').and_then(|(_, rest)| format!("0.{}", rest.split('+').next()?).parse().ok()).unwrap();
+        let fraction: f64 =
+            text.split_once('.').and_then(|(_, rest)| format!("0.{}", rest.split('+').next()?).parse().ok()).unwrap();
         let pods = self.json["pods"].as_array().unwrap().iter();
         let early = pods.filter(|pod| pod["ready"].as_f64().is_some_and(|ready| ready < 0.0));
         let waited = early.filter(|pod| pod["ready"].as_f64().unwrap() - pod["startup_passed"].as_f64().unwrap() > 0.1);
-        let mut listings: Vec<f64> = waited.map(|pod| (pod["ready"].as_f64().unwrap() - 0.015).rem_euclid(1.0)).collect();
+        let mut listings: Vec<f64> =
+            waited.map(|pod| (pod["ready"].as_f64().unwrap() - 0.015).rem_euclid(1.0)).collect();
         listings.sort_by(f64::total_cmp);
-        let listing = listings.get(listings.len() / 4).map_or(Phase::default().listing, |at| Duration::from_secs_f64(*at));
+        let listing =
+            listings.get(listings.len() / 4).map_or(Phase::default().listing, |at| Duration::from_secs_f64(*at));
         Phase { listing, second: Duration::from_secs_f64(fraction) }
     }
 
@@ -135,7 +140,8 @@ impl Recording {
 
     /// Every new size of a ReplicaSet, in order.
     fn sizes(&self) -> Vec<(String, i64)> {
-        let mut events: Vec<&Value> = self.json["events"].as_array().unwrap().iter().filter(|event| event["k"] == "rs").collect();
+        let mut events: Vec<&Value> =
+            self.json["events"].as_array().unwrap().iter().filter(|event| event["k"] == "rs").collect();
         events.sort_by_key(|event| event["rv"].as_i64());
         let mut last = vec![("old".to_owned(), self.json["spec"]["replicas"].as_i64().unwrap())];
         let mut sizes = Vec::new();
@@ -181,7 +187,11 @@ fn assert_bounds(recording: &Recording, outcome: &Outcome) {
     let name = &recording.name;
     assert_eq!(outcome.min_available, number(&summary["min_available"]), "{name}: the lowest availability");
     assert_eq!(outcome.max_pods, number(&summary["max_pods_nonterminating"]), "{name}: the most pods");
-    assert_eq!(outcome.max_pods_with_terminating, number(&summary["max_pods_total"]), "{name}: the most with ending ones");
+    assert_eq!(
+        outcome.max_pods_with_terminating,
+        number(&summary["max_pods_total"]),
+        "{name}: the most with ending ones"
+    );
 }
 
 #[test]

@@ -10,7 +10,11 @@ pub(super) enum Event {
     /// The Deployment controller begins to look at a Deployment.
     SyncDeployment(usize),
     /// A new size is written.
-    Resize { deployment: usize, template: u32, size: i32 },
+    Resize {
+        deployment: usize,
+        template: u32,
+        size: i32,
+    },
     DeploymentDone(usize),
     DeadlineCheck(usize),
     SyncSet(usize),
@@ -19,7 +23,10 @@ pub(super) enum Event {
     Delete(usize),
     Schedule(usize),
     /// The next container on a node starts, unless another pod has changed the time of that since.
-    Start { node: usize, plan: u32 },
+    Start {
+        node: usize,
+        plan: u32,
+    },
     Probed(usize),
     Ready(usize),
     Available(usize),

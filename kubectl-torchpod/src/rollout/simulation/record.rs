@@ -13,25 +13,61 @@ use crate::rollout::spec::Template;
 /// One thing that happened. Pods and sets are numbered as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    Act { deployment: usize, act: Act },
+    Act {
+        deployment: usize,
+        act: Act,
+    },
     /// A ReplicaSet gets another size.
-    Sized { set: usize, from: i32, to: i32 },
+    Sized {
+        set: usize,
+        from: i32,
+        to: i32,
+    },
     /// Its controller reports new numbers.
-    Reported { set: usize },
-    Created { pod: usize, set: usize },
+    Reported {
+        set: usize,
+    },
+    Created {
+        pod: usize,
+        set: usize,
+    },
     /// No node has room for it, and those behind it wait, too.
-    Waits { pod: usize, why: NoRoom },
+    Waits {
+        pod: usize,
+        why: NoRoom,
+    },
     /// The API server refuses so many pods.
-    OverQuota { set: usize, pods: usize },
-    Ready { pod: usize, set: usize },
+    OverQuota {
+        set: usize,
+        pods: usize,
+    },
+    Ready {
+        pod: usize,
+        set: usize,
+    },
     /// A startup probe failed once too often.
-    Killed { pod: usize },
-    Deleted { pod: usize, set: usize },
-    Gone { pod: usize, set: usize },
+    Killed {
+        pod: usize,
+    },
+    Deleted {
+        pod: usize,
+        set: usize,
+    },
+    Gone {
+        pod: usize,
+        set: usize,
+    },
     /// An eviction that would break a budget.
-    Refused { pod: usize, refused: Refused },
-    Complete { deployment: usize },
-    DeadlineExceeded { deployment: usize },
+    Refused {
+        pod: usize,
+        refused: Refused,
+    },
+    Complete {
+        deployment: usize,
+    },
+    DeadlineExceeded {
+        deployment: usize,
+    },
 }
 
 /// A ReplicaSet at some moment.
@@ -92,6 +128,8 @@ pub struct Outcome {
     /// Pods that a quota refused, at the end.
     pub over_quota: bool,
     pub killed: bool,
+    /// The longest time for which a controller kept a request back.
+    pub longest_wait: Duration,
     pub steps: Vec<Step>,
 }
 
@@ -213,7 +251,8 @@ impl World<'_> {
     }
 
     pub(super) fn outcome(self) -> Outcome {
-        let waiting: Vec<_> = self.waiting.iter().enumerate().filter_map(|(index, (_, why))| Some((index, (*why)?))).collect();
+        let waiting: Vec<_> =
+            self.waiting.iter().enumerate().filter_map(|(index, (_, why))| Some((index, (*why)?))).collect();
         let missing = self.sets.iter().any(|set| set.actual.replicas < set.set.size);
         let done = self.deployments.iter().all(|worker| worker.progress.is_done(&worker.spec));
         let record = self.record;
@@ -243,6 +282,7 @@ impl World<'_> {
             waiting,
             over_quota,
             killed: record.killed,
+            longest_wait: self.requests.longest_wait(),
             steps: record.steps,
         }
     }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::event::{Event, Work};
-use super::latency::{
-    BURST, CREATE, DELETE, EVENTS, NEXT_BATCH, NEXT_POD, SET_SETTLES, SET_WRITE, WAKE,
-};
+use super::latency::{BURST, CREATE, DELETE, EVENTS, NEXT_BATCH, NEXT_POD, SET_SETTLES, SET_WRITE, WAKE};
 use super::pod::{Pod, State};
 use super::record::What;
 use super::world::World;
@@ -31,7 +29,16 @@ impl Worker {
     pub(super) fn new(deployment: usize, spec: &Spec, size: i32) -> Worker {
         let none = Status::default();
         let set = Set::new(spec, size);
-        Worker { deployment, set, active: Vec::new(), actual: none, work: Work::Idle, report: none, coming: 0, events: 0 }
+        Worker {
+            deployment,
+            set,
+            active: Vec::new(),
+            actual: none,
+            work: Work::Idle,
+            report: none,
+            coming: 0,
+            events: 0,
+        }
     }
 }
 
@@ -55,7 +62,8 @@ impl World<'_> {
         }
         let worker = &mut self.deployments[deployment];
         let spec = worker.spec.clone();
-        self.deployments[deployment].progress = crate::rollout::progress::Progress::complete(&spec, &self.views(deployment));
+        self.deployments[deployment].progress =
+            crate::rollout::progress::Progress::complete(&spec, &self.views(deployment));
     }
 
     pub(super) fn wake_set(&mut self, set: usize) {
@@ -82,8 +90,8 @@ impl World<'_> {
             Some(last) => self.queue.push(last + SET_SETTLES, Event::SetDone(index)),
             None if self.sets[index].report == self.sets[index].set.status => self.set_done(index),
             None => {
-                let at = self.requests.set.take(self.now) + SET_WRITE;
-                self.queue.push(at, Event::SetDone(index));
+                self.requests.set.take(self.now);
+                self.plan(SET_WRITE, Event::SetDone(index));
             }
         }
     }
@@ -126,8 +134,10 @@ impl World<'_> {
         });
         let mut last = None;
         for (place, pod) in victims(candidates.collect(), count).into_iter().enumerate() {
-            let allowed = self.ask(set) - self.now;
-            let after = DELETE + (NEXT_POD * u32::try_from(place).unwrap_or(0)).max(allowed);
+            // It counts, and does not wait: of requests that wait, chance decides which one goes first, and this is the worst
+            // that can happen to availability.
+            self.ask(set);
+            let after = DELETE + NEXT_POD * u32::try_from(place).unwrap_or(0);
             self.plan(after, Event::Delete(pod));
             last = last.max(Some(self.now + after));
         }
@@ -176,7 +186,8 @@ impl World<'_> {
         let asks = &self.scenario.workloads[deployment].asks;
         let coming: usize = self.sets.iter().filter(|set| set.deployment == deployment).map(|set| set.coming).sum();
         let rooms = self.scenario.quota.iter().zip(asks).zip(&self.used).filter(|((_, ask), _)| **ask > 0);
-        let rooms = rooms.map(|((hard, ask), used)| usize::try_from((hard - used) / ask).unwrap_or(0).saturating_sub(coming));
+        let rooms =
+            rooms.map(|((hard, ask), used)| usize::try_from((hard - used) / ask).unwrap_or(0).saturating_sub(coming));
         rooms.min().unwrap_or(count).min(count)
     }
 

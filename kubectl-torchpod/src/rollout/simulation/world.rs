@@ -40,6 +40,12 @@ pub(super) struct Requests {
     pub(super) scheduler: Limiter,
 }
 
+impl Requests {
+    pub(super) fn longest_wait(&self) -> Duration {
+        [&self.deployment, &self.set, &self.scheduler].map(Limiter::longest_wait).into_iter().max().unwrap_or_default()
+    }
+}
+
 pub(super) struct Host {
     pub(super) kubelet: Kubelet,
     pub(super) starts: Starts,
