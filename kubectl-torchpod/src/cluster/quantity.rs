@@ -92,9 +92,7 @@ mod tests {
 
     #[test]
     fn the_same_amount_is_equal_however_it_is_written() {
-        for (one, other) in
-            [("1", "1000m"), ("1Gi", "1024Mi"), ("0.5", "500m"), ("1e3", "1k"), ("2.5Gi", "2560Mi"), (".5", "0.5")]
-        {
+        for (one, other) in [("1", "1000m"), ("1Gi", "1024Mi"), ("0.5", "500m"), ("1e3", "1k"), ("2.5Gi", "2560Mi"), (".5", "0.5")] {
             assert_eq!(Quantity::parse(one).unwrap(), Quantity::parse(other).unwrap(), "{one}, {other}");
         }
     }
