@@ -29,9 +29,9 @@ pub(super) struct Scene {
 pub(super) fn build(cluster: &Cluster<'_>, asked: &Asked) -> Result<Scene, NoPlan> {
     let tracks = choose(cluster, asked.deployment.as_deref())?;
     let (hard, names) = quota(cluster, tracks[0].workload);
-    let mut notes = Vec::new();
+    let mut assumed = Vec::new();
     if asked.load_time.is_none() {
-        notes.push("a start is taken to last 10 s: --load-time or --report says it better".to_owned());
+        assumed.push("a start is taken to last 10 s: --load-time or --report says it better".to_owned());
     }
     let mut workloads: Vec<Played> = tracks.iter().map(|track| play(cluster, track, asked, &names)).collect();
     if let Some(replicas) = asked.replicas {
@@ -51,7 +51,7 @@ pub(super) fn build(cluster: &Cluster<'_>, asked: &Asked) -> Result<Scene, NoPla
     fits(&scenario)?;
     let deployments = tracks.iter().zip(&scenario.workloads).map(|(track, played)| told(track, played)).collect();
     let shared = tracks.iter().enumerate().filter(|(_, track)| track.served).map(|(index, _)| index).collect();
-    Ok(Scene { scenario, deployments, shared, notes })
+    Ok(Scene { scenario, deployments, shared, notes: assumed })
 }
 
 fn told(track: &Track<'_>, played: &Played) -> Told {

@@ -68,7 +68,7 @@ fn summary(plan: &Plan) -> String {
             );
         }
         (None, Some(late)) => {
-            line(plan.end(), format!("it does not complete; the deadline passes after {}", time(late)))
+            line(plan.end(), format!("it does not complete; the deadline passes after {}", time(late)));
         }
         (None, None) => line(plan.end(), "it does not complete".to_owned()),
     }
@@ -123,7 +123,10 @@ fn requests(plan: &Plan) -> String {
     }
     let final_part = shares.last().map_or(0.0, part);
     if told.is_empty() || plan.deployments.len() > 1 {
-        let at = shares.iter().find(|share| part(share) == final_part).map_or(Duration::ZERO, |share| share.at);
+        let at = shares
+            .iter()
+            .find(|share| (part(share) - final_part).abs() < f64::EPSILON)
+            .map_or(Duration::ZERO, |share| share.at);
         told = vec![format!("{} from {}", percent(final_part), time(at))];
     }
     format!("{name} answers {}", told.join(", "))

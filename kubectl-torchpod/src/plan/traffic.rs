@@ -35,16 +35,16 @@ pub(super) fn gap(plan: &Plan) -> Duration {
         |sets: &[View]| sets.iter().filter(|view| plan.shared.contains(&view.deployment)).all(|view| view.ready == 0);
     let steps = &plan.outcome.steps;
     let pairs = steps.iter().zip(steps.iter().skip(1)).filter(|(step, _)| dark(&step.sets));
-    pairs.map(|(step, next)| next.at - step.at).sum()
+    pairs.map(|(step, next)| next.at.saturating_sub(step.at)).sum()
 }
 
 fn told(plan: &Plan, least: f64) -> Vec<Share> {
     let mut all: Vec<Share> = Vec::new();
-    let last = plan.outcome.steps.last().map(|step| step.at);
+    let end = plan.outcome.steps.last().map(|step| step.at);
     for Step { at, sets, .. } in &plan.outcome.steps {
         let parts = parts(plan, sets);
         let differs = all.last().is_none_or(|share| differs(&share.parts, &parts, least))
-            || (Some(*at) == last && all.last().is_some_and(|share| share.parts != parts));
+            || (Some(*at) == end && all.last().is_some_and(|share| share.parts != parts));
         if !differs {
             continue;
         }

@@ -27,7 +27,7 @@ impl Limiter {
         let full = self.full.max(now) + self.every;
         self.full = full;
         let at = now.max(full.saturating_sub(self.every * self.burst));
-        self.longest_wait = self.longest_wait.max(at - now);
+        self.longest_wait = self.longest_wait.max(at.saturating_sub(now));
         at
     }
 
@@ -44,7 +44,7 @@ mod tests {
     fn a_burst_goes_at_once_and_the_rest_at_its_rate() {
         let mut limiter = Limiter::new(20, 3);
         let now = Duration::from_secs(10);
-        let times: Vec<_> = (0..5).map(|_| (limiter.take(now) - now).as_millis()).collect();
+        let times: Vec<_> = (0..5).map(|_| limiter.take(now).saturating_sub(now).as_millis()).collect();
         assert_eq!(times, [0, 0, 0, 50, 100]);
         let later = now + Duration::from_secs(5);
         assert_eq!(limiter.take(later), later);

@@ -75,7 +75,7 @@ impl Nodes {
         let mut missing = NoRoom::Pods;
         for (index, node) in self.nodes.iter().enumerate() {
             match node.refuses(owner, needs) {
-                Some(why) if why == NoRoom::Pods => {}
+                Some(NoRoom::Pods) => {}
                 Some(why) => missing = why,
                 None => {
                     let load = (node.of(owner.deployment), node.pods);

@@ -62,7 +62,7 @@ impl Kubelet {
     /// The first listing after a time.
     pub fn listing_after(self, time: Duration) -> Duration {
         let base = time_in(self.listing, LISTING);
-        let passed = if time < base { 0 } else { (time - base).as_nanos() / LISTING.as_nanos() + 1 };
+        let passed = if time < base { 0 } else { time.saturating_sub(base).as_nanos() / LISTING.as_nanos() + 1 };
         base + LISTING * u32::try_from(passed).unwrap_or(u32::MAX)
     }
 
@@ -91,7 +91,7 @@ impl Kubelet {
         if let Some(startup) = probes.startup {
             let ask = tick_from(first, startup.period, running.max(started + startup.delay));
             let pass = tick_from(first, startup.period, ask.max(passes));
-            let failed = (pass - ask).as_nanos() / startup.period.as_nanos().max(1);
+            let failed = pass.saturating_sub(ask).as_nanos() / startup.period.as_nanos().max(1);
             if failed >= u128::from(startup.failures) {
                 return Fate::Killed(ask + startup.period * startup.failures.saturating_sub(1));
             }

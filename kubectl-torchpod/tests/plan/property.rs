@@ -27,7 +27,7 @@ fn spec() -> impl prop::strategy::Strategy<Value = Spec> {
         replicas,
         strategy,
         min_ready: Duration::from_secs(min_ready),
-        deadline: Some(Duration::from_secs(600)),
+        deadline: Some(Duration::from_mins(10)),
         paused: false,
     })
 }

@@ -79,8 +79,8 @@ impl World<'_> {
         }
         let after = match (count, reports) {
             (0, false) => return self.deployment_done(index),
-            (0, true) => self.request(index) - self.now + DEPLOYMENT_WRITE,
-            _ => at - self.now + conflict.unwrap_or(DEPLOYMENT_SETTLES),
+            (0, true) => self.request(index).saturating_sub(self.now) + DEPLOYMENT_WRITE,
+            _ => at.saturating_sub(self.now) + conflict.unwrap_or(DEPLOYMENT_SETTLES),
         };
         self.plan(after, Event::DeploymentDone(index));
     }

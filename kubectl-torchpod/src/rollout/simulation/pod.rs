@@ -63,7 +63,7 @@ impl Starts {
     fn advance(&mut self, now: Duration) {
         let count = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
         if count > 0 {
-            self.served += (now - self.last) / count;
+            self.served += now.saturating_sub(self.last) / count;
         }
         self.last = now;
     }
@@ -140,7 +140,7 @@ impl World<'_> {
         // A pod that waited for its turn is bound later; it takes its share of the node from now on all the same.
         let starts = &mut self.kubelets[node].starts;
         starts.advance(self.now);
-        starts.add(START_SHARE + (bound - self.now), pod);
+        starts.add(START_SHARE + bound.saturating_sub(self.now), pod);
         self.plan_start(node);
     }
 

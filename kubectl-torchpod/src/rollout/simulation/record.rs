@@ -208,7 +208,7 @@ impl Record {
     }
 
     fn step(&mut self, what: What, sets: &[Worker]) {
-        self.area += f64::from(self.available()) * (self.now - self.since).as_secs_f64();
+        self.area += f64::from(self.available()) * self.now.saturating_sub(self.since).as_secs_f64();
         self.since = self.now;
         let before = self.views.len();
         for (index, set) in sets.iter().enumerate() {
@@ -229,7 +229,7 @@ impl Record {
             _ => {}
         }
         self.measure();
-        self.steps.push(Step { at: self.now - self.begin, what, sets: self.views.clone() });
+        self.steps.push(Step { at: self.now.saturating_sub(self.begin), what, sets: self.views.clone() });
     }
 }
 
@@ -266,13 +266,13 @@ impl World<'_> {
         };
         let last = record.done.iter().flatten().max_by_key(|(at, _)| *at).copied().filter(|_| done);
         let (until, area) = last.unwrap_or((record.since, record.area));
-        let seconds = (until - record.begin).as_secs_f64();
+        let seconds = until.saturating_sub(record.begin).as_secs_f64();
         let available = record.views.iter().map(|view| view.available).sum::<i32>();
         Outcome {
             end,
-            duration: last.map(|(at, _)| at - record.begin),
-            deadline: record.deadline.map(|at| at - record.begin),
-            last_gone: record.last_gone.map(|at| at - record.begin),
+            duration: last.map(|(at, _)| at.saturating_sub(record.begin)),
+            deadline: record.deadline.map(|at| at.saturating_sub(record.begin)),
+            last_gone: record.last_gone.map(|at| at.saturating_sub(record.begin)),
             min_available: record.min_available,
             mean_available: if seconds > 0.0 { area / seconds } else { f64::from(available) },
             min_ready: record.min_ready,

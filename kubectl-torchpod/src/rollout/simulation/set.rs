@@ -1,5 +1,6 @@
 //! The ReplicaSet controller at work: it makes and deletes pods, and reports what it saw when it began.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::event::{Event, Work};
@@ -79,12 +80,10 @@ impl World<'_> {
         worker.report = worker.actual;
         let size = usize::try_from(worker.set.size).unwrap_or(0);
         let there = worker.active.len() + worker.coming;
-        let last = if there < size {
-            self.make((size - there).min(BURST), index)
-        } else if there > size {
-            self.unmake((there - size).min(BURST), index)
-        } else {
-            None
+        let last = match there.cmp(&size) {
+            Ordering::Less => self.make((size - there).min(BURST), index),
+            Ordering::Greater => self.unmake((there - size).min(BURST), index),
+            Ordering::Equal => None,
         };
         match last {
             Some(last) => self.queue.push(last + SET_SETTLES, Event::SetDone(index)),
@@ -106,7 +105,7 @@ impl World<'_> {
         }
         while rest > 0 {
             for place in 0..batch.min(rest) {
-                let allowed = self.ask(set) - self.now;
+                let allowed = self.ask(set).saturating_sub(self.now);
                 let after = (at + NEXT_POD * u32::try_from(place).unwrap_or(0)).max(allowed + CREATE);
                 self.plan(after, Event::Create(set));
                 self.sets[set].coming += 1;
