@@ -3,6 +3,8 @@
 //! Probes tick from the pod's first sync, not from the container's start. What a probe finds reaches the pod's status by
 //! a sync of the pod, and a sync waits until the kubelet has listed its containers (once a second, all pods together)
 //! after the sync before. So Ready follows a startup probe's success at once, or up to a second later.
+//!
+//! `initialDelaySeconds` count from the whole second in which the container started, so that they are up to one short.
 
 use std::time::Duration;
 
@@ -87,9 +89,10 @@ impl Kubelet {
         let mut asked = [Some(noticed), tick];
         asked.sort();
         asked.into_iter().flatten().for_each(|at| syncs.ask(at));
+        // The sync that reports the container asks its readiness probe, where no startup probe is in the way.
         let mut known = running;
         if let Some(startup) = probes.startup {
-            let ask = tick_from(first, startup.period, running.max(started + startup.delay));
+            let ask = tick_from(first, startup.period, running.max(whole(started) + startup.delay));
             let pass = tick_from(first, startup.period, ask.max(passes));
             let failed = pass.saturating_sub(ask).as_nanos() / startup.period.as_nanos().max(1);
             if failed >= u128::from(startup.failures) {
@@ -100,12 +103,14 @@ impl Kubelet {
                 syncs.ask(known);
             }
         }
-        let triggers: Vec<Duration> = syncs.all.into_iter().filter(|sync| *sync >= known).collect();
+        let reported = probes.startup.is_none().then_some(running);
+        let triggers = reported.into_iter().chain(syncs.all.into_iter().filter(|sync| *sync >= known));
+        let triggers: Vec<Duration> = triggers.collect();
         match probes.readiness {
             None => Fate::Ready(triggers.first().copied().filter(|_| probes.startup.is_some()).unwrap_or(known)),
             Some(_) if !is_ready => Fate::Never,
             Some(readiness) => {
-                let since = Since { first, known, delayed: started + readiness.delay, passes };
+                let since = Since { first, known, delayed: whole(started) + readiness.delay, passes };
                 Fate::Ready(since.ready(readiness, &triggers) + ANSWER)
             }
         }
@@ -149,6 +154,10 @@ impl Since {
             }
         }
     }
+}
+
+fn whole(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs())
 }
 
 /// The first tick after a time.
@@ -213,7 +222,8 @@ mod tests {
         let Fate::Ready(at) = KUBELET.fate(&probes, ms(30), ms(210), Load::Serves(ms(0))) else {
             panic!("it gets ready")
         };
-        assert!(at >= ms(10_210) && at < ms(15_300), "{at:?}");
+        // The container started at 0.21 s, and its second at 0.
+        assert_eq!(at, ms(10_030 + 8));
         assert_eq!(KUBELET.fate(&probes, ms(30), ms(210), Load::NeverReady(ms(0))), Fate::Never);
     }
 

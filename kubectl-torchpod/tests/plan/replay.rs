@@ -15,24 +15,39 @@ struct Recording {
     json: Value,
 }
 
-fn recordings() -> Vec<Recording> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/traces");
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect();
-    paths.sort();
-    let read = |path: &PathBuf| {
-        let json = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-        Recording { name: path.file_stem().unwrap().to_string_lossy().into_owned(), json }
-    };
-    paths.iter().map(read).collect()
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/traces")
 }
 
-fn seconds(value: &Value) -> Duration {
+pub(crate) fn file(name: &str) -> Value {
+    let path = folder().join(format!("{name}.json"));
+    serde_json::from_str(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+        .unwrap()
+}
+
+/// Those of rollouts.
+fn recordings() -> Vec<Recording> {
+    let entries =
+        fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let names = entries.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with("probes-")).collect();
+    names.sort();
+    names.into_iter().map(|name| Recording { json: file(&name), name }).collect()
+}
+
+/// How far the second had come at time 0.
+pub(crate) fn wall_clock(json: &Value) -> Duration {
+    let recorded = json["recorded"].as_str().unwrap();
+    let fraction =
+        recorded.split_once('.').and_then(|(_, rest)| rest.split_once('+')).expect("a time with a fraction").0;
+    Duration::from_secs_f64(format!("0.{fraction}").parse().unwrap())
+}
+
+pub(crate) fn seconds(value: &Value) -> Duration {
     Duration::from_secs_f64(value.as_f64().unwrap_or_else(|| panic!("{value} is a time")))
 }
 
-fn number(value: &Value) -> i32 {
+pub(crate) fn number(value: &Value) -> i32 {
     value.as_i64().and_then(|number| i32::try_from(number).ok()).unwrap_or_else(|| panic!("{value} is a number"))
 }
 
@@ -117,9 +132,6 @@ impl Recording {
     /// What the cluster's clocks showed at the beginning: the wall clock, and when pods of the first revision, before
     /// that, became ready at a listing.
     fn phase(&self) -> Phase {
-        let text = self.json["recorded"].as_str().unwrap();
-        let fraction: f64 =
-            text.split_once('.').and_then(|(_, rest)| format!("0.{}", rest.split('+').next()?).parse().ok()).unwrap();
         let pods = self.json["pods"].as_array().unwrap().iter();
         let early = pods.filter(|pod| pod["ready"].as_f64().is_some_and(|ready| ready < 0.0));
         let waited = early.filter(|pod| pod["ready"].as_f64().unwrap() - pod["startup_passed"].as_f64().unwrap() > 0.1);
@@ -128,7 +140,7 @@ impl Recording {
         listings.sort_by(f64::total_cmp);
         let listing =
             listings.get(listings.len() / 4).map_or(Phase::default().listing, |at| Duration::from_secs_f64(*at));
-        Phase { listing, second: Duration::from_secs_f64(fraction) }
+        Phase { listing, second: wall_clock(&self.json) }
     }
 
     /// When the Deployment said that its deadline had passed.
