@@ -84,8 +84,8 @@ impl Kubelet {
         let running = started + RUNNING;
         let mut syncs = Syncs { kubelet: self, last: started, all: Vec::new() };
         let noticed = self.listing_after(started);
-        let tick = probes.startup.or(probes.readiness).map(|probe| tick(first, probe.period, running));
-        // The container's start is synced when it is listed, and so is the first that a probe knows of it.
+        let tick = probes.startup.map(|probe| tick(first, probe.period, running));
+        // The container's start is synced when it is listed, and so is the first that a startup probe knows of it.
         let mut asked = [Some(noticed), tick];
         asked.sort();
         asked.into_iter().flatten().for_each(|at| syncs.ask(at));
