@@ -26,7 +26,7 @@ pub struct Plan {
     pub outcome: Outcome,
     /// By Deployment: its name, and how its versions are called.
     pub deployments: Vec<Told>,
-    /// Which Deployments share a Service, where two do or one of them may.
+    /// Which Deployments a Service sends requests to.
     shared: Vec<usize>,
     /// What was taken for granted, and what to watch out for, as sentences.
     notes: Vec<String>,
@@ -37,7 +37,6 @@ pub struct Told {
     pub versions: Vec<String>,
     /// `maxSurge 2, maxUnavailable 1`, or `Recreate`.
     strategy: String,
-    /// What gets it moving again, should it stop.
     pods: i32,
 }
 
