@@ -92,6 +92,9 @@ fn near(plan: &Plan) -> Vec<String> {
                 told.name
             ));
         }
+        if workload.probes.startup.is_none() && workload.probes.readiness.is_none() {
+            notes.push(format!("{} has no readiness probe: pods count as ready while they still load", told.name));
+        }
         let spec = &workload.spec;
         if let (Some(deadline), Some(startup)) = (spec.deadline, workload.probes.startup) {
             let budget = startup.delay + startup.period * startup.failures.saturating_sub(1) + spec.min_ready;

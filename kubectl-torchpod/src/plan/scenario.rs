@@ -33,6 +33,10 @@ pub(super) fn build(cluster: &Cluster<'_>, asked: &Asked) -> Result<Scene, NoPla
     if asked.load_time.is_none() {
         assumed.push("a start is taken to last 10 s: --load-time or --report says it better".to_owned());
     }
+    let scaled = tracks.iter().any(|track| track.workload.scaler.is_some());
+    if scaled && asked.replicas.is_none() {
+        assumed.push("an autoscaler decides how many pods there are: --replicas says how many".to_owned());
+    }
     let mut workloads: Vec<Played> = tracks.iter().map(|track| play(cluster, track, asked, &names)).collect();
     if let Some(replicas) = asked.replicas {
         // In a pair it is the old one that has many.

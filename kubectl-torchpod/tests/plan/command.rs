@@ -195,6 +195,17 @@ fn a_start_beyond_its_budget_is_told_of() {
 }
 
 #[test]
+fn what_the_picture_cannot_show_is_noted() {
+    let bare = json!({"containers": [{"name": "model", "image": "example.com/model:1"}]});
+    let scaler = r#"{"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "model"},
+        "spec": {"maxReplicas": 5, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "model"}}}"#;
+    let notes = told(&["-"], &format!("{}\n---\n{scaler}\n", manifest(1, &rolling(1, 0), &bare)))["notes"].to_string();
+    for note in ["no readiness probe", "an autoscaler decides", "taken to last 10 s"] {
+        assert!(notes.contains(note), "{note}: {notes}");
+    }
+}
+
+#[test]
 fn mistakes_end_with_2_and_say_what_is_wrong() {
     let good = manifest(3, &rolling(1, 0), &json!({}));
     for (arguments, input, why) in [
