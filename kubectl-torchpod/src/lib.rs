@@ -1,5 +1,5 @@
 //! What the plugin does, in reading order: manifests are read (`manifest`), seen as one whole (`cluster`), and judged
-//! rule by rule (`lint`).
+//! rule by rule (`lint`); what a rollout of them will do is computed (`rollout`) and told (`plan`).
 
 pub mod manifest;
 
@@ -8,6 +8,9 @@ pub mod cluster;
 pub mod flagger;
 pub mod qos;
 pub mod server;
+
+pub mod plan;
+pub mod rollout;
 
 pub mod cli;
 pub mod lint;

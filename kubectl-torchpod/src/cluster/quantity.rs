@@ -39,6 +39,10 @@ impl Quantity {
         Quantity(self.0.saturating_add(other.0))
     }
 
+    pub fn billionths(self) -> i128 {
+        self.0
+    }
+
     pub fn is_zero(self) -> bool {
         self.0 == 0
     }
