@@ -65,7 +65,7 @@ fn an_aggressive_rollout_loses_no_request_and_keeps_its_promise() {
 
 #[test]
 fn an_undo_in_the_middle_loses_no_request() {
-    undo(Scale::few(4));
+    undo(Scale::few(6));
 }
 
 /// What the tests above would see, were there nothing that ends a pod well: they do not pass by themselves.
@@ -79,6 +79,8 @@ fn without_time_for_the_routes_to_change_requests_are_lost() {
     cluster.update(NAME, Version::good("v3"));
     cluster.settle("they are gone");
     let tally = load.stop();
+    println!("{:#?}", tally.lost);
+    println!("{}", cluster.look(super::state::State::journal));
     assert!(!tally.lost.is_empty(), "a pod that ends at once is still routed to");
 }
 

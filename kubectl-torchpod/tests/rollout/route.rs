@@ -14,13 +14,15 @@ pub(crate) struct Route {
     pub(crate) selector: Labels,
     /// Pods to which new connections go, in order.
     pub(crate) rules: Vec<usize>,
+    /// Every time at which they changed, and to what.
+    history: Vec<(Duration, Vec<usize>)>,
     write_at: Option<Duration>,
     lags: fastrand::Rng,
 }
 
 impl Route {
     pub(crate) fn new(selector: Labels) -> Route {
-        Route { selector, rules: Vec::new(), write_at: None, lags: fastrand::Rng::with_seed(36) }
+        Route { selector, rules: Vec::new(), history: Vec::new(), write_at: None, lags: fastrand::Rng::with_seed(36) }
     }
 
     /// Writes the rules anew where it is time. Returns whether they changed.
@@ -35,8 +37,17 @@ impl Route {
             _ => return false,
         }
         let changed = wanted != self.rules;
-        self.rules = wanted;
+        if changed {
+            self.history.push((now, wanted.clone()));
+            self.rules = wanted;
+        }
         changed
+    }
+
+    /// Since when connections went to a pod that came after the first `pods`, and to no other.
+    pub(crate) fn opened_for(&self, pods: usize) -> Duration {
+        let opened = self.history.iter().find(|(_, rules)| !rules.is_empty() && rules.iter().all(|id| *id >= pods));
+        opened.expect("they went to new pods").0
     }
 
     pub(crate) fn look_at(&self) -> Option<Duration> {
