@@ -13,10 +13,10 @@ use super::scale::Scale;
 const NAME: &str = "ml-model";
 
 /// What `kubectl torchpod plan` says of the end: the sizes of the ReplicaSets, the old one first.
-fn predicted(rendered: &Rendered, new_version: NewVersion, scale: Scale) -> Vec<i32> {
+fn predicted(rendered: &Rendered, new_version: NewVersion, replicas: i32) -> Vec<i32> {
     let asked = Asked {
         load_time: Some(Duration::from_secs(2)),
-        replicas: scale.replicas,
+        replicas: Some(replicas),
         new_version,
         ..Asked::default()
     };
@@ -32,18 +32,18 @@ fn stop(strategy: &str, scale: Scale, version: Version, kind: NewVersion, failed
     let load = Load::on(&cluster);
     let first = cluster.look(|state| state.pods.len());
     // Ten minutes are nothing to wait for; it has to be longer than a start.
-    cluster.patch_deadline(NAME, Duration::from_secs(8));
+    cluster.patch_deadline(NAME, Duration::from_secs(50) / scale.haste);
     cluster.update(NAME, version);
     cluster.wait_until("every new pod has had its chance, and the deadline has passed", |state, _| {
         let mut new = state.pods.iter().filter(|pod| pod.id >= first);
         state.deployments[0].has_missed_its_deadline() && new.all(&failed)
     });
     let sizes: Vec<_> = cluster.deployment(NAME, |one| one.sizes().into_iter().map(|(_, size)| size).collect());
-    assert_eq!(sizes, predicted(&rendered, kind, scale), "it stops where the plan says");
     let (spec, old) = cluster.look(|state| {
         let old = state.pods[..first].iter().filter(|pod| pod.stays() && pod.is_ready()).count();
         (state.deployments[0].spec.clone(), i32::try_from(old).expect("a few pods"))
     });
+    assert_eq!(sizes, predicted(&rendered, kind, spec.replicas), "it stops where the plan says");
     assert_eq!((old, sizes.iter().sum()), (spec.least(), spec.most()), "as many as were promised, and as many as may be");
     cluster.undo(NAME);
     cluster.settle("the old version is back");

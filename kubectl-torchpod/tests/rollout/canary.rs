@@ -11,17 +11,15 @@ const CANARY: &str = "ml-model-canary";
 
 /// `steps` are pods, stable and canary.
 fn promote(scale: Scale, steps: &[(i32, i32)]) {
-    let cluster = Cluster::with(&Rendered::read("strategy-canary"), scale);
+    let cluster = Cluster::with_new(&Rendered::read("strategy-canary"), CANARY, scale);
     let load = Load::on(&cluster);
-    let &[(stable, _), ..] = steps else { panic!("there is a step") };
-    cluster.scale(STABLE, stable);
-    cluster.update(CANARY, Version::good("v2"));
+    let stable = cluster.deployment(STABLE, |deployment| deployment.spec.replicas);
     for (stable, canary) in steps {
         // As the README says it: new pods first, where old ones are to leave altogether.
         cluster.scale(CANARY, *canary);
         cluster.wait_for_rollout(CANARY);
         cluster.scale(STABLE, *stable);
-        cluster.settle("the step is made");
+        cluster.serve("the step is made");
         load.wait_for(scale.requests / 10);
     }
     assert_eq!(cluster.count(20).into_keys().collect::<Vec<_>>(), ["v2"], "all of it is the canary");
@@ -37,7 +35,7 @@ fn promote(scale: Scale, steps: &[(i32, i32)]) {
 
 #[test]
 fn a_canary_goes_to_all_of_it_and_is_promoted_without_a_lost_request() {
-    promote(Scale::quick(), &[(4, 1), (2, 2), (0, 3)]);
+    promote(Scale::few(4), &[(3, 1), (2, 2), (0, 3)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::Deployment as Manifest;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubectl_torchpod::rollout::{Budget, Refused};
 use tempfile::TempDir;
@@ -16,7 +17,7 @@ use super::deployment::{Deployment, Watched};
 use super::kubelet;
 use super::manifest::Rendered;
 use super::network::Network;
-use super::pod::{Blueprint, Labels};
+use super::pod::Blueprint;
 use super::process::Version;
 use super::route::Route;
 use super::scale::Scale;
@@ -47,8 +48,13 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Applies the file, and waits until everything is available.
+    /// Applies the file, all of it version 1, and waits until everything is available.
     pub(crate) fn with(rendered: &Rendered, scale: Scale) -> Cluster {
+        Cluster::with_new(rendered, "", scale)
+    }
+
+    /// The same, with version 2 in one of the Deployments.
+    pub(crate) fn with_new(rendered: &Rendered, new: &str, scale: Scale) -> Cluster {
         let service = rendered.service().spec.expect("a Service has a spec");
         let http = service.ports.iter().flatten().find(|port| port.name.as_deref() == Some("http"));
         let Some(IntOrString::Int(target)) = http.and_then(|port| port.target_port.clone()) else {
@@ -60,7 +66,9 @@ impl Cluster {
             let selector = spec.selector.as_ref()?.match_labels.clone()?;
             Some((selector, Budget::of(&spec)?))
         });
-        let deployments = rendered.deployments().iter().map(|one| Deployment::new(one, scale)).collect();
+        let label = |one: &Manifest| if one.metadata.name.as_deref() == Some(new) { "v2" } else { "v1" };
+        let deployment = |one: &Manifest| Deployment::new(one, Version::good(label(one)), scale);
+        let deployments = rendered.deployments().iter().map(deployment).collect();
         let route = Route::new(service.selector.expect("it selects pods"));
         let logs = tempfile::tempdir().expect("a folder for logs");
         let shared = Arc::new(Shared {
@@ -145,6 +153,11 @@ impl Cluster {
     /// Waits until all is as wanted, what was to end has ended, and the rules say so.
     pub(crate) fn settle(&self, what: &str) {
         self.wait_until(what, |state, now| state.is_settled(now));
+    }
+
+    /// Waits until all is as wanted and the rules say so, while what was to end may go on with that.
+    pub(crate) fn serve(&self, what: &str) {
+        self.wait_until(what, |state, now| state.is_serving(now));
     }
 
     /// `kubectl rollout status`

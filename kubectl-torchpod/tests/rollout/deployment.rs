@@ -32,15 +32,15 @@ impl Watched {
 }
 
 impl Deployment {
-    pub(crate) fn new(manifest: &Manifest, scale: Scale) -> Deployment {
+    pub(crate) fn new(manifest: &Manifest, version: Version, scale: Scale) -> Deployment {
         let name = manifest.metadata.name.clone().expect("it has a name");
         let mut spec = Spec::of(manifest);
         spec.template = Template(0);
-        spec.replicas = scale.replicas.filter(|_| spec.replicas == 10).unwrap_or(spec.replicas);
+        spec.replicas = spec.replicas.min(scale.most);
         let template = &manifest.spec.template;
         let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.clone()).expect("pods have labels");
         let pod = template.spec.clone().expect("pods have a spec");
-        let blueprint = Blueprint { labels, spec: pod, version: Version::good("v1") };
+        let blueprint = Blueprint { labels, spec: pod, version };
         let controller = Controller::running(&spec);
         let progress = Progress::complete(&spec, controller.sets());
         let blueprints = vec![Arc::new(blueprint)];

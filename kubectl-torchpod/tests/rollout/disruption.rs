@@ -26,7 +26,7 @@ fn drain(scale: Scale) {
 
 #[test]
 fn an_eviction_that_would_break_the_budget_is_refused_until_another_pod_is_ready() {
-    let cluster = Cluster::with(&Rendered::read("strategy-recreate"), Scale::quick());
+    let cluster = Cluster::with(&Rendered::read("strategy-recreate"), Scale::few(3));
     assert_eq!(cluster.evict(0), Ok(()));
     assert_eq!(cluster.evict(1), Err(Refused { healthy: 2, least: 2 }));
     assert!(cluster.look(|state| state.pods[1].stays()));
@@ -36,7 +36,7 @@ fn an_eviction_that_would_break_the_budget_is_refused_until_another_pod_is_ready
 
 #[test]
 fn a_node_is_drained_of_a_set_of_three_without_a_failed_request() {
-    drain(Scale::quick());
+    drain(Scale::few(3));
 }
 
 #[test]

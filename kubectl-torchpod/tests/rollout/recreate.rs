@@ -41,7 +41,7 @@ fn ends_from(state: &State) -> Duration {
 
 #[test]
 fn a_recreated_deployment_fails_in_its_gap_and_never_else() {
-    recreate(Scale::quick());
+    recreate(Scale::few(3));
 }
 
 #[test]

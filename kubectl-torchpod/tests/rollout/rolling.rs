@@ -74,13 +74,11 @@ fn without_time_for_the_routes_to_change_requests_are_lost() {
     let cluster = Cluster::with(&Rendered::read("strategy-rolling"), Scale::few(3));
     // The pods that end are the old ones, so that these are to be without it.
     cluster.update_with(NAME, Version::good("v2"), |blueprint| blueprint.spec.containers[0].lifecycle = None);
-    cluster.settle("pods without preStop are there");
+    cluster.serve("pods without preStop are there");
     let load = Load::on(&cluster);
     cluster.update(NAME, Version::good("v3"));
-    cluster.settle("they are gone");
+    cluster.serve("they are gone");
     let tally = load.stop();
-    println!("{:#?}", tally.lost);
-    println!("{}", cluster.look(super::state::State::journal));
     assert!(!tally.lost.is_empty(), "a pod that ends at once is still routed to");
 }
 

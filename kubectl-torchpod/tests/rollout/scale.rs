@@ -5,8 +5,8 @@ use std::time::Duration;
 /// A test's size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
-    /// Pods of a Deployment that has ten; the manifest's number where there is none.
-    pub(crate) replicas: Option<i32>,
+    /// The most pods of a Deployment, where the manifest has more.
+    pub(crate) most: i32,
     /// How many times as often as the manifest says probes are asked; their delays shrink alike. Their timeouts do not,
     /// nor what ends a pod: preStop, the drain and the grace are what is tested.
     pub(crate) haste: u32,
@@ -16,18 +16,13 @@ pub(crate) struct Scale {
 
 impl Scale {
     /// For CI.
-    pub(crate) fn few(replicas: i32) -> Scale {
-        Scale { replicas: Some(replicas), haste: 5, requests: 1_000 }
-    }
-
-    /// For CI, with the manifest's number of pods.
-    pub(crate) fn quick() -> Scale {
-        Scale { replicas: None, haste: 5, requests: 1_000 }
+    pub(crate) fn few(most: i32) -> Scale {
+        Scale { most, haste: 10, requests: 500 }
     }
 
     /// As the manifests say.
     pub(crate) fn full() -> Scale {
-        Scale { replicas: None, haste: 1, requests: 20_000 }
+        Scale { most: i32::MAX, haste: 1, requests: 20_000 }
     }
 
     pub(crate) fn seconds(self, number: Option<i32>, default: u64) -> Duration {

@@ -145,11 +145,14 @@ impl State {
         self.deployments[deployment].is_done(&self.observed(deployment), now)
     }
 
-    /// Nothing is to be done any more: all are as wanted, what was to end has ended, and the rules say so.
+    /// All are as wanted, and the rules say so.
+    pub(crate) fn is_serving(&self, now: Duration) -> bool {
+        (0..self.deployments.len()).all(|index| self.is_done(index, now)) && self.route.is_current(&self.pods)
+    }
+
+    /// And what was to end has ended.
     pub(crate) fn is_settled(&self, now: Duration) -> bool {
-        (0..self.deployments.len()).all(|index| self.is_done(index, now))
-            && self.pods.iter().all(|pod| pod.end != End::Terminating)
-            && self.route.is_current(&self.pods)
+        self.is_serving(now) && self.pods.iter().all(|pod| pod.end != End::Terminating)
     }
 
     /// When to look again, though nothing has changed.

@@ -30,15 +30,15 @@ fn assert_split(counted: &BTreeMap<String, usize>, share: f64) {
 
 #[test]
 fn a_hundred_connections_are_split_as_the_pods_are() {
-    let cluster = Cluster::with(&Rendered::read("tutorial"), Scale::quick());
+    let cluster = Cluster::with(&Rendered::read("tutorial"), Scale::few(9));
     assert_split(&cluster.count(100), 0.1);
     cluster.scale(CANARY, 4);
     cluster.scale(STABLE, 6);
-    cluster.settle("six and four");
+    cluster.serve("six and four");
     assert_split(&cluster.count(100), 0.4);
     cluster.scale(CANARY, 10);
     cluster.wait_for_rollout(CANARY);
     cluster.scale(STABLE, 0);
-    cluster.settle("none and ten");
+    cluster.serve("none and ten");
     assert_split(&cluster.count(100), 1.0);
 }
