@@ -1,6 +1,7 @@
 //! The cluster: its threads, and what somebody with kubectl does to it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use super::kubelet;
 use super::manifest::Rendered;
 use super::network::Network;
 use super::pod::Blueprint;
-use super::process::Version;
+use super::process::{Version, binary};
 use super::route::Route;
 use super::scale::Scale;
 use super::state::State;
@@ -55,6 +56,7 @@ impl Cluster {
 
     /// The same, with version 2 in one of the Deployments.
     pub(crate) fn with_new(rendered: &Rendered, new: &str, scale: Scale) -> Cluster {
+        binary();
         let service = rendered.service().spec.expect("a Service has a spec");
         let http = service.ports.iter().flatten().find(|port| port.name.as_deref() == Some("http"));
         let Some(IntOrString::Int(target)) = http.and_then(|port| port.target_port.clone()) else {
@@ -222,6 +224,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.shared.last_words());
+        }
         self.shared.lock().closing = true;
         self.shared.moved.notify_all();
         let control = self.control.take().expect("it is dropped once");
@@ -267,6 +272,14 @@ impl Shared {
 
     pub(crate) fn log(&self, pod: usize) -> PathBuf {
         self.logs.path().join(format!("{pod}.log"))
+    }
+
+    /// The ends of the pods' logs.
+    fn last_words(&self) -> String {
+        let pods = 0..self.look(|state| state.pods.len());
+        let log = |pod| fs::read_to_string(self.log(pod)).unwrap_or_default();
+        let end = |log: String| log.lines().rev().take(3).map(|line| format!("    {line}\n")).collect::<String>();
+        pods.map(|pod| format!("pod {pod}, the last line first:\n{}", end(log(pod)))).collect()
     }
 
     /// A pod to which the rules send the next connection; none, where they refuse it.

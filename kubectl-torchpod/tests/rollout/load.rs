@@ -7,17 +7,14 @@ mod tally;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use super::cluster::{Cluster, Shared};
 use super::state::State;
 use client::{Fresh, Kept};
 pub(crate) use tally::{Kind, Lost, Tally};
 
-/// Clients of each kind, and how long each rests after a request: about 200 requests a second of each kind, which
-/// leaves two cores room for the pods that start.
+/// Clients of each kind.
 const CLIENTS: u64 = 2;
-const REST: Duration = Duration::from_millis(8);
 
 pub(crate) struct Load {
     shared: Arc<Ongoing>,
@@ -107,7 +104,7 @@ impl Ongoing {
             tally.count(kind, result.map_err(|(pod, why)| Lost { kind, sent, failed: now, pod, why }));
             drop(tally);
             self.counted.notify_all();
-            thread::sleep(REST);
+            thread::sleep(self.cluster.scale.rest);
         }
     }
 }

@@ -27,6 +27,12 @@ impl Version {
         Version { label: label.to_owned(), models: root().join("models"), arguments: Vec::new() }
     }
 
+    /// One whose answers take so long that there is always one in flight.
+    pub(crate) fn slow(label: &str) -> Version {
+        let arguments = ["--chaos", "batch-delay=400ms"].map(str::to_owned).to_vec();
+        Version { arguments, ..Version::good(label) }
+    }
+
     /// One that loads, and waits for ever for a database: nobody listens on port 1.
     pub(crate) fn never_ready(label: &str) -> Version {
         let arguments = ["--dependency", "tcp://127.0.0.1:1"].map(str::to_owned).to_vec();
@@ -40,7 +46,7 @@ impl Version {
 }
 
 /// `torchpod` beside the plugin, as `cargo build` leaves it.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-torchpod"));
     let binary = plugin.with_file_name("torchpod");
     let engine = plugin.with_file_name("libtorchpod_torch.so");

@@ -68,6 +68,18 @@ fn an_undo_in_the_middle_loses_no_request() {
     undo(Scale::few(6));
 }
 
+#[test]
+fn what_is_in_flight_when_a_pod_is_told_to_end_is_answered() {
+    let cluster = Cluster::with(&Rendered::read("strategy-rolling"), Scale::few(2));
+    cluster.update(NAME, Version::slow("v2"));
+    cluster.serve("slow pods are there");
+    let load = Load::on(&cluster);
+    cluster.update(NAME, Version::slow("v3"));
+    cluster.settle("the last old pod is gone");
+    load.assert_nothing_was_lost(30);
+    cluster.assert_all_ended_well();
+}
+
 /// What the tests above would see, were there nothing that ends a pod well: they do not pass by themselves.
 #[test]
 fn without_time_for_the_routes_to_change_requests_are_lost() {

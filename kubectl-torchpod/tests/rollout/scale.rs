@@ -12,17 +12,19 @@ pub(crate) struct Scale {
     pub(crate) haste: u32,
     /// Requests of each kind, at least.
     pub(crate) requests: usize,
+    /// How long a client rests after a request.
+    pub(crate) rest: Duration,
 }
 
 impl Scale {
     /// For CI.
     pub(crate) fn few(most: i32) -> Scale {
-        Scale { most, haste: 10, requests: 500 }
+        Scale { most, haste: 10, requests: 500, rest: Duration::from_millis(15) }
     }
 
-    /// As the manifests say.
+    /// As the manifests say, with about 200 requests a second of each kind: two cores have room left for pods that start.
     pub(crate) fn full() -> Scale {
-        Scale { most: i32::MAX, haste: 1, requests: 20_000 }
+        Scale { most: i32::MAX, haste: 1, requests: 20_000, rest: Duration::from_millis(8) }
     }
 
     pub(crate) fn seconds(self, number: Option<i32>, default: u64) -> Duration {
