@@ -14,12 +14,8 @@ const NAME: &str = "ml-model";
 
 /// What `kubectl torchpod plan` says of the end: the sizes of the ReplicaSets, the old one first.
 fn predicted(rendered: &Rendered, new_version: NewVersion, replicas: i32) -> Vec<i32> {
-    let asked = Asked {
-        load_time: Some(Duration::from_secs(2)),
-        replicas: Some(replicas),
-        new_version,
-        ..Asked::default()
-    };
+    let asked =
+        Asked { load_time: Some(Duration::from_secs(2)), replicas: Some(replicas), new_version, ..Asked::default() };
     let plan = rendered.plan(&asked);
     assert_eq!(plan.end(), "deadline");
     plan.outcome.steps.last().expect("something happens").sets.iter().map(|set| set.size).collect()
@@ -44,7 +40,11 @@ fn stop(strategy: &str, scale: Scale, version: Version, kind: NewVersion, failed
         (state.deployments[0].spec.clone(), i32::try_from(old).expect("a few pods"))
     });
     assert_eq!(sizes, predicted(&rendered, kind, spec.replicas), "it stops where the plan says");
-    assert_eq!((old, sizes.iter().sum()), (spec.least(), spec.most()), "as many as were promised, and as many as may be");
+    assert_eq!(
+        (old, sizes.iter().sum()),
+        (spec.least(), spec.most()),
+        "as many as were promised, and as many as may be"
+    );
     cluster.undo(NAME);
     cluster.settle("the old version is back");
     load.assert_nothing_was_lost(scale.requests);

@@ -11,7 +11,8 @@ const NAME: &str = "ml-model";
 
 fn drain(scale: Scale) {
     let cluster = Cluster::with(&Rendered::read("strategy-recreate"), scale);
-    let on_first = |node: usize| cluster.look(|state| state.pods.iter().filter(|pod| pod.node == node && pod.stays()).count());
+    let on_first =
+        |node: usize| cluster.look(|state| state.pods.iter().filter(|pod| pod.node == node && pod.stays()).count());
     assert_eq!([0, 1].map(on_first), [2, 1], "three pods, spread over two nodes");
     let load = Load::on(&cluster);
     load.wait_for(scale.requests / 4);

@@ -123,8 +123,8 @@ impl Kubelet<'_> {
         if self.ends_within(child, sleep) {
             return None;
         }
-        process::terminate(child);
         let told = self.shared.now();
+        process::terminate(child);
         self.shared.change(|state, now| state.note(now, format!("pod {} is told to end", self.id)));
         if !self.ends_within(child, grace.saturating_sub(sleep)) {
             let _ = child.kill();

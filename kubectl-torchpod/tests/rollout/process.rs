@@ -78,7 +78,8 @@ pub(crate) fn start(container: &Container, version: &Version, network: Network, 
     // The machine's own file is not a pod's.
     command.env("TORCHPOD_TERMINATION_LOG", "/dev/null");
     let arguments = container.args.iter().flatten();
-    command.args(arguments.clone().map(|text| if text == "/models" { version.models.as_os_str() } else { text.as_ref() }));
+    command
+        .args(arguments.clone().map(|text| if text == "/models" { version.models.as_os_str() } else { text.as_ref() }));
     if !arguments.clone().any(|text| text == "--label") {
         command.args(["--label", &version.label]);
     }

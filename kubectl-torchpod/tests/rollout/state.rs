@@ -109,7 +109,8 @@ impl State {
     /// Asks for a pod to be evicted, as `kubectl drain` does.
     pub(crate) fn evict(&mut self, id: usize, now: Duration) -> Result<(), Refused> {
         if let Some((selector, budget)) = &self.budget {
-            let mut own: Vec<usize> = self.pods.iter().filter(|pod| pod.has(selector)).map(|pod| pod.deployment).collect();
+            let mut own: Vec<usize> =
+                self.pods.iter().filter(|pod| pod.has(selector)).map(|pod| pod.deployment).collect();
             own.sort_unstable();
             own.dedup();
             let expected = own.iter().map(|index| self.deployments[*index].spec.replicas).sum();

@@ -78,7 +78,12 @@ impl Prober {
 
     /// Returns the tick at which to ask, and when the container that is asked was started. A container that has just
     /// passed its startup probe has its readiness asked at once.
-    fn wait_for_turn(&self, shared: &Shared, mut tick: Duration, was_started: &mut bool) -> Option<(Duration, Duration)> {
+    fn wait_for_turn(
+        &self,
+        shared: &Shared,
+        mut tick: Duration,
+        was_started: &mut bool,
+    ) -> Option<(Duration, Duration)> {
         let mut state = shared.lock();
         loop {
             let pod = &state.pods[self.pod];
