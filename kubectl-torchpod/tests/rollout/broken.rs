@@ -12,7 +12,7 @@ use super::scale::Scale;
 
 const NAME: &str = "ml-model";
 
-/// What `kubectl torchpod plan` says of the end: the sizes of the ReplicaSets, the old one first.
+/// What `kubectl torchpod plan` says of the end: the sizes of the `ReplicaSet`s, the old one first.
 fn predicted(rendered: &Rendered, new_version: NewVersion, replicas: i32) -> Vec<i32> {
     let asked =
         Asked { load_time: Some(Duration::from_secs(2)), replicas: Some(replicas), new_version, ..Asked::default() };

@@ -140,7 +140,7 @@ impl Cluster {
             ids.into_iter().filter(|id| state.evict(*id, now).is_err()).count() == 0
         };
         while !self.shared.change(evict_all) {
-            self.shared.rest(RETRY / self.shared.scale.haste);
+            thread::sleep(RETRY / self.shared.scale.haste);
         }
     }
 
@@ -154,12 +154,12 @@ impl Cluster {
 
     /// Waits until all is as wanted, what was to end has ended, and the rules say so.
     pub(crate) fn settle(&self, what: &str) {
-        self.wait_until(what, |state, now| state.is_settled(now));
+        self.wait_until(what, State::is_settled);
     }
 
     /// Waits until all is as wanted and the rules say so, while what was to end may go on with that.
     pub(crate) fn serve(&self, what: &str) {
-        self.wait_until(what, |state, now| state.is_serving(now));
+        self.wait_until(what, State::is_serving);
     }
 
     /// `kubectl rollout status`
@@ -230,9 +230,8 @@ impl Drop for Cluster {
         self.shared.lock().closing = true;
         self.shared.moved.notify_all();
         let control = self.control.take().expect("it is dropped once");
-        if control.join().is_err() && !thread::panicking() {
-            panic!("the cluster's control panicked");
-        }
+        let ended = control.join();
+        assert!(ended.is_ok() || thread::panicking(), "the cluster's control panicked");
     }
 }
 
@@ -266,20 +265,19 @@ impl Shared {
         self.moved.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    pub(crate) fn rest(&self, time: Duration) {
-        thread::sleep(time);
-    }
-
     pub(crate) fn log(&self, pod: usize) -> PathBuf {
         self.logs.path().join(format!("{pod}.log"))
     }
 
     /// The ends of the pods' logs.
     fn last_words(&self) -> String {
-        let pods = 0..self.look(|state| state.pods.len());
-        let log = |pod| fs::read_to_string(self.log(pod)).unwrap_or_default();
-        let end = |log: String| log.lines().rev().take(3).map(|line| format!("    {line}\n")).collect::<String>();
-        pods.map(|pod| format!("pod {pod}, the last line first:\n{}", end(log(pod)))).collect()
+        let mut words = Vec::new();
+        for pod in 0..self.look(|state| state.pods.len()) {
+            words.push(format!("pod {pod}, the last line first:"));
+            let log = fs::read_to_string(self.log(pod)).unwrap_or_default();
+            words.extend(log.lines().rev().take(3).map(|line| format!("    {line}")));
+        }
+        words.join("\n")
     }
 
     /// A pod to which the rules send the next connection; none, where they refuse it.

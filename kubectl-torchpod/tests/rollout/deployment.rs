@@ -91,7 +91,7 @@ impl Deployment {
         available.into_iter().chain(deadline).min()
     }
 
-    /// The sizes of its ReplicaSets that are not empty.
+    /// The sizes of its `ReplicaSet`s that are not empty.
     pub(crate) fn sizes(&self) -> Vec<(Template, i32)> {
         self.controller.sets().iter().map(|set| (set.template, set.size)).filter(|(_, size)| *size > 0).collect()
     }

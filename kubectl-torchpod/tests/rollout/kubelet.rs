@@ -72,7 +72,7 @@ impl Kubelet<'_> {
                     break None;
                 }
                 match self.wanted() {
-                    Wanted::Running => self.shared.rest(GLANCE),
+                    Wanted::Running => thread::sleep(GLANCE),
                     Wanted::Restarted | Wanted::Deleted => break self.stop(&mut child),
                     Wanted::Nothing => break None,
                 }
@@ -142,7 +142,7 @@ impl Kubelet<'_> {
             if left.is_zero() || self.wanted() == Wanted::Nothing {
                 return false;
             }
-            self.shared.rest(left.min(GLANCE));
+            thread::sleep(left.min(GLANCE));
         }
     }
 
@@ -159,7 +159,7 @@ impl Kubelet<'_> {
     fn back_off(&self, time: Duration) {
         let end = self.shared.now() + time;
         while self.shared.now() < end && self.wanted() == Wanted::Running {
-            self.shared.rest(GLANCE);
+            thread::sleep(GLANCE);
         }
     }
 

@@ -13,7 +13,7 @@ use super::process::Version;
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// What a ReplicaSet makes pods of.
+/// What a `ReplicaSet` makes pods of.
 #[derive(Debug)]
 pub(crate) struct Blueprint {
     pub(crate) labels: Labels,

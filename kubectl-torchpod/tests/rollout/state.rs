@@ -34,7 +34,8 @@ impl State {
     }
 
     pub(crate) fn journal(&self) -> String {
-        self.journal.iter().map(|(at, what)| format!("{:>8.3} s  {what}\n", at.as_secs_f64())).collect()
+        let lines = self.journal.iter().map(|(at, what)| format!("{:>8.3} s  {what}", at.as_secs_f64()));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     pub(crate) fn observed(&self, deployment: usize) -> Vec<Observed<usize>> {

@@ -71,7 +71,7 @@ impl Prober {
             let passed = self.ask().is_ok_and(|status| (200..400).contains(&status));
             self.conclude(shared, container, passed);
             // Of the ticks that came while it was asked, the last one stays.
-            let missed = (shared.now() - turn).div_duration_f64(self.spec.period).floor().max(1.0);
+            let missed = shared.now().saturating_sub(turn).div_duration_f64(self.spec.period).floor().max(1.0);
             tick = turn + self.spec.period.mul_f64(missed);
         }
     }
@@ -103,7 +103,7 @@ impl Prober {
             while now >= tick {
                 tick += self.spec.period;
             }
-            state = shared.wait(state, tick - now);
+            state = shared.wait(state, tick.saturating_sub(now));
         }
     }
 

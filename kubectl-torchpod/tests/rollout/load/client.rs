@@ -61,13 +61,8 @@ impl Kept {
 impl Client for Kept {
     fn ask(&mut self, cluster: &Shared) -> Result<(), Failure> {
         self.next = (self.next + 1) % self.pool.len();
-        let mut open = match self.pool[self.next].take().filter(Open::is_open) {
-            Some(open) => open,
-            None => {
-                let (pod, address) = pick(cluster, &mut self.chance)?;
-                Open::to(pod, address).map_err(|error| (Some(pod), error.to_string()))?
-            }
-        };
+        let kept = self.pool[self.next].take().filter(Open::is_open);
+        let mut open = kept.map_or_else(|| Open::new(cluster, &mut self.chance), Ok)?;
         let answer = judged(open.connection.ask(&self.request)).map_err(|why| (Some(open.pod), why))?;
         if !answer.says_close() {
             self.pool[self.next] = Some(open);
@@ -77,9 +72,11 @@ impl Client for Kept {
 }
 
 impl Open {
-    fn to(pod: usize, address: SocketAddr) -> io::Result<Open> {
-        let stream = TcpStream::connect(address)?;
-        Ok(Open { pod, connection: Connection::over(stream.try_clone()?), stream })
+    fn new(cluster: &Shared, chance: &mut fastrand::Rng) -> Result<Open, Failure> {
+        let (pod, address) = pick(cluster, chance)?;
+        let connected = TcpStream::connect(address).and_then(|stream| Ok((stream.try_clone()?, stream)));
+        let (own, stream) = connected.map_err(|error| (Some(pod), error.to_string()))?;
+        Ok(Open { pod, connection: Connection::over(own), stream })
     }
 
     /// Whether the server has not closed it yet, as far as one can know before sending.
