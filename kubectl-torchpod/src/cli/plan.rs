@@ -109,7 +109,9 @@ impl PlanArgs {
             new_version: self.new_version,
             steps: self.at,
         };
-        let plan = Plan::new(&Cluster::new(&manifests), &asked).map_err(|error| error.to_string())?;
+        // All that was named is one cluster: whoever plans a rollout names the files that belong together.
+        let cluster = Cluster::new(manifests.objects.iter().collect(), manifests.problems.iter().collect());
+        let plan = Plan::new(&cluster, &asked).map_err(|error| error.to_string())?;
         if let Some(path) = &self.chart {
             fs::write(path, plan::chart(&plan)).map_err(|error| format!("--chart {}: {error}", path.display()))?;
         }

@@ -1,0 +1,93 @@
+//! What a pod's container runs: the binary, with the arguments and the variables of the manifest.
+
+use std::env;
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use k8s_openapi::api::core::v1::Container;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::manifest::root;
+use super::network::Network;
+
+/// What sets one version apart from another, as another image would.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    /// What `GET /` says, unless the manifest has it.
+    pub(crate) label: String,
+    /// Where its image has its models.
+    pub(crate) models: PathBuf,
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Version {
+    pub(crate) fn good(label: &str) -> Version {
+        Version { label: label.to_owned(), models: root().join("models"), arguments: Vec::new() }
+    }
+
+    /// One whose answers take so long that there is always one in flight.
+    pub(crate) fn slow(label: &str) -> Version {
+        let arguments = ["--chaos", "batch-delay=400ms"].map(str::to_owned).to_vec();
+        Version { arguments, ..Version::good(label) }
+    }
+
+    /// One that loads, and waits for ever for a database: nobody listens on port 1.
+    pub(crate) fn never_ready(label: &str) -> Version {
+        let arguments = ["--dependency", "tcp://127.0.0.1:1"].map(str::to_owned).to_vec();
+        Version { arguments, ..Version::good(label) }
+    }
+
+    /// One whose model cannot be read, so that it ends by itself.
+    pub(crate) fn crashing(label: &str, models: PathBuf) -> Version {
+        Version { models, ..Version::good(label) }
+    }
+}
+
+/// `torchpod` beside the plugin, as `cargo build` leaves it.
+pub(crate) fn binary() -> PathBuf {
+    let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-torchpod"));
+    let binary = plugin.with_file_name("torchpod");
+    let engine = plugin.with_file_name("libtorchpod_torch.so");
+    assert!(
+        binary.exists() && engine.exists(),
+        "these tests start the server and its engine: run `cargo build` first, as `make test` does"
+    );
+    binary
+}
+
+/// Starts a container, and sends its log to a file.
+pub(crate) fn start(container: &Container, version: &Version, network: Network, address: Ipv4Addr, log: File) -> Child {
+    let mut command = Command::new(binary());
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
+        command.env_remove(name);
+    }
+    // A pod has a network of its own, in which every address is its own; ours is told which.
+    for (name, port) in [("TORCHPOD_LISTEN", 8080), ("TORCHPOD_GRPC_LISTEN", 9090)] {
+        command.env(name, format!("{address}:{}", network.port(port)));
+    }
+    for variable in container.env.iter().flatten() {
+        let value = variable.value.as_deref().expect("the strategies write their variables out");
+        let value = match value.strip_prefix("0.0.0.0:") {
+            Some(port) => format!("{address}:{}", network.port(port.parse().expect("a port"))),
+            None => value.to_owned(),
+        };
+        command.env(&variable.name, value);
+    }
+    // The machine's own file is not a pod's.
+    command.env("TORCHPOD_TERMINATION_LOG", "/dev/null");
+    let arguments = container.args.iter().flatten();
+    command
+        .args(arguments.clone().map(|text| if text == "/models" { version.models.as_os_str() } else { text.as_ref() }));
+    if !arguments.clone().any(|text| text == "--label") {
+        command.args(["--label", &version.label]);
+    }
+    command.args(&version.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().expect("the server starts")
+}
+
+pub(crate) fn terminate(child: &Child) {
+    // One that has ended by itself, and is not waited for yet, takes a signal without harm.
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
+}
