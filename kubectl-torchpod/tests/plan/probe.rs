@@ -31,14 +31,14 @@ fn fate(name: &str, load: Load) -> (Fate, Value) {
     let created = events.iter().find(|event| event["ev"] == "created").unwrap();
     let gone = events.iter().find(|event| event["ev"] == "gone").unwrap();
     // An object goes a moment after a listing, and listings are 1.003 s apart.
-    let listing = begin + (seconds(&gone["t"]) - Duration::from_millis(15));
+    let listing = begin + seconds(&gone["t"]).saturating_sub(Duration::from_millis(15));
     // These pods mount a volume.
     let first = begin + seconds(&created["t"]) + Duration::from_millis(320);
     let started = begin + seconds(&json["containers"][0]["start"]);
     let probes = Probes { startup: probe(&json, "startup"), readiness: probe(&json, "readiness") };
     let fate = match (Kubelet { listing }).fate(&probes, first, started, load) {
-        Fate::Ready(at) => Fate::Ready(at - begin),
-        Fate::Killed(at) => Fate::Killed(at - begin),
+        Fate::Ready(at) => Fate::Ready(at.saturating_sub(begin)),
+        Fate::Killed(at) => Fate::Killed(at.saturating_sub(begin)),
         Fate::Never => Fate::Never,
     };
     (fate, json)
