@@ -11,6 +11,8 @@ use crate::rollout::simulation::{Start, View};
 
 /// Lines of the picture, at most.
 const LINES: usize = 40;
+/// How long a share has to hold to be told.
+const LASTING: Duration = Duration::from_secs(1);
 /// Pods up to which each one is drawn.
 const DRAWN: i32 = 14;
 
@@ -113,23 +115,30 @@ fn requests(plan: &Plan) -> String {
         return who + if plan.deployments.len() > 1 { ", until the Service selects it" } else { "" };
     }
     let mut told: Vec<String> = Vec::new();
-    let mut next = 0.25;
-    for share in &shares {
-        let now = part(share);
-        if now >= next {
-            told.push(format!("{} from {}", percent(now), time(share.at)));
-            next = ((now / 0.25).floor() + 1.0) * 0.25;
+    let mut tell = |share: &Share| told.push(format!("{} from {}", percent(part(share)), time(share.at)));
+    if plan.deployments.len() > 1 {
+        settled(&shares).into_iter().filter(|share| part(share) > 0.0).for_each(&mut tell);
+    } else {
+        let mut next = 0.25;
+        for share in &shares {
+            if part(share) >= next {
+                tell(share);
+                next = ((part(share) / 0.25).floor() + 1.0) * 0.25;
+            }
         }
     }
-    let final_part = shares.last().map_or(0.0, part);
-    if told.is_empty() || plan.deployments.len() > 1 {
-        let at = shares
-            .iter()
-            .find(|share| (part(share) - final_part).abs() < f64::EPSILON)
-            .map_or(Duration::ZERO, |share| share.at);
-        told = vec![format!("{} from {}", percent(final_part), time(at))];
+    if told.is_empty() {
+        // It stopped before a quarter.
+        return format!("{name} answers {} at the end", percent(shares.last().map_or(0.0, part)));
     }
     format!("{name} answers {}", told.join(", "))
+}
+
+/// Those that last, of changes that come in quick succession.
+fn settled(shares: &[Share]) -> Vec<&Share> {
+    let ends = shares.iter().skip(1).map(|share| share.at).chain([Duration::MAX]);
+    let lasting = shares.iter().zip(ends).filter(|(share, end)| end.saturating_sub(share.at) >= LASTING);
+    lasting.map(|(share, _)| share).collect()
 }
 
 /// Seconds with a tenth, or minutes and hours, where there are many.

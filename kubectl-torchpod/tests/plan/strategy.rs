@@ -60,7 +60,10 @@ fn one_canary_beside_nine_gets_a_tenth_and_then_what_one_scales_it_to() {
     assert_eq!(last(&told), json!([{"name": "stable", "share": 0.9}, {"name": "canary", "share": 0.1}]));
     let path = rendered("strategy-canary");
     let steps = ["--at", "60s=ml-model-stable/scale:6", "--at", "60s=ml-model-canary/scale:2"];
-    let told = crate::command::told(&[&[path.to_str().unwrap(), "--load-time", "20s"], &steps[..]].concat(), "");
+    let arguments = [&[path.to_str().unwrap(), "--load-time", "20s"], &steps[..]].concat();
+    let text = text(&arguments, "");
+    assert!(text.contains("canary answers 10 % from 30.1 s, 14 % from 60.0 s, 25 % from 90.1 s"), "{text}");
+    let told = crate::command::told(&arguments, "");
     assert_eq!(last(&told), json!([{"name": "stable", "share": 0.75}, {"name": "canary", "share": 0.25}]));
 }
 
