@@ -11,7 +11,7 @@ const GREEN: &str = "ml-model-green";
 /// Points the Service to one of the two, and waits until the rules say so.
 fn cut_over(cluster: &Cluster, to: &str) {
     cluster.select("version", to);
-    cluster.serve("the rules have changed");
+    cluster.wait_for_service("the rules have changed");
 }
 
 fn cut_over_and_back(scale: Scale) {

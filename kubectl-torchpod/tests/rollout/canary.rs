@@ -19,7 +19,7 @@ fn promote(scale: Scale, steps: &[(i32, i32)]) {
         cluster.scale(CANARY, *canary);
         cluster.wait_for_rollout(CANARY);
         cluster.scale(STABLE, *stable);
-        cluster.serve("the step is made");
+        cluster.wait_for_service("the step is made");
         load.wait_for(scale.requests / 10);
     }
     assert_eq!(cluster.count(20).into_keys().collect::<Vec<_>>(), ["v2"], "all of it is the canary");

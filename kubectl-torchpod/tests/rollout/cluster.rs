@@ -51,11 +51,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Applies the file, all of it version 1, and waits until everything is available.
     pub(crate) fn with(rendered: &Rendered, scale: Scale) -> Cluster {
-        Cluster::with_new(rendered, "", scale)
+        Cluster::start(rendered, None, scale)
     }
 
     /// The same, with version 2 in one of the Deployments.
     pub(crate) fn with_new(rendered: &Rendered, new: &str, scale: Scale) -> Cluster {
+        Cluster::start(rendered, Some(new), scale)
+    }
+
+    fn start(rendered: &Rendered, new: Option<&str>, scale: Scale) -> Cluster {
         binary();
         let service = rendered.service().spec.expect("a Service has a spec");
         let http = service.ports.iter().flatten().find(|port| port.name.as_deref() == Some("http"));
@@ -68,7 +72,8 @@ impl Cluster {
             let selector = spec.selector.as_ref()?.match_labels.clone()?;
             Some((selector, Budget::of(&spec)?))
         });
-        let label = |one: &Manifest| if one.metadata.name.as_deref() == Some(new) { "v2" } else { "v1" };
+        let label =
+            |one: &Manifest| if new.is_some_and(|new| one.metadata.name.as_deref() == Some(new)) { "v2" } else { "v1" };
         let deployment = |one: &Manifest| Deployment::new(one, Version::good(label(one)), scale);
         let deployments = rendered.deployments().iter().map(deployment).collect();
         let route = Route::new(service.selector.expect("it selects pods"));
@@ -158,7 +163,7 @@ impl Cluster {
     }
 
     /// Waits until all is as wanted and the rules say so, while what was to end may go on with that.
-    pub(crate) fn serve(&self, what: &str) {
+    pub(crate) fn wait_for_service(&self, what: &str) {
         self.wait_until(what, State::is_serving);
     }
 

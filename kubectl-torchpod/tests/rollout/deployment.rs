@@ -17,6 +17,8 @@ pub(crate) struct Deployment {
     progress: Progress,
     /// By template.
     pub(crate) blueprints: Vec<Arc<Blueprint>>,
+    /// Templates in the order in which they were wanted last.
+    revisions: Vec<usize>,
     /// The fewest available pods, and the most that were not ending, since somebody began to watch.
     pub(crate) watched: Watched,
 }
@@ -44,7 +46,7 @@ impl Deployment {
         let controller = Controller::running(&spec);
         let progress = Progress::complete(&spec, controller.sets());
         let blueprints = vec![Arc::new(blueprint)];
-        Deployment { name, spec, controller, progress, blueprints, watched: Watched::NOTHING }
+        Deployment { name, spec, controller, progress, blueprints, revisions: vec![0], watched: Watched::NOTHING }
     }
 
     /// Another image, with `change` made to the pod besides.
@@ -53,13 +55,15 @@ impl Deployment {
         self.roll_to(self.blueprints.len() - 1, now);
     }
 
-    /// What `kubectl rollout undo` does: the template before the last is wanted again.
+    /// What `kubectl rollout undo` does: the revision before the last is wanted again, and is the last one from now on.
     pub(crate) fn undo(&mut self, now: Duration) {
-        let wanted = usize::try_from(self.spec.template.0).expect("a few templates");
-        self.roll_to(wanted.checked_sub(1).expect("there was one before"), now);
+        let [.., before, _] = self.revisions[..] else { panic!("there was no revision before") };
+        self.roll_to(before, now);
     }
 
     fn roll_to(&mut self, template: usize, now: Duration) {
+        self.revisions.retain(|revision| *revision != template);
+        self.revisions.push(template);
         self.spec.template = Template(u32::try_from(template).expect("a few templates"));
         self.progress.restart(now);
     }

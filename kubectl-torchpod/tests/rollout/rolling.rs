@@ -72,7 +72,7 @@ fn an_undo_in_the_middle_loses_no_request() {
 fn what_is_in_flight_when_a_pod_is_told_to_end_is_answered() {
     let cluster = Cluster::with(&Rendered::read("strategy-rolling"), Scale::few(2));
     cluster.update(NAME, Version::slow("v2"));
-    cluster.serve("slow pods are there");
+    cluster.wait_for_service("slow pods are there");
     let load = Load::on(&cluster);
     cluster.update(NAME, Version::slow("v3"));
     cluster.settle("the last old pod is gone");
@@ -86,10 +86,10 @@ fn without_time_for_the_routes_to_change_requests_are_lost() {
     let cluster = Cluster::with(&Rendered::read("strategy-rolling"), Scale::few(3));
     // The pods that end are the old ones, so that these are to be without it.
     cluster.update_with(NAME, Version::good("v2"), |blueprint| blueprint.spec.containers[0].lifecycle = None);
-    cluster.serve("pods without preStop are there");
+    cluster.wait_for_service("pods without preStop are there");
     let load = Load::on(&cluster);
     cluster.update(NAME, Version::good("v3"));
-    cluster.serve("they are gone");
+    cluster.wait_for_service("they are gone");
     let tally = load.stop();
     assert!(!tally.lost.is_empty(), "a pod that ends at once is still routed to");
 }

@@ -34,11 +34,11 @@ fn a_hundred_connections_are_split_as_the_pods_are() {
     assert_split(&cluster.count(100), 0.1);
     cluster.scale(CANARY, 4);
     cluster.scale(STABLE, 6);
-    cluster.serve("six and four");
+    cluster.wait_for_service("six and four");
     assert_split(&cluster.count(100), 0.4);
     cluster.scale(CANARY, 10);
     cluster.wait_for_rollout(CANARY);
     cluster.scale(STABLE, 0);
-    cluster.serve("none and ten");
+    cluster.wait_for_service("none and ten");
     assert_split(&cluster.count(100), 1.0);
 }
