@@ -2,7 +2,6 @@
 
 mod container;
 mod label;
-mod quantity;
 mod rollout;
 mod workload;
 
@@ -13,7 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 pub use container::{Container, Probe, ProbeKind};
 pub use label::{is_name, matches, spelt};
-pub use quantity::Quantity;
 pub use rollout::{Rollout, scaled};
 pub use workload::{Scaler, Workload};
 

@@ -2,6 +2,7 @@
 //! rule by rule (`lint`).
 
 pub mod manifest;
+pub mod quantity;
 
 pub mod cluster;
 

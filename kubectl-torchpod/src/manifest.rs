@@ -9,6 +9,7 @@ mod read;
 mod scalar;
 mod schema;
 mod source;
+mod value;
 mod world;
 mod yaml;
 
@@ -65,6 +66,11 @@ pub enum Problem {
     },
     Missing(Path),
     Wrong {
+        path: Path,
+        why: String,
+    },
+    /// A value that no API server takes, although its type is right.
+    Refused {
         path: Path,
         why: String,
     },
@@ -144,8 +150,12 @@ impl Reader {
         for path in read.unknown {
             problems.push((path.clone(), Problem::Unknown { nearest: schema.nearest(&path), path }));
         }
-        for path in schema.missing(&object.root) {
+        let flaws = schema.flaws(&object.root);
+        for path in flaws.missing {
             problems.push((path.clone(), Problem::Missing(path)));
+        }
+        for (path, why) in flaws.refused {
+            problems.push((path.clone(), Problem::Refused { path, why }));
         }
         for (path, why) in read.wrong {
             problems.push((path.clone(), Problem::Wrong { path, why }));

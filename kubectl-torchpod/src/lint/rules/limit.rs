@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem};
 use k8s_openapi::apimachinery::pkg::api::resource;
 
-use crate::cluster::{Container, Quantity, Workload};
+use crate::cluster::{Container, Workload};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
+use crate::quantity::Quantity;
 
 rules! {
     "limit-range-refuses-pod", Error, refuses_pod,

@@ -3,10 +3,11 @@
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 
 use super::limit::filled;
-use crate::cluster::{Container, Quantity, Workload};
+use crate::cluster::{Container, Workload};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
 use crate::manifest::Object;
+use crate::quantity::Quantity;
 
 rules! {
     "quota-refuses-pod", Error, refuses_pod,

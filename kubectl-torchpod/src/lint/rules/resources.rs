@@ -1,9 +1,10 @@
 //! What a container asks for and may use.
 
-use crate::cluster::{Container, Quantity, Workload};
+use crate::cluster::{Container, Workload};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
 use crate::qos;
+use crate::quantity::Quantity;
 
 rules! {
     "gpu-limit-differs", Error, gpu_limit,

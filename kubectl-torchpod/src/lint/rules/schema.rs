@@ -23,6 +23,9 @@ rules! {
     "field-type", Error, field_type,
         "An API server refuses a value of another type than the field's",
         "Write the value as the field's type; a number or `yes` that is meant as a text needs quotes";
+    "value-refused", Error, value_refused,
+        "An API server refuses a value that the field does not take, although it is of the right type",
+        "Write one that it takes; upper and lower case count, and amounts have units such as m, Mi and Gi";
     "kind-misspelt", Error, kind_misspelt,
         "The API has no such kind in this version",
         "Write the kind and apiVersion that are meant";
@@ -86,6 +89,13 @@ fn field_type(context: &Context<'_>) -> Vec<Found> {
         // A rule of its own knows what is meant.
         Problem::Wrong { path, .. } if path.ends_with(&["grpc", "port"]) => None,
         Problem::Wrong { path, why } => Some(format!("{path}: {why}")),
+        _ => None,
+    })
+}
+
+fn value_refused(context: &Context<'_>) -> Vec<Found> {
+    each(context, |problem| match problem {
+        Problem::Refused { path, why } => Some(format!("{path}: {why}")),
         _ => None,
     })
 }
