@@ -11,7 +11,7 @@ use k8s_openapi::api::autoscaling::{v1 as autoscaling_v1, v2 as autoscaling};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 pub use container::{Container, Probe, ProbeKind};
-pub use label::{is_name, matches, spelt};
+pub use label::{is_name, is_slip, matches, spelt};
 pub use rollout::{Rollout, scaled};
 pub use workload::{Scaler, Workload};
 
@@ -132,6 +132,11 @@ impl<'a> Cluster<'a> {
 
     pub fn containers(&self) -> impl Iterator<Item = Container<'_>> {
         self.workloads.iter().flat_map(Workload::containers)
+    }
+
+    /// Those too that end before the others start.
+    pub fn all_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        self.workloads.iter().flat_map(Workload::all_containers)
     }
 
     pub fn probes(&self) -> impl Iterator<Item = Probe<'_>> {

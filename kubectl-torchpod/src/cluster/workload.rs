@@ -96,9 +96,13 @@ impl<'a> Workload<'a> {
         Rollout::of(self.deployment()?)
     }
 
-    /// Whether it is meant to go on for ever, unlike a Job.
+    /// Whether it is meant to go on for ever, unlike a Job or a pod that ends by itself.
     pub fn serves(&self) -> bool {
-        !matches!(self.object.kind.as_str(), "Job" | "CronJob")
+        match self.object.kind.as_str() {
+            "Job" | "CronJob" => false,
+            "Pod" => !matches!(self.pod.restart_policy.as_deref(), Some("Never" | "OnFailure")),
+            _ => true,
+        }
     }
 
     /// How many pods it comes to: the autoscaler's most, or what is written. None, where nobody says.
@@ -124,10 +128,24 @@ impl<'a> Workload<'a> {
 
     /// Its containers, and those beside it that start before and stay.
     pub fn containers(&self) -> impl Iterator<Item = Container<'_>> {
-        let main = self.pod.containers.iter().enumerate().map(|(index, spec)| ("containers", index, spec));
-        let sidecars = self.pod.init_containers.iter().flatten().enumerate();
-        let sidecars = sidecars.filter(|(_, spec)| spec.restart_policy.as_deref() == Some("Always"));
-        let all = main.chain(sidecars.map(|(index, spec)| ("initContainers", index, spec)));
-        all.map(|(list, index, spec)| Container { workload: self, spec, place: self.pod_place().item(list, index) })
+        let sidecar = |one: &Container<'_>| one.spec.restart_policy.as_deref() == Some("Always");
+        self.main_containers().chain(self.init_containers().filter(sidecar))
+    }
+
+    /// Those too that end before the others start.
+    pub fn all_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        self.main_containers().chain(self.init_containers())
+    }
+
+    fn main_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        let place = |index| self.pod_place().item("containers", index);
+        let all = self.pod.containers.iter().enumerate();
+        all.map(move |(index, spec)| Container { workload: self, spec, place: place(index) })
+    }
+
+    fn init_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        let place = |index| self.pod_place().item("initContainers", index);
+        let all = self.pod.init_containers.iter().flatten().enumerate();
+        all.map(move |(index, spec)| Container { workload: self, spec, place: place(index) })
     }
 }

@@ -154,3 +154,43 @@ fn amounts_may_be_numbers_and_a_schema_may_be_any() {
     let told = findings(&(pod + crd), &Given::default());
     assert!(told.is_empty(), "{told:?}");
 }
+
+#[test]
+fn a_port_s_name_leads_to_the_number_on_which_the_server_must_listen() {
+    let pod = |number: u16| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{ name: web, labels: {{ app: web }} }}\nspec:\n  containers:\n  - \
+             name: model\n    image: torchpod:0.1.0\n    ports: [{{ name: web, containerPort: {number} }}]\n    \
+             readinessProbe: {{ httpGet: {{ path: /ready, port: web }} }}\n---\n{}",
+            SERVICE.replace(", namespace: other", "").replace("nothing", "web")
+        )
+    };
+    for rule in ["service-port-closed", "probe-port-unresolved"] {
+        assert!(!reports(&pod(8080), rule) && reports(&pod(8000), rule), "{rule}");
+    }
+}
+
+#[test]
+fn containers_that_run_before_the_others_are_held_against_quotas_and_limits_too() {
+    let quota = "apiVersion: v1\nkind: ResourceQuota\nmetadata: { name: q }\nspec: { hard: { requests.cpu: 10 } }\n";
+    assert!(!reports(&format!("{WEB}{quota}"), "quota-refuses-pod"));
+    let init = "initContainers: [{ name: init, image: \"init:1\" }]\n      containers:";
+    let web = WEB.replace("containers:", init);
+    assert!(reports(&format!("{web}{quota}"), "quota-refuses-pod"));
+    assert!(reports(&web.replace("init:1", "init"), "image-tag-moves"));
+}
+
+#[test]
+fn a_pod_that_ends_by_itself_needs_no_readiness() {
+    let service = SERVICE.replace(", namespace: other", "");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: test, labels: { app: web } }\nspec:\n  restartPolicy: Never\n  \
+               containers: [{ name: test, image: curl:1 }]\n";
+    let both = format!("{pod}---\n{service}");
+    assert!(!reports(&both, "readiness-missing"));
+    assert!(reports(&both.replace("Never", "Always"), "readiness-missing"));
+}
+
+#[test]
+fn a_budget_without_a_number_allows_nothing() {
+    assert!(reports(&BUDGET.replace("  maxUnavailable: 1\n", ""), "budget-allows-nothing"));
+}

@@ -56,7 +56,7 @@ pub(super) fn filled(
 
 fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    for container in context.cluster.containers() {
+    for container in context.cluster.all_containers() {
         for item in ranges(context, container.workload) {
             let names = item.min.iter().chain(&item.max).flat_map(|amounts| amounts.keys());
             let refused = names.filter_map(|name| refusal(context, &container, item, name));

@@ -23,7 +23,34 @@ rules! {
     "quota-device-key", Warning, device_key,
         "Of a device only the requests are counted: any other key limits nothing",
         "Write requests.nvidia.com/gpu";
+    "quota-key-unknown", Error, key_unknown,
+        "An API server refuses a quota on something that it does not count",
+        "Write a key that it counts, such as requests.cpu, limits.memory or count/deployments.apps";
 }
+
+/// What is counted under a name of its own. Everything else has a slash, or is a size of huge pages.
+const KEYS: [&str; 20] = [
+    "configmaps",
+    "cpu",
+    "ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "memory",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+    "storage",
+];
 
 struct Quota<'a> {
     object: &'a Object,
@@ -71,7 +98,7 @@ fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
         let keys = quota.spec.hard.iter().flatten().filter_map(|(key, _)| counted(key).map(|counted| (key, counted)));
         let keys: Vec<_> = keys.filter(|(_, (_, name))| ["cpu", "memory"].contains(name)).collect();
         for workload in context.cluster.in_namespace(quota.object.namespace.as_deref()) {
-            for container in workload.containers() {
+            for container in workload.all_containers() {
                 let silent: Vec<&str> = keys
                     .iter()
                     .filter(|(_, (side, name))| amount(context, &container, *side, name).is_none())
@@ -159,6 +186,21 @@ fn device_key(context: &Context<'_>) -> Vec<Found> {
             // Storage classes are counted under names of their own.
             if device && !name.contains(".storageclass.storage.k8s.io/") {
                 found.push(Found::at(&object.place().key("spec.hard").label(key), format!("{key} counts nothing")));
+            }
+        }
+    }
+    found
+}
+
+fn key_unknown(context: &Context<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (object, quota) in context.cluster.all::<ResourceQuota>() {
+        for key in quota.spec.iter().flat_map(|spec| spec.hard.iter().flatten()).map(|(key, _)| key) {
+            if !key.contains('/') && !key.contains("hugepages-") && !KEYS.contains(&key.as_str()) {
+                let alike = |known: &&str| strsim::jaro_winkler(known, key);
+                let nearest = KEYS.into_iter().max_by(|one, other| alike(one).total_cmp(&alike(other)));
+                let what = format!("nothing is counted as {key}; {} is the nearest", nearest.unwrap_or_default());
+                found.push(Found::at(&object.place().key("spec.hard").label(key), what));
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use k8s_openapi::api::core::v1::Service;
+
 use super::deprecated;
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
@@ -78,10 +80,22 @@ fn field_unknown(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn field_missing(context: &Context<'_>) -> Vec<Found> {
-    each(context, |problem| match problem {
+    let mut found = each(context, |problem| match problem {
         Problem::Missing(path) => Some(format!("{path} is required and not there")),
         _ => None,
-    })
+    });
+    // The schema has these as optional, and the API's validation does not.
+    let images = context.cluster.all_containers().map(|container| container.place.key("image"));
+    let ports = context.cluster.all::<Service>().filter(|(_, service)| {
+        let spec = service.spec.as_ref();
+        spec.is_some_and(|spec| {
+            spec.type_.as_deref() != Some("ExternalName") && spec.cluster_ip.as_deref() != Some("None")
+        })
+    });
+    let ports = ports.map(|(object, _)| object.place().key("spec.ports"));
+    let absent = images.chain(ports).filter(|place| place.node().is_none());
+    found.extend(absent.map(|place| Found::at(&place, format!("{} is required and not there", place.path))));
+    found
 }
 
 fn field_type(context: &Context<'_>) -> Vec<Found> {
