@@ -111,7 +111,7 @@ impl<'a> Cluster<'a> {
         sharing
             .chain(having)
             .map(|index| &self.workloads[*index])
-            .find(|workload| label::is_near(selector, workload.labels))
+            .find(|workload| label::is_near(selector, workload.labels) && !workload.gets_later(selector))
     }
 
     /// Whose pods a label selector means. An empty one means everybody of the namespace.

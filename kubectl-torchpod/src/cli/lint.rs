@@ -17,7 +17,8 @@ use crate::manifest::{self, Manifests};
 /// Manifests are read strictly, and seen as one whole: a Service is matched with the Deployments beside it, a budget
 /// with its pods, a quota with what is asked for. A rule says nothing where the input lacks what it needs.
 ///
-/// Exit codes: 0 no errors, 1 errors, 2 a flag is wrong or a file cannot be read.
+/// Exit codes: 0 no errors, 1 errors, 2 a flag is wrong, a file cannot be read, standard input is empty, or the report
+/// cannot be written.
 #[derive(Debug, Args)]
 pub(super) struct LintArgs {
     /// Files, folders with all below them, or - for standard input

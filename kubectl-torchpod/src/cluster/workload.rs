@@ -14,6 +14,17 @@ use crate::manifest::{Object, Place};
 
 static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);
 
+/// Labels that controllers give to the pods that they make.
+const GIVEN: [&str; 7] = [
+    "apps.kubernetes.io/pod-index",
+    "batch.kubernetes.io/job-completion-index",
+    "batch.kubernetes.io/job-name",
+    "controller-revision-hash",
+    "job-name",
+    "pod-template-hash",
+    "statefulset.kubernetes.io/pod-name",
+];
+
 pub struct Workload<'a> {
     pub object: &'a Object,
     /// The labels of its pods.
@@ -103,6 +114,13 @@ impl<'a> Workload<'a> {
             "Pod" => !matches!(self.pod.restart_policy.as_deref(), Some("Never" | "OnFailure")),
             _ => true,
         }
+    }
+
+    /// Whether its pods may get a label of a selector's when they run: one of Kubernetes' own, or, as operators do it to
+    /// tell a primary from its replicas, any label of a `StatefulSet`'s pods.
+    pub fn gets_later(&self, selector: &Labels) -> bool {
+        let later = |key: &String| self.object.kind == "StatefulSet" || GIVEN.contains(&key.as_str());
+        selector.keys().any(|key| !self.labels.contains_key(key) && later(key))
     }
 
     /// How many pods it comes to: the autoscaler's most, or what is written. None, where nobody says.

@@ -133,6 +133,12 @@ fn a_version_decides_what_is_removed_and_what_is_too_new() {
     let at = |version: &str| Given { version: version.parse().unwrap(), ..Given::default() };
     let told = |version: &str| findings(cron, &at(version)).iter().any(|told| told.starts_with("api-removed"));
     assert!(told("1.36") && told("1.25") && !told("1.24"));
+    let sidecar = WEB.replace(
+        "containers:",
+        "initContainers: [{ name: proxy, image: \"proxy:1\", restartPolicy: Always }]\n      containers:",
+    );
+    let told = |version: &str| findings(&sidecar, &at(version)).iter().any(|told| told.starts_with("field-too-new"));
+    assert!(told("1.28") && !told("1.29"));
 }
 
 #[test]
@@ -193,4 +199,16 @@ fn a_pod_that_ends_by_itself_needs_no_readiness() {
 #[test]
 fn a_budget_without_a_number_allows_nothing() {
     assert!(reports(&BUDGET.replace("  maxUnavailable: 1\n", ""), "budget-allows-nothing"));
+}
+
+#[test]
+fn labels_that_pods_get_when_they_run_are_no_slip() {
+    let set = WEB.replace("kind: Deployment", "kind: StatefulSet");
+    let service = SERVICE.replace(", namespace: other", "");
+    for label in ["role: primary", "statefulset.kubernetes.io/pod-name: web-0"] {
+        let one = service.replace("{ app: web }", &format!("{{ app: web, {label} }}"));
+        assert!(!reports(&format!("{set}{one}"), "service-selects-nothing"), "{label}");
+    }
+    let none = service.replace("{ app: web }", "{ app: web, role: primary }");
+    assert!(reports(&format!("{WEB}{none}"), "service-selects-nothing"));
 }

@@ -117,8 +117,7 @@ fn volume_missing(context: &Context<'_>) -> Vec<Found> {
         let name = |volume: &'_ Node| volume.get("name").and_then(Node::text).map(str::to_owned);
         let mut names: HashSet<_> = items(&volumes).iter().filter_map(name).collect();
         let claims = workload.object.place().key("spec.volumeClaimTemplates");
-        let named = |claim: &Node| name(claim.get("metadata")?);
-        names.extend(items(&claims).iter().filter_map(named));
+        names.extend(items(&claims).iter().filter_map(|claim| name(claim.get("metadata")?)));
         for container in workload.all_containers() {
             for (index, mount) in container.spec.volume_mounts.iter().flatten().enumerate() {
                 if !names.contains(&mount.name) {

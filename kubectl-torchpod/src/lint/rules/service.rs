@@ -79,8 +79,8 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
             return None;
         }
         let near = context.cluster.nearly_selected(object.namespace.as_deref(), selector);
-        let near =
-            near.or_else(|| by_name.get(&(&object.namespace, &object.name)).copied().filter(|one| one.serves()))?;
+        let namesake = by_name.get(&(&object.namespace, &object.name)).copied();
+        let near = near.or(namesake.filter(|one| one.serves() && !one.gets_later(selector)))?;
         let labels = if near.labels.is_empty() { "no labels".to_owned() } else { spelt(near.labels) };
         let what =
             format!("the selector {} matches no pod; those of {} have {labels}", spelt(selector), near.object.label());
