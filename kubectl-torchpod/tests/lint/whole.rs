@@ -212,3 +212,22 @@ fn labels_that_pods_get_when_they_run_are_no_slip() {
     let none = service.replace("{ app: web }", "{ app: web, role: primary }");
     assert!(reports(&format!("{WEB}{none}"), "service-selects-nothing"));
 }
+
+#[test]
+fn a_quota_s_scope_and_the_pod_s_class_decide_whom_it_counts() {
+    let quota = |scopes: &str| {
+        format!(
+            "apiVersion: v1\nkind: ResourceQuota\nmetadata: {{ name: q }}\nspec:\n  hard: {{ pods: 2 }}\n  scopes: \
+             [{scopes}]\n"
+        )
+    };
+    for (scopes, counted) in [("", true), ("NotBestEffort", true), ("BestEffort", false), ("Terminating", false)] {
+        assert_eq!(reports(&format!("{WEB}{}", quota(scopes)), "quota-exceeded"), counted, "3 pods of 2, {scopes}");
+    }
+    let light = WEB.replace("resources: { requests: { cpu: 500m, memory: 1Gi } }", "resources: {}");
+    assert!(reports(&format!("{light}{}", quota("BestEffort")), "quota-exceeded"));
+    let quota = quota("").replace("pods: 2", "requests.cpu: 2");
+    let told = findings(&format!("{light}{quota}"), &Given::default());
+    let refusal = "quota-refuses-pod: web does not say requests.cpu, as ResourceQuota/q wants; its pod is BestEffort";
+    assert!(told.contains(&refusal.to_owned()), "{told:?}");
+}

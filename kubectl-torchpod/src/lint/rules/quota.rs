@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 
-use super::limit::filled;
+use super::limit::{filled, ranges};
 use crate::cluster::{Container, Workload};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
 use crate::manifest::Object;
+use crate::qos;
 use crate::quantity::Quantity;
 
 rules! {
@@ -55,14 +56,49 @@ const KEYS: [&str; 20] = [
 struct Quota<'a> {
     object: &'a Object,
     spec: &'a ResourceQuotaSpec,
+    pods: Pods,
 }
 
-/// Quotas that count every pod of their namespace.
+/// Which pods a quota counts.
+#[derive(Clone, Copy)]
+enum Pods {
+    All,
+    BestEffort,
+    NotBestEffort,
+}
+
+/// Those of which can be told whom they count.
 fn quotas<'a>(context: &'a Context<'_>) -> impl Iterator<Item = Quota<'a>> {
     context.cluster.all::<ResourceQuota>().filter_map(|(object, quota)| {
-        let spec = quota.spec.as_ref()?;
-        (spec.scopes.is_none() && spec.scope_selector.is_none()).then_some(Quota { object, spec })
+        let spec = quota.spec.as_ref().filter(|spec| spec.scope_selector.is_none())?;
+        let scopes: Vec<&str> = spec.scopes.iter().flatten().map(String::as_str).collect();
+        let pods = match scopes.as_slice() {
+            [] => Pods::All,
+            ["BestEffort"] => Pods::BestEffort,
+            ["NotBestEffort"] => Pods::NotBestEffort,
+            _ => return None,
+        };
+        Some(Quota { object, spec, pods })
     })
+}
+
+/// The workloads whose pods a quota counts.
+fn counted_pods<'a>(context: &'a Context<'_>, quota: &Quota<'_>) -> impl Iterator<Item = &'a Workload<'a>> {
+    let pods = quota.pods;
+    let here = context.cluster.in_namespace(quota.object.namespace.as_deref());
+    here.filter(move |workload| match pods {
+        Pods::All => true,
+        Pods::BestEffort => class(context, workload) == qos::Class::BestEffort,
+        Pods::NotBestEffort => class(context, workload) != qos::Class::BestEffort,
+    })
+}
+
+/// The class of the pods when the namespace's defaults have been filled in.
+fn class(context: &Context<'_>, workload: &Workload<'_>) -> qos::Class {
+    match qos::class(workload.pod) {
+        qos::Class::BestEffort if ranges(context, workload).next().is_some() => qos::Class::Burstable,
+        class => class,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -97,7 +133,7 @@ fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
         // A pod without devices need not say so.
         let keys = quota.spec.hard.iter().flatten().filter_map(|(key, _)| counted(key).map(|counted| (key, counted)));
         let keys: Vec<_> = keys.filter(|(_, (_, name))| ["cpu", "memory"].contains(name)).collect();
-        for workload in context.cluster.in_namespace(quota.object.namespace.as_deref()) {
+        for workload in counted_pods(context, &quota) {
             for container in workload.all_containers() {
                 let silent: Vec<&str> = keys
                     .iter()
@@ -106,10 +142,11 @@ fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
                     .collect();
                 if !silent.is_empty() && workload.pod.resources.is_none() {
                     let what = format!(
-                        "{} does not say {}, as {} wants",
+                        "{} does not say {}, as {} wants; its pod is {}",
                         container.spec.name,
                         silent.join(", "),
-                        quota.object.label()
+                        quota.object.label(),
+                        class(context, workload)
                     );
                     found.push(Found::at(&container.place, what));
                 }
@@ -135,10 +172,10 @@ struct Use {
     surge: Quantity,
 }
 
-fn used(context: &Context<'_>, namespace: Option<&str>, key: &str) -> Use {
+fn used(context: &Context<'_>, quota: &Quota<'_>, key: &str) -> Use {
     let mut used = Use { pods: Quantity::default(), surge: Quantity::default() };
     // Jobs come and go.
-    for workload in context.cluster.in_namespace(namespace).filter(|workload| workload.serves()) {
+    for workload in counted_pods(context, quota).filter(|workload| workload.serves()) {
         let each = each(context, workload, key);
         // An autoscaler's most is not meant to be there all the time.
         let count = if workload.scaler.is_some() { workload.replicas } else { workload.most_replicas() };
@@ -155,7 +192,7 @@ fn compare(context: &Context<'_>, what: impl Fn(&str, &Use, Quantity) -> Option<
     for quota in quotas(context) {
         for (key, hard) in quota.spec.hard.iter().flatten() {
             let Some(hard) = Quantity::of(hard) else { continue };
-            let used = used(context, quota.object.namespace.as_deref(), key);
+            let used = used(context, &quota, key);
             let place = quota.object.place().key("spec.hard").label(key);
             found.extend(what(key, &used, hard).map(|what| Found::at(&place, what)));
         }
