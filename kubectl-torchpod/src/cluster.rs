@@ -2,7 +2,6 @@
 
 mod container;
 mod label;
-mod quantity;
 mod rollout;
 mod workload;
 
@@ -12,8 +11,7 @@ use k8s_openapi::api::autoscaling::{v1 as autoscaling_v1, v2 as autoscaling};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 pub use container::{Container, Probe, ProbeKind};
-pub use label::{is_name, matches, spelt};
-pub use quantity::Quantity;
+pub use label::{is_name, is_slip, matches, spelt};
 pub use rollout::{Rollout, scaled};
 pub use workload::{Scaler, Workload};
 
@@ -113,7 +111,7 @@ impl<'a> Cluster<'a> {
         sharing
             .chain(having)
             .map(|index| &self.workloads[*index])
-            .find(|workload| label::is_near(selector, workload.labels))
+            .find(|workload| label::is_near(selector, workload.labels) && !workload.gets_later(selector))
     }
 
     /// Whose pods a label selector means. An empty one means everybody of the namespace.
@@ -134,6 +132,11 @@ impl<'a> Cluster<'a> {
 
     pub fn containers(&self) -> impl Iterator<Item = Container<'_>> {
         self.workloads.iter().flat_map(Workload::containers)
+    }
+
+    /// Those too that end before the others start.
+    pub fn all_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        self.workloads.iter().flat_map(Workload::all_containers)
     }
 
     pub fn probes(&self) -> impl Iterator<Item = Probe<'_>> {

@@ -2,6 +2,7 @@
 //! rule by rule (`lint`); what a rollout of them will do is computed (`rollout`) and told (`plan`).
 
 pub mod manifest;
+pub mod quantity;
 
 pub mod cluster;
 

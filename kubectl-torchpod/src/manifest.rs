@@ -8,6 +8,7 @@ mod path;
 mod scalar;
 mod schema;
 mod source;
+mod value;
 mod world;
 mod yaml;
 
@@ -64,6 +65,11 @@ pub enum Problem {
     },
     Missing(Path),
     Wrong {
+        path: Path,
+        why: String,
+    },
+    /// A value that no API server takes, although its type is right.
+    Refused {
         path: Path,
         why: String,
     },

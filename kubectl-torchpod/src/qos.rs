@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 
-use crate::cluster::Quantity;
+use crate::quantity::Quantity;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {

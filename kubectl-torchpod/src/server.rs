@@ -14,6 +14,11 @@ pub const DEFAULTS: [(&str, &str); 5] = [
     ("drain-timeout", "30s"),
 ];
 
+/// What a probe may ask by HTTP, by gRPC and by `torchpod probe`; tests compare them with the server's own.
+pub const PATHS: [&str; 7] = ["/", "/docs", "/health", "/metrics", "/openapi.json", "/ready", "/startup"];
+pub const SERVICES: [&str; 5] = ["", "inference.GRPCInferenceService", "liveness", "readiness", "startup"];
+pub const QUESTIONS: [&str; 3] = ["health", "ready", "startup"];
+
 /// How torchpod will behave. None, where the manifest does not tell, such as a value from somewhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -72,6 +77,29 @@ fn is_torchpod(container: &Container<'_>) -> bool {
     let image = container.spec.image.as_deref().unwrap_or_default();
     let name = base(image.split('@').next().unwrap_or_default());
     name.split(':').next() == Some("torchpod") && serves(args.first())
+}
+
+/// Of the settings that are known here those that torchpod refuses: name, value, and what it expects.
+pub fn refused(container: &Container<'_>) -> Vec<(&'static str, String, &'static str)> {
+    let told = Told { container };
+    let check = |(name, _): (&'static str, &str)| {
+        let value = told.setting(name)?;
+        let (fine, expected) = match name {
+            "drain-delay" | "drain-timeout" => (humantime::parse_duration(&value).is_ok(), "a time such as 30s"),
+            "grpc-listen" | "probe-listen" if ["", "off"].contains(&value.as_str()) => return None,
+            _ => {
+                let port = value.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+                (port.is_some(), "an address such as 0.0.0.0:8080")
+            }
+        };
+        (!fine).then_some((name, value, expected))
+    };
+    DEFAULTS.into_iter().filter_map(check).collect()
+}
+
+/// What torchpod is told of a setting that has no default.
+pub fn told(container: &Container<'_>, name: &str) -> Option<String> {
+    Told { container }.setting(name)
 }
 
 struct Told<'a> {

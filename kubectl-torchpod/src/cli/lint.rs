@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use crate::manifest::{self, Manifests};
 /// Manifests are read strictly, and seen as one whole: a Service is matched with the Deployments beside it, a budget
 /// with its pods, a quota with what is asked for. A rule says nothing where the input lacks what it needs.
 ///
-/// Exit codes: 0 no errors, 1 errors, 2 a flag is wrong or a file cannot be read.
+/// Exit codes: 0 no errors, 1 errors, 2 a flag is wrong, a file cannot be read, standard input is empty, or the report
+/// cannot be written.
 #[derive(Debug, Args)]
 pub(super) struct LintArgs {
     /// Files, folders with all below them, or - for standard input
@@ -59,13 +60,14 @@ pub(super) struct LintArgs {
 
 impl LintArgs {
     pub(super) fn run(self) -> ExitCode {
-        if let Some(id) = &self.explain {
-            return explain(id);
-        }
-        match self.check() {
-            Ok(code) => code,
-            Err(error) => wrong(error),
-        }
+        let ended = match &self.explain {
+            Some(id) => explain(id),
+            None => self.check(),
+        };
+        ended.unwrap_or_else(|error| {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        })
     }
 
     fn check(&self) -> Result<ExitCode, String> {
@@ -80,7 +82,7 @@ impl LintArgs {
         findings.retain(|finding| {
             finding.rule.severity >= self.level && !self.allow.iter().any(|id| id == finding.rule.id)
         });
-        print(&lint::write(self.output, &manifests, &findings, stdout().is_terminal() && coloured()));
+        print(&lint::write(self.output, &manifests, &findings, stdout().is_terminal() && coloured()))?;
         let failed = findings.iter().any(|finding| finding.rule.severity == Severity::Error);
         Ok(ExitCode::from(u8::from(failed)))
     }
@@ -93,18 +95,10 @@ impl LintArgs {
     }
 }
 
-fn explain(id: &str) -> ExitCode {
-    if id.is_empty() {
-        print(&lint::list(lint::rules()));
-        return ExitCode::SUCCESS;
-    }
-    match known(id) {
-        Ok(rule) => {
-            print(&lint::explain(rule));
-            ExitCode::SUCCESS
-        }
-        Err(error) => wrong(error),
-    }
+fn explain(id: &str) -> Result<ExitCode, String> {
+    let page = if id.is_empty() { lint::list(lint::rules()) } else { lint::explain(known(id)?) };
+    print(&page)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The rule of that name, or the one that is probably meant.
@@ -118,14 +112,12 @@ fn known(id: &str) -> Result<&'static lint::Rule, String> {
     Err(format!("there is no rule {id}{hint}"))
 }
 
-/// A reader that has seen enough, such as `head`, is no error.
-fn print(text: &str) {
-    let _ = stdout().write_all(text.as_bytes());
-}
-
-fn wrong(error: impl Display) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(2)
+/// A reader that has seen enough, such as `head`, is no error; a full disk is, since half a report looks like a whole one.
+fn print(text: &str) -> Result<(), String> {
+    match stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
+        _ => Ok(()),
+    }
 }
 
 /// <https://no-color.org>

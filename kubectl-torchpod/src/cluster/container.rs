@@ -48,6 +48,17 @@ impl<'a> Container<'a> {
         self.spec.ports.as_deref().unwrap_or_default()
     }
 
+    /// The number of a port that is given by number or name. None, where no port has the name.
+    pub fn port_number(&self, port: &IntOrString) -> Option<i32> {
+        match port {
+            IntOrString::Int(number) => Some(*number),
+            IntOrString::String(name) => {
+                let named = self.ports().iter().find(|one| one.name.as_ref() == Some(name));
+                named.map(|one| one.container_port).or_else(|| name.parse::<u16>().ok().map(i32::from))
+            }
+        }
+    }
+
     pub fn limit(&self, resource: &str) -> Option<&'a str> {
         let limits = self.spec.resources.as_ref()?.limits.as_ref()?;
         limits.get(resource).map(|quantity| quantity.0.as_str())

@@ -37,7 +37,7 @@ pub(super) fn is_near(selector: &Labels, labels: &Labels) -> bool {
 }
 
 /// One character too many, too few, changed, or swapped with its neighbour; but `web-1` and `web-2` are two.
-fn is_slip(one: &str, other: &str) -> bool {
+pub fn is_slip(one: &str, other: &str) -> bool {
     let letters = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     one.len().min(other.len()) >= 3 && strsim::osa_distance(one, other) == 1 && letters(one) != letters(other)
 }

@@ -23,7 +23,9 @@ impl Rollout {
         let quarter = IntOrString::String("25%".to_owned());
         let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref()).unwrap_or(&quarter);
         let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&quarter);
-        let replicas = spec.replicas?;
+        // What an API server fills in; with a maxUnavailable of 0 it holds for any other number as well.
+        let alike = matches!(unavailable, IntOrString::Int(0));
+        let replicas = spec.replicas.or_else(|| alike.then_some(1))?;
         let surge = scaled(surge, replicas, true)?;
         let unavailable = scaled(unavailable, replicas, false)?;
         let stuck = surge == 0 && unavailable == 0;

@@ -14,6 +14,17 @@ use crate::manifest::{Object, Place};
 
 static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);
 
+/// Labels that controllers give to the pods that they make.
+const GIVEN: [&str; 7] = [
+    "apps.kubernetes.io/pod-index",
+    "batch.kubernetes.io/job-completion-index",
+    "batch.kubernetes.io/job-name",
+    "controller-revision-hash",
+    "job-name",
+    "pod-template-hash",
+    "statefulset.kubernetes.io/pod-name",
+];
+
 pub struct Workload<'a> {
     pub object: &'a Object,
     /// The labels of its pods.
@@ -96,9 +107,20 @@ impl<'a> Workload<'a> {
         Rollout::of(self.deployment()?)
     }
 
-    /// Whether it is meant to go on for ever, unlike a Job.
+    /// Whether it is meant to go on for ever, unlike a Job or a pod that ends by itself.
     pub fn serves(&self) -> bool {
-        !matches!(self.object.kind.as_str(), "Job" | "CronJob")
+        match self.object.kind.as_str() {
+            "Job" | "CronJob" => false,
+            "Pod" => !matches!(self.pod.restart_policy.as_deref(), Some("Never" | "OnFailure")),
+            _ => true,
+        }
+    }
+
+    /// Whether its pods may get a label of a selector's when they run: one of Kubernetes' own, or, as operators do it to
+    /// tell a primary from its replicas, any label of a `StatefulSet`'s pods.
+    pub fn gets_later(&self, selector: &Labels) -> bool {
+        let later = |key: &String| self.object.kind == "StatefulSet" || GIVEN.contains(&key.as_str());
+        selector.keys().any(|key| !self.labels.contains_key(key) && later(key))
     }
 
     /// How many pods it comes to: the autoscaler's most, or what is written. None, where nobody says.
@@ -124,10 +146,24 @@ impl<'a> Workload<'a> {
 
     /// Its containers, and those beside it that start before and stay.
     pub fn containers(&self) -> impl Iterator<Item = Container<'_>> {
-        let main = self.pod.containers.iter().enumerate().map(|(index, spec)| ("containers", index, spec));
-        let sidecars = self.pod.init_containers.iter().flatten().enumerate();
-        let sidecars = sidecars.filter(|(_, spec)| spec.restart_policy.as_deref() == Some("Always"));
-        let all = main.chain(sidecars.map(|(index, spec)| ("initContainers", index, spec)));
-        all.map(|(list, index, spec)| Container { workload: self, spec, place: self.pod_place().item(list, index) })
+        let sidecar = |one: &Container<'_>| one.spec.restart_policy.as_deref() == Some("Always");
+        self.main_containers().chain(self.init_containers().filter(sidecar))
+    }
+
+    /// Those too that end before the others start.
+    pub fn all_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        self.main_containers().chain(self.init_containers())
+    }
+
+    fn main_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        let place = |index| self.pod_place().item("containers", index);
+        let all = self.pod.containers.iter().enumerate();
+        all.map(move |(index, spec)| Container { workload: self, spec, place: place(index) })
+    }
+
+    fn init_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        let place = |index| self.pod_place().item("initContainers", index);
+        let all = self.pod.init_containers.iter().flatten().enumerate();
+        all.map(move |(index, spec)| Container { workload: self, spec, place: place(index) })
     }
 }

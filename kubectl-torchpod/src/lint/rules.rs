@@ -6,25 +6,31 @@ mod disruption;
 mod flagger;
 mod health;
 mod limit;
+mod name;
 mod probe;
 mod quota;
+mod reference;
 mod resources;
 mod rollout;
 mod scheduling;
 mod schema;
+mod server;
 mod service;
 mod termination;
 mod track;
 
 use super::rule::Rule;
 
-pub(super) static ALL: [&[Rule]; 15] = [
+pub(super) static ALL: [&[Rule]; 18] = [
     schema::RULES,
+    name::RULES,
+    reference::RULES,
     deprecated::RULES,
     probe::RULES,
     budget::RULES,
     health::RULES,
     termination::RULES,
+    server::RULES,
     rollout::RULES,
     track::RULES,
     service::RULES,

@@ -40,6 +40,11 @@ impl Object {
         self.typed.as_ref()?.downcast_ref()
     }
 
+    /// Whether its kind is, and enough of it could be read.
+    pub fn is_known(&self) -> bool {
+        self.typed.is_some()
+    }
+
     /// `Deployment/web`
     pub fn label(&self) -> String {
         format!("{}/{}", self.kind, self.name)
@@ -86,6 +91,12 @@ impl<'a> Place<'a> {
     #[must_use]
     pub fn item(&self, keys: &str, index: usize) -> Place<'a> {
         Place { object: self.object, path: self.path.key(keys).item(index) }
+    }
+
+    /// An item of the list that this is.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Place<'a> {
+        Place { object: self.object, path: self.path.item(index) }
     }
 
     pub fn node(&self) -> Option<&'a Node> {

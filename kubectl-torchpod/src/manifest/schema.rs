@@ -1,5 +1,5 @@
 //! What a strict API server would say of an object by the JSON schema of its kind: fields that there are not, fields that
-//! are missing, values of another type. The schema and not the Rust type is asked, since a type reads a missing field as
+//! are missing, values of another type or refused ones. The schema and not the Rust type is asked, since a type reads a missing field as
 //! its default, and since code for every field of every kind takes minutes to compile.
 
 use serde_json::Value as Json;
@@ -7,12 +7,20 @@ use serde_json::Value as Json;
 use super::Problem;
 use super::node::{Node, Value};
 use super::path::{Path, Step};
+use super::value;
 
 /// How like a name must be to one that exists to be proposed in its place, from 0 to 1.
 const ALIKE: f64 = 0.72;
 
 /// The schema of one kind.
 pub(super) struct Schema(Json);
+
+/// A part of the schema, with the name that it has there; empty for what has none.
+#[derive(Clone, Copy)]
+struct Definition<'a> {
+    name: &'a str,
+    schema: &'a Json,
+}
 
 impl Schema {
     pub(super) fn new(root: Json) -> Schema {
@@ -27,26 +35,30 @@ impl Schema {
     }
 
     fn walk(&self, schema: &Json, node: &Node, path: &Path, found: &mut Vec<(Path, Problem)>) {
-        let schema = self.resolved(schema);
+        let part = self.resolved("", schema);
         // Null is the same as nothing.
         if matches!(node.value, Value::Null) {
             return;
         }
-        if let Some(why) = misfit(schema, &node.value) {
+        if let Some(why) = misfit(part.schema, &node.value) {
             return found.push((path.clone(), Problem::Wrong { path: path.clone(), why }));
         }
-        self.walk_fields(schema, node, path, found);
-        if let Some(items) = schema.get("items") {
+        if part.name.ends_with(".resource.Quantity") {
+            found.extend(value::no_quantity(node).map(|why| refused(path.clone(), why)));
+        }
+        self.walk_fields(part, node, path, found);
+        if let Some(items) = part.schema.get("items") {
             for (index, item) in node.items().iter().enumerate() {
                 self.walk(items, item, &path.item(index), found);
             }
         }
     }
 
-    fn walk_fields(&self, schema: &Json, node: &Node, path: &Path, found: &mut Vec<(Path, Problem)>) {
+    fn walk_fields(&self, part: Definition<'_>, node: &Node, path: &Path, found: &mut Vec<(Path, Problem)>) {
         if !matches!(node.value, Value::Map(_)) {
             return;
         }
+        let Definition { name, schema } = part;
         let required = schema.get("required").and_then(Json::as_array).into_iter().flatten();
         for name in required.filter_map(Json::as_str).filter(|name| node.get(name).is_none()) {
             let path = path.label(name);
@@ -55,6 +67,8 @@ impl Schema {
         let (properties, additional) = (schema.get("properties"), schema.get("additionalProperties"));
         for entry in node.entries() {
             let below = path.label(&entry.key);
+            let these = value::refused(name, &entry.key, &entry.node).into_iter();
+            found.extend(these.map(|(item, why)| refused(item.map_or(below.clone(), |item| below.item(item)), why)));
             let property = properties.and_then(|properties| properties.get(&entry.key));
             match (property.or(additional), properties) {
                 (Some(property), _) => self.walk(property, &entry.node, &below, found),
@@ -69,13 +83,19 @@ impl Schema {
     }
 
     /// The definition that a schema refers to: by itself, or as the one part of `allOf` or `anyOf` that does.
-    fn resolved<'a>(&'a self, schema: &'a Json) -> &'a Json {
+    fn resolved<'a>(&'a self, name: &'a str, schema: &'a Json) -> Definition<'a> {
         let parts = schema.get("allOf").or_else(|| schema.get("anyOf")).and_then(Json::as_array);
         let part = parts.and_then(|parts| parts.iter().find(|part| part.get("$ref").is_some()));
         let reference = part.unwrap_or(schema).get("$ref").and_then(Json::as_str);
-        let pointer = reference.and_then(|reference| reference.strip_prefix('#'));
-        pointer.and_then(|pointer| self.0.pointer(pointer)).map_or(schema, |definition| self.resolved(definition))
+        let found = reference.and_then(|reference| Some((reference, self.0.pointer(reference.strip_prefix('#')?)?)));
+        found.map_or(Definition { name, schema }, |(reference, definition)| {
+            self.resolved(reference.rsplit('/').next().unwrap_or_default(), definition)
+        })
     }
+}
+
+fn refused(path: Path, why: String) -> (Path, Problem) {
+    (path.clone(), Problem::Refused { path, why })
 }
 
 /// The known name most like a written one.

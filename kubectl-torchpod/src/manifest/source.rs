@@ -1,5 +1,6 @@
 //! Where manifests come from: files, folders, standard input.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -23,26 +24,36 @@ pub enum Unreadable {
     File { name: String, error: io::Error },
     #[error("no .yaml, .yml or .json file in {0}")]
     Empty(String),
+    /// So that a pipe whose first half failed does not pass.
+    #[error("nothing on standard input")]
+    Nothing,
 }
 
-/// Everything below the paths, folders in the order of their files' names; `-` is standard input.
+/// Everything below the paths, folders in the order of their files' names; `-` is standard input. A file that is named
+/// twice is read once.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
     let mut sources = Vec::new();
+    let mut seen = HashSet::new();
+    // What cannot be found is told of by whoever opens it.
+    let mut fresh = |path: &Path| path.canonicalize().map_or(true, |path| seen.insert(path));
     for path in paths {
         let name = path.display().to_string();
         if name == "-" {
             let mut text = String::new();
             io::stdin().read_to_string(&mut text).map_err(|error| Unreadable::File { name, error })?;
+            if text.trim().is_empty() {
+                return Err(Unreadable::Nothing);
+            }
             sources.push(Source { name: "(standard input)".to_owned(), text, found: false });
         } else if path.is_dir() {
-            let before = sources.len();
-            for file in manifests(path)? {
-                sources.push(file_source(&file, true)?);
-            }
-            if sources.len() == before {
+            let files = manifests(path)?;
+            if files.is_empty() {
                 return Err(Unreadable::Empty(name));
             }
-        } else {
+            for file in files.iter().filter(|file| fresh(file)) {
+                sources.push(file_source(file, true)?);
+            }
+        } else if fresh(path) {
             sources.push(file_source(path, false)?);
         }
     }
@@ -67,7 +78,8 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>, Unreadable> {
         let extension = entry.path().extension();
         let is_manifest =
             extension.is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
-        if is_manifest && entry.file_type().is_file() {
+        // By its target, since a link to a file is read and no folder is walked twice.
+        if is_manifest && entry.path().is_file() {
             paths.push(entry.into_path());
         }
     }

@@ -119,7 +119,11 @@ fn a_misspelt_field_is_shown_with_its_line_a_caret_and_the_nearest_name() {
 fn a_folder_is_read_to_its_depths_and_other_files_are_left_alone() {
     let folder = folder(&[("a/b/deep.yaml", BAD), ("a/good.yml", GOOD), ("notes.txt", "{"), (".hidden/bad.yaml", "{")]);
     let told = json(&lint(&[folder.path().to_str().unwrap(), "-o", "json"], ""));
-    assert_eq!((told["objects"].as_u64(), told["errors"].as_u64()), (Some(2), Some(1)), "{told}");
+    assert_eq!(
+        (told["objects"].as_u64(), told["errors"].as_u64()),
+        (Some(2), Some(2)),
+        "no image, and a field that is unknown: {told}"
+    );
     assert!(told["findings"][0]["file"].as_str().unwrap().ends_with("a/b/deep.yaml"));
 }
 
@@ -140,7 +144,7 @@ fn files_that_are_alternatives_are_looked_at_apart() {
     let other = pods.replace("replicas: 3", "replicas: 5");
     let alternatives = folder(&[("three.yaml", pods), ("five.yaml", &other), ("budget.yaml", budget)]);
     let told = text(&lint(&[alternatives.path().to_str().unwrap()], ""));
-    assert!(!told.contains("budget-allows-nothing") && told.matches("file-apart").count() == 2, "{told}");
+    assert!(!told.contains("budget-allows-nothing") && told.contains("info[file-apart]: 2 times"), "{told}");
 }
 
 #[test]
@@ -156,8 +160,53 @@ fn kustomizations_and_their_patches_are_skipped_with_a_word() {
     let patch = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec: { replicas: 3 }\n";
     let folder = folder(&[("overlay/kustomization.yaml", KUSTOMIZATION), ("patch.yaml", patch)]);
     let output = lint(&[folder.path().to_str().unwrap()], "");
-    assert_eq!(text(&output).matches("info[kustomize-skipped]").count(), 2, "{}", text(&output));
+    let told = text(&output);
+    assert_eq!(told.matches("info[kustomize-skipped]").count(), 1, "{told}");
+    let place = format!("2 times in {}, first at ", folder.path().display());
+    assert!(told.contains(&place) && told.contains("overlay/kustomization.yaml:1: a kustomization: skipped"), "{told}");
     assert_eq!(output.status.code(), Some(0));
+    let listed = json(&lint(&[folder.path().to_str().unwrap(), "-o", "json"], ""));
+    assert_eq!(listed["findings"].as_array().unwrap().len(), 2, "{listed}");
+}
+
+#[test]
+fn a_single_kustomization_is_shown_with_its_line() {
+    let told = text(&lint(&["-"], KUSTOMIZATION));
+    assert!(told.contains("(standard input):1:1") && told.contains("fix: Check what comes out"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_named_twice_is_read_once() {
+    let folder = folder(&[("good.yaml", GOOD)]);
+    let (whole, file) = (folder.path(), folder.path().join("good.yaml"));
+    let told = text(&lint(&[whole.to_str().unwrap(), file.to_str().unwrap()], ""));
+    assert!(told.ends_with("in 1 object\n") && !told.contains("file-apart"), "{told}");
+}
+
+#[test]
+fn links_to_files_are_read() {
+    let (linked, folder) = (folder(&[("bad.yaml", BAD)]), TempDir::new().unwrap());
+    std::os::unix::fs::symlink(linked.path().join("bad.yaml"), folder.path().join("link.yaml")).unwrap();
+    assert_eq!(lint(&[folder.path().to_str().unwrap()], "").status.code(), Some(1));
+}
+
+#[test]
+fn nothing_on_standard_input_does_not_pass() {
+    let output = lint(&["-"], "\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing on standard input"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_and_one_that_nobody_reads_on_is_not() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-torchpod"));
+    command.args(["lint", "--explain"]).stderr(Stdio::piped());
+    let full = command.stdout(fs::File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
+    assert_eq!(full.status.code(), Some(2), "{full:?}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let left = command.stdout(writer).output().unwrap();
+    assert_eq!(left.status.code(), Some(0), "{left:?}");
 }
 
 #[test]

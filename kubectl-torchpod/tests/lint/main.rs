@@ -1,5 +1,6 @@
 //! `kubectl torchpod lint`, by its rules' own examples, the tutorial's manifests, broken ones and many.
 
+mod broken;
 mod command;
 mod example;
 mod mutation;

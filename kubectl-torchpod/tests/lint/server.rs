@@ -1,8 +1,9 @@
 //! torchpod's own flags, as a container's command, arguments and variables tell them.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use kubectl_torchpod::server::DEFAULTS;
+use kubectl_torchpod::server::{DEFAULTS, PATHS, QUESTIONS, SERVICES};
 
 use crate::reports;
 
@@ -30,6 +31,65 @@ fn the_defaults_are_those_of_the_server() {
         let declared = rest.split_once("pub ").unwrap().0;
         let value = declared.split_once("default_value = \"").map_or("", |(_, rest)| rest.split_once('"').unwrap().0);
         assert_eq!(value, default, "--{name}");
+    }
+}
+
+/// What stands in quotes behind each `before` in a file of the server's source.
+fn quoted_behind(file: &str, before: &str) -> BTreeSet<String> {
+    let source = fs::read_to_string(format!("{}/../src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let tests = source.find("mod tests").unwrap_or(source.len());
+    let all = source[..tests].split(before).skip(1).filter_map(|rest| rest.strip_prefix('"')?.split_once('"'));
+    all.map(|(text, _)| text.to_owned()).collect()
+}
+
+#[test]
+fn what_a_probe_may_ask_is_what_the_server_answers() {
+    let mut paths = quoted_behind("http.rs", ".route(");
+    paths.retain(|path| !path.starts_with("/predict"));
+    assert_eq!(paths, PATHS.map(str::to_owned).into());
+    let services = quoted_behind("grpc/health.rs", "    (");
+    assert_eq!(services, SERVICES.map(str::to_owned).into());
+    let mut questions = quoted_behind("probe.rs", " => ");
+    questions.retain(|text| text.starts_with('/'));
+    assert_eq!(questions, QUESTIONS.map(|name| format!("/{name}")).into());
+}
+
+#[test]
+fn a_probe_that_torchpod_cannot_answer_is_told() {
+    let image = "image: torchpod:1\nlivenessProbe: ";
+    for (probe, unknown) in [
+        ("{ httpGet: { path: /health, port: 8080 } }", false),
+        ("{ httpGet: { path: /health?verbose, port: 8080 } }", false),
+        ("{ httpGet: { path: /v2/health/live, port: 8080 } }", false),
+        ("{ httpGet: { path: /healthz, port: 8080 } }", true),
+        ("{ grpc: { port: 9090 } }", false),
+        ("{ grpc: { port: 9090, service: liveness } }", false),
+        ("{ grpc: { port: 9090, service: digits } }", true),
+        ("{ exec: { command: [torchpod, probe, health] } }", false),
+        ("{ exec: { command: [torchpod, probe, --grpc, health] } }", false),
+        ("{ exec: { command: [/usr/bin/torchpod, probe, healthy] } }", true),
+        ("{ exec: { command: [cat, /tmp/alive] } }", false),
+        ("{ tcpSocket: { port: 8080 } }", false),
+    ] {
+        assert_eq!(reports(&pod(&format!("{image}{probe}")), "probe-question-unknown"), unknown, "{probe}");
+    }
+    let other = pod("image: web:1\nlivenessProbe: { httpGet: { path: /healthz, port: 8080 } }");
+    assert!(!reports(&other, "probe-question-unknown"));
+}
+
+#[test]
+fn a_setting_that_torchpod_refuses_is_told() {
+    for (args, refused) in [
+        ("--drain-timeout, 30s", false),
+        ("--drain-timeout=0s", false),
+        ("--drain-timeout, '30'", true),
+        ("--listen, 'localhost:80'", false),
+        ("--listen, '8080'", true),
+        ("--grpc-listen=off", false),
+        ("--probe-listen, $(ADDRESS)", false),
+    ] {
+        let told = reports(&pod(&format!("image: torchpod:1\nargs: [serve, {args}]")), "server-setting-refused");
+        assert_eq!(told, refused, "{args}");
     }
 }
 

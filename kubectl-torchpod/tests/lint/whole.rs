@@ -133,6 +133,12 @@ fn a_version_decides_what_is_removed_and_what_is_too_new() {
     let at = |version: &str| Given { version: version.parse().unwrap(), ..Given::default() };
     let told = |version: &str| findings(cron, &at(version)).iter().any(|told| told.starts_with("api-removed"));
     assert!(told("1.36") && told("1.25") && !told("1.24"));
+    let sidecar = WEB.replace(
+        "containers:",
+        "initContainers: [{ name: proxy, image: \"proxy:1\", restartPolicy: Always }]\n      containers:",
+    );
+    let told = |version: &str| findings(&sidecar, &at(version)).iter().any(|told| told.starts_with("field-too-new"));
+    assert!(told("1.28") && !told("1.29"));
 }
 
 #[test]
@@ -153,4 +159,75 @@ fn amounts_may_be_numbers_and_a_schema_may_be_any() {
     let crd = include_str!("../data/any.yaml");
     let told = findings(&(pod + crd), &Given::default());
     assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn a_port_s_name_leads_to_the_number_on_which_the_server_must_listen() {
+    let pod = |number: u16| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{ name: web, labels: {{ app: web }} }}\nspec:\n  containers:\n  - \
+             name: model\n    image: torchpod:0.1.0\n    ports: [{{ name: web, containerPort: {number} }}]\n    \
+             readinessProbe: {{ httpGet: {{ path: /ready, port: web }} }}\n---\n{}",
+            SERVICE.replace(", namespace: other", "").replace("nothing", "web")
+        )
+    };
+    for rule in ["service-port-closed", "probe-port-unresolved"] {
+        assert!(!reports(&pod(8080), rule) && reports(&pod(8000), rule), "{rule}");
+    }
+}
+
+#[test]
+fn containers_that_run_before_the_others_are_held_against_quotas_and_limits_too() {
+    let quota = "apiVersion: v1\nkind: ResourceQuota\nmetadata: { name: q }\nspec: { hard: { requests.cpu: 10 } }\n";
+    assert!(!reports(&format!("{WEB}{quota}"), "quota-refuses-pod"));
+    let init = "initContainers: [{ name: init, image: \"init:1\" }]\n      containers:";
+    let web = WEB.replace("containers:", init);
+    assert!(reports(&format!("{web}{quota}"), "quota-refuses-pod"));
+    assert!(reports(&web.replace("init:1", "init"), "image-tag-moves"));
+}
+
+#[test]
+fn a_pod_that_ends_by_itself_needs_no_readiness() {
+    let service = SERVICE.replace(", namespace: other", "");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: test, labels: { app: web } }\nspec:\n  restartPolicy: Never\n  \
+               containers: [{ name: test, image: curl:1 }]\n";
+    let both = format!("{pod}---\n{service}");
+    assert!(!reports(&both, "readiness-missing"));
+    assert!(reports(&both.replace("Never", "Always"), "readiness-missing"));
+}
+
+#[test]
+fn a_budget_without_a_number_allows_nothing() {
+    assert!(reports(&BUDGET.replace("  maxUnavailable: 1\n", ""), "budget-allows-nothing"));
+}
+
+#[test]
+fn labels_that_pods_get_when_they_run_are_no_slip() {
+    let set = WEB.replace("kind: Deployment", "kind: StatefulSet");
+    let service = SERVICE.replace(", namespace: other", "");
+    for label in ["role: primary", "statefulset.kubernetes.io/pod-name: web-0"] {
+        let one = service.replace("{ app: web }", &format!("{{ app: web, {label} }}"));
+        assert!(!reports(&format!("{set}{one}"), "service-selects-nothing"), "{label}");
+    }
+    let none = service.replace("{ app: web }", "{ app: web, role: primary }");
+    assert!(reports(&format!("{WEB}{none}"), "service-selects-nothing"));
+}
+
+#[test]
+fn a_quota_s_scope_and_the_pod_s_class_decide_whom_it_counts() {
+    let quota = |scopes: &str| {
+        format!(
+            "apiVersion: v1\nkind: ResourceQuota\nmetadata: {{ name: q }}\nspec:\n  hard: {{ pods: 2 }}\n  scopes: \
+             [{scopes}]\n"
+        )
+    };
+    for (scopes, counted) in [("", true), ("NotBestEffort", true), ("BestEffort", false), ("Terminating", false)] {
+        assert_eq!(reports(&format!("{WEB}{}", quota(scopes)), "quota-exceeded"), counted, "3 pods of 2, {scopes}");
+    }
+    let light = WEB.replace("resources: { requests: { cpu: 500m, memory: 1Gi } }", "resources: {}");
+    assert!(reports(&format!("{light}{}", quota("BestEffort")), "quota-exceeded"));
+    let quota = quota("").replace("pods: 2", "requests.cpu: 2");
+    let told = findings(&format!("{light}{quota}"), &Given::default());
+    let refusal = "quota-refuses-pod: web does not say requests.cpu, as ResourceQuota/q wants; its pod is BestEffort";
+    assert!(told.contains(&refusal.to_owned()), "{told:?}");
 }

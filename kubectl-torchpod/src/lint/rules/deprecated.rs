@@ -188,6 +188,12 @@ fn field_too_new(context: &Context<'_>) -> Vec<Found> {
         }
     }
     for workload in &context.cluster.workloads {
+        for (index, container) in workload.pod.init_containers.iter().flatten().enumerate() {
+            if container.restart_policy.is_some() {
+                let place = workload.pod_place().item("initContainers", index).key("restartPolicy");
+                needs(29, &place, "a container's restartPolicy");
+            }
+        }
         for (index, volume) in workload.pod.volumes.iter().flatten().enumerate() {
             if volume.image.is_some() {
                 needs(35, &workload.pod_place().item("volumes", index).key("image"), "an image volume");

@@ -51,7 +51,12 @@ fn allows_nothing(context: &Context<'_>) -> Vec<Found> {
             let none = matches!(most, IntOrString::Int(0)) || matches!(most, IntOrString::String(text) if text == "0%");
             return none.then(|| Found::at(&place.key("spec.maxUnavailable"), "no pod may be missing"));
         }
-        let least = budget.spec.min_available.as_ref()?;
+        let Some(least) = &budget.spec.min_available else {
+            let written =
+                ["spec.minAvailable", "spec.maxUnavailable"].iter().any(|key| place.key(key).node().is_some());
+            return (!written)
+                .then(|| Found::at(&place.key("spec"), "neither minAvailable nor maxUnavailable is there"));
+        };
         let all = matches!(least, IntOrString::String(text) if text == "100%");
         // Pods of which the input says nothing may come to any number.
         let total: Option<i32> = budget.pods.iter().map(|workload| workload.most_replicas()).sum();

@@ -84,6 +84,7 @@ fn readiness_missing(context: &Context<'_>) -> Vec<Found> {
     }
     let behind =
         context.cluster.workloads.iter().filter(|workload| served.contains(&std::ptr::from_ref(workload.object)));
+    let behind = behind.filter(|workload| workload.serves());
     let unready = behind.filter(|workload| workload.containers().all(|one| one.probe(ProbeKind::Readiness).is_none()));
     unready
         .map(|workload| {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem};
 use k8s_openapi::apimachinery::pkg::api::resource;
 
-use crate::cluster::{Container, Quantity, Workload};
+use crate::cluster::{Container, Workload};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
+use crate::quantity::Quantity;
 
 rules! {
     "limit-range-refuses-pod", Error, refuses_pod,
@@ -55,7 +56,7 @@ pub(super) fn filled(
 
 fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    for container in context.cluster.containers() {
+    for container in context.cluster.all_containers() {
         for item in ranges(context, container.workload) {
             let names = item.min.iter().chain(&item.max).flat_map(|amounts| amounts.keys());
             let refused = names.filter_map(|name| refusal(context, &container, item, name));

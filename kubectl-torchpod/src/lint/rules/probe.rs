@@ -76,21 +76,14 @@ fn port_unresolved(context: &Context<'_>) -> Vec<Found> {
     each(context, |probe| {
         let (port, key) = probe.port()?;
         let container = &probe.container;
-        let what = match &port {
-            IntOrString::String(name) if name.parse::<u16>().is_err() => {
-                let mut names = container.ports().iter().filter_map(|port| port.name.as_ref());
-                if names.any(|one| one == name) {
-                    return None;
-                }
+        let what = match (container.port_number(&port), &port) {
+            (None, IntOrString::String(name)) => {
                 format!("the {} probe asks port {name:?}, which {} does not name", probe.kind, container.spec.name)
             }
-            IntOrString::String(_) => return None,
-            IntOrString::Int(number) => {
-                if *number == 0 || Server::of(container)?.may_listen(*number) {
-                    return None;
-                }
-                format!("torchpod listens on other ports than {number}, as it is started here")
-            }
+            // A number that could not be read.
+            (None | Some(0), _) => return None,
+            (Some(number), _) if Server::of(container)?.may_listen(number) => return None,
+            (Some(number), _) => format!("torchpod listens on other ports than {number}, as it is started here"),
         };
         Some(Found::at(&probe.place.key(key), what))
     })

@@ -2,11 +2,13 @@
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 
-use super::limit::filled;
-use crate::cluster::{Container, Quantity, Workload};
+use super::limit::{filled, ranges};
+use crate::cluster::{Container, Workload};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
 use crate::manifest::Object;
+use crate::qos;
+use crate::quantity::Quantity;
 
 rules! {
     "quota-refuses-pod", Error, refuses_pod,
@@ -22,19 +24,81 @@ rules! {
     "quota-device-key", Warning, device_key,
         "Of a device only the requests are counted: any other key limits nothing",
         "Write requests.nvidia.com/gpu";
+    "quota-key-unknown", Error, key_unknown,
+        "An API server refuses a quota on something that it does not count",
+        "Write a key that it counts, such as requests.cpu, limits.memory or count/deployments.apps";
 }
+
+/// What is counted under a name of its own. Everything else has a slash, or is a size of huge pages.
+const KEYS: [&str; 20] = [
+    "configmaps",
+    "cpu",
+    "ephemeral-storage",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "memory",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+    "storage",
+];
 
 struct Quota<'a> {
     object: &'a Object,
     spec: &'a ResourceQuotaSpec,
+    pods: Pods,
 }
 
-/// Quotas that count every pod of their namespace.
+/// Which pods a quota counts.
+#[derive(Clone, Copy)]
+enum Pods {
+    All,
+    BestEffort,
+    NotBestEffort,
+}
+
+/// Those of which can be told whom they count.
 fn quotas<'a>(context: &'a Context<'_>) -> impl Iterator<Item = Quota<'a>> {
     context.cluster.all::<ResourceQuota>().filter_map(|(object, quota)| {
-        let spec = quota.spec.as_ref()?;
-        (spec.scopes.is_none() && spec.scope_selector.is_none()).then_some(Quota { object, spec })
+        let spec = quota.spec.as_ref().filter(|spec| spec.scope_selector.is_none())?;
+        let scopes: Vec<&str> = spec.scopes.iter().flatten().map(String::as_str).collect();
+        let pods = match scopes.as_slice() {
+            [] => Pods::All,
+            ["BestEffort"] => Pods::BestEffort,
+            ["NotBestEffort"] => Pods::NotBestEffort,
+            _ => return None,
+        };
+        Some(Quota { object, spec, pods })
     })
+}
+
+/// The workloads whose pods a quota counts.
+fn counted_pods<'a>(context: &'a Context<'_>, quota: &Quota<'_>) -> impl Iterator<Item = &'a Workload<'a>> {
+    let pods = quota.pods;
+    let here = context.cluster.in_namespace(quota.object.namespace.as_deref());
+    here.filter(move |workload| match pods {
+        Pods::All => true,
+        Pods::BestEffort => class(context, workload) == qos::Class::BestEffort,
+        Pods::NotBestEffort => class(context, workload) != qos::Class::BestEffort,
+    })
+}
+
+/// The class of the pods when the namespace's defaults have been filled in.
+fn class(context: &Context<'_>, workload: &Workload<'_>) -> qos::Class {
+    match qos::class(workload.pod) {
+        qos::Class::BestEffort if ranges(context, workload).next().is_some() => qos::Class::Burstable,
+        class => class,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -69,8 +133,8 @@ fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
         // A pod without devices need not say so.
         let keys = quota.spec.hard.iter().flatten().filter_map(|(key, _)| counted(key).map(|counted| (key, counted)));
         let keys: Vec<_> = keys.filter(|(_, (_, name))| ["cpu", "memory"].contains(name)).collect();
-        for workload in context.cluster.in_namespace(quota.object.namespace.as_deref()) {
-            for container in workload.containers() {
+        for workload in counted_pods(context, &quota) {
+            for container in workload.all_containers() {
                 let silent: Vec<&str> = keys
                     .iter()
                     .filter(|(_, (side, name))| amount(context, &container, *side, name).is_none())
@@ -78,10 +142,11 @@ fn refuses_pod(context: &Context<'_>) -> Vec<Found> {
                     .collect();
                 if !silent.is_empty() && workload.pod.resources.is_none() {
                     let what = format!(
-                        "{} does not say {}, as {} wants",
+                        "{} does not say {}, as {} wants; its pod is {}",
                         container.spec.name,
                         silent.join(", "),
-                        quota.object.label()
+                        quota.object.label(),
+                        class(context, workload)
                     );
                     found.push(Found::at(&container.place, what));
                 }
@@ -107,10 +172,10 @@ struct Use {
     surge: Quantity,
 }
 
-fn used(context: &Context<'_>, namespace: Option<&str>, key: &str) -> Use {
+fn used(context: &Context<'_>, quota: &Quota<'_>, key: &str) -> Use {
     let mut used = Use { pods: Quantity::default(), surge: Quantity::default() };
     // Jobs come and go.
-    for workload in context.cluster.in_namespace(namespace).filter(|workload| workload.serves()) {
+    for workload in counted_pods(context, quota).filter(|workload| workload.serves()) {
         let each = each(context, workload, key);
         // An autoscaler's most is not meant to be there all the time.
         let count = if workload.scaler.is_some() { workload.replicas } else { workload.most_replicas() };
@@ -127,7 +192,7 @@ fn compare(context: &Context<'_>, what: impl Fn(&str, &Use, Quantity) -> Option<
     for quota in quotas(context) {
         for (key, hard) in quota.spec.hard.iter().flatten() {
             let Some(hard) = Quantity::of(hard) else { continue };
-            let used = used(context, quota.object.namespace.as_deref(), key);
+            let used = used(context, &quota, key);
             let place = quota.object.place().key("spec.hard").label(key);
             found.extend(what(key, &used, hard).map(|what| Found::at(&place, what)));
         }
@@ -158,6 +223,21 @@ fn device_key(context: &Context<'_>) -> Vec<Found> {
             // Storage classes are counted under names of their own.
             if device && !name.contains(".storageclass.storage.k8s.io/") {
                 found.push(Found::at(&object.place().key("spec.hard").label(key), format!("{key} counts nothing")));
+            }
+        }
+    }
+    found
+}
+
+fn key_unknown(context: &Context<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (object, quota) in context.cluster.all::<ResourceQuota>() {
+        for key in quota.spec.iter().flat_map(|spec| spec.hard.iter().flatten()).map(|(key, _)| key) {
+            if !key.contains('/') && !key.contains("hugepages-") && !KEYS.contains(&key.as_str()) {
+                let alike = |known: &&str| strsim::jaro_winkler(known, key);
+                let nearest = KEYS.into_iter().max_by(|one, other| alike(one).total_cmp(&alike(other)));
+                let what = format!("nothing is counted as {key}; {} is the nearest", nearest.unwrap_or_default());
+                found.push(Found::at(&object.place().key("spec.hard").label(key), what));
             }
         }
     }

@@ -1,9 +1,10 @@
 //! What a container asks for and may use.
 
-use crate::cluster::{Container, Quantity, Workload};
+use crate::cluster::{Container, Workload};
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
 use crate::qos;
+use crate::quantity::Quantity;
 
 rules! {
     "gpu-limit-differs", Error, gpu_limit,
@@ -41,7 +42,7 @@ fn each_gpu_resource<'a>(container: &Container<'a>) -> impl Iterator<Item = &'a 
 
 fn gpu_limit(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    for container in context.cluster.containers() {
+    for container in context.cluster.all_containers() {
         for name in each_gpu_resource(&container) {
             let requests = container.place.key("resources.requests").label(name);
             let what = match (container.request(name), container.limit(name)) {
@@ -59,7 +60,7 @@ fn gpu_limit(context: &Context<'_>) -> Vec<Found> {
 
 fn request_above_limit(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    for container in context.cluster.containers() {
+    for container in context.cluster.all_containers() {
         let Some(requests) = container.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) else {
             continue;
         };

@@ -151,7 +151,7 @@ fn autoscaler_beside_replicas(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn image_tag_moves(context: &Context<'_>) -> Vec<Found> {
-    let moving = context.cluster.containers().filter_map(|container| {
+    let moving = context.cluster.all_containers().filter_map(|container| {
         let image = container.spec.image.as_deref().filter(|image| !image.is_empty())?;
         let name = image.rsplit('/').next()?;
         let tag = name.split_once(':').map(|(_, tag)| tag);

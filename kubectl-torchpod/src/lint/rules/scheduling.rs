@@ -121,6 +121,7 @@ fn toleration_missing(context: &Context<'_>) -> Vec<Found> {
             .tolerations
             .iter()
             .flatten()
+            .filter(|one| matches!(one.effect.as_deref(), None | Some("" | "NoSchedule")))
             .any(|one| one.key.as_deref().is_none_or(|key| key == "nvidia.com/gpu"))
     };
     let lost = context.cluster.workloads.iter().filter(|workload| gpus(workload) > 0 && !tolerates(workload));

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use k8s_openapi::api::core::v1::Service;
+
 use super::deprecated;
 use crate::lint::finding::Found;
 use crate::lint::rule::{Context, rules};
@@ -23,6 +25,9 @@ rules! {
     "field-type", Error, field_type,
         "An API server refuses a value of another type than the field's",
         "Write the value as the field's type; a number or `yes` that is meant as a text needs quotes";
+    "value-refused", Error, value_refused,
+        "An API server refuses a value that the field does not take, although it is of the right type",
+        "Write one that it takes; upper and lower case count, and amounts have units such as m, Mi and Gi";
     "kind-misspelt", Error, kind_misspelt,
         "The API has no such kind in this version",
         "Write the kind and apiVersion that are meant";
@@ -75,10 +80,22 @@ fn field_unknown(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn field_missing(context: &Context<'_>) -> Vec<Found> {
-    each(context, |problem| match problem {
+    let mut found = each(context, |problem| match problem {
         Problem::Missing(path) => Some(format!("{path} is required and not there")),
         _ => None,
-    })
+    });
+    // The schema has these as optional, and the API's validation does not.
+    let images = context.cluster.all_containers().map(|container| container.place.key("image"));
+    let ports = context.cluster.all::<Service>().filter(|(_, service)| {
+        let spec = service.spec.as_ref();
+        spec.is_some_and(|spec| {
+            spec.type_.as_deref() != Some("ExternalName") && spec.cluster_ip.as_deref() != Some("None")
+        })
+    });
+    let ports = ports.map(|(object, _)| object.place().key("spec.ports"));
+    let absent = images.chain(ports).filter(|place| place.node().is_none());
+    found.extend(absent.map(|place| Found::at(&place, format!("{} is required and not there", place.path))));
+    found
 }
 
 fn field_type(context: &Context<'_>) -> Vec<Found> {
@@ -87,6 +104,13 @@ fn field_type(context: &Context<'_>) -> Vec<Found> {
         Problem::Wrong { path, .. } if path.ends_with(&["grpc", "port"]) => None,
         Problem::Wrong { path, why } if path.0.is_empty() => Some(format!("this cannot be read: {why}")),
         Problem::Wrong { path, why } => Some(format!("{path}: {why}")),
+        _ => None,
+    })
+}
+
+fn value_refused(context: &Context<'_>) -> Vec<Found> {
+    each(context, |problem| match problem {
+        Problem::Refused { path, why } => Some(format!("{path}: {why}")),
         _ => None,
     })
 }

@@ -79,8 +79,8 @@ fn selects_nothing(context: &Context<'_>) -> Vec<Found> {
             return None;
         }
         let near = context.cluster.nearly_selected(object.namespace.as_deref(), selector);
-        let near =
-            near.or_else(|| by_name.get(&(&object.namespace, &object.name)).copied().filter(|one| one.serves()))?;
+        let namesake = by_name.get(&(&object.namespace, &object.name)).copied();
+        let near = near.or(namesake.filter(|one| one.serves() && !one.gets_later(selector)))?;
         let labels = if near.labels.is_empty() { "no labels".to_owned() } else { spelt(near.labels) };
         let what =
             format!("the selector {} matches no pod; those of {} have {labels}", spelt(selector), near.object.label());
@@ -93,9 +93,9 @@ fn port_name_unknown(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for service in forwarding(context) {
         for (place, port) in ports(service.object, service.spec) {
-            let Some(IntOrString::String(name)) = &port.target_port else { continue };
-            let has = |container: Container<'_>| container.ports().iter().any(|one| one.name.as_ref() == Some(name));
-            if name.parse::<u16>().is_err() && !service.pods.iter().any(|pod| pod.containers().any(has)) {
+            let Some(target @ IntOrString::String(name)) = &port.target_port else { continue };
+            let has = |container: Container<'_>| container.port_number(target).is_some();
+            if !service.pods.iter().any(|pod| pod.containers().any(has)) {
                 let what = format!("no container of {} has a port named {name:?}", service.pods[0].object.label());
                 found.push(Found::at(&place.key("targetPort"), what));
             }
@@ -108,14 +108,13 @@ fn port_closed(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for service in forwarding(context) {
         for (place, port) in ports(service.object, service.spec) {
-            let number = match &port.target_port {
-                None => port.port,
-                Some(IntOrString::Int(number)) => *number,
-                Some(IntOrString::String(_)) => continue,
-            };
-            if !service.pods.iter().any(|pod| may_answer(pod, number)) {
+            let target = port.target_port.clone().unwrap_or(IntOrString::Int(port.port));
+            // Of a name that nobody has, a rule of its own tells.
+            let known = service.pods.iter().any(|pod| pod.containers().any(|one| one.port_number(&target).is_some()));
+            if known && !service.pods.iter().any(|pod| may_answer(pod, &target)) {
                 let key = if port.target_port.is_some() { "targetPort" } else { "port" };
-                let what = format!("nothing in {} says that it listens on {number}", service.pods[0].object.label());
+                let (pod, port) = (service.pods[0].object.label(), spelt_port(&target));
+                let what = format!("nothing in {pod} says that it listens on {port}");
                 found.push(Found::at(&place.key(key), what));
             }
         }
@@ -123,12 +122,23 @@ fn port_closed(context: &Context<'_>) -> Vec<Found> {
     found
 }
 
-/// A container that declares no port, and is not known, may listen anywhere.
-fn may_answer(pod: &Workload<'_>, number: i32) -> bool {
+fn spelt_port(port: &IntOrString) -> String {
+    match port {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(name) => name.clone(),
+    }
+}
+
+/// torchpod listens where it is told, whatever is declared. Of others, one that declares no port may listen anywhere.
+fn may_answer(pod: &Workload<'_>, target: &IntOrString) -> bool {
     pod.containers().any(|container| {
-        let ports = container.ports();
-        let declared = ports.iter().any(|port| port.container_port == number);
-        declared || Server::of(&container).map_or(ports.is_empty(), |server| server.may_listen(number))
+        let number = container.port_number(target);
+        let declared = container.ports().iter().any(|port| Some(port.container_port) == number);
+        let other = declared || (container.ports().is_empty() && number.is_some());
+        match (Server::of(&container), number) {
+            (Some(server), Some(number)) => server.may_listen(number),
+            _ => other,
+        }
     })
 }
 
