@@ -60,10 +60,6 @@ async fn read_in_time(limit: usize, headers: &HeaderMap, mut body: Body, pool: &
     collected
 }
 
-/// Bytes of a body that are read before others have their turn: a client that sends as fast as we read would keep its thread
-/// for tens of milliseconds.
-const TURN: usize = 1 << 20;
-
 /// Frames into one piece of memory, which grows with what has arrived rather than with what was announced: a client that
 /// announces much and sends little holds little.
 async fn collect(body: &mut Body, announced: Option<usize>, limit: usize, pool: &Pool) -> Result<Bytes, Error> {
@@ -74,13 +70,7 @@ async fn collect(body: &mut Body, announced: Option<usize>, limit: usize, pool: 
     let mut whole = pool.take(room(first.len(), announced))?;
     whole.extend_from_slice(&first);
     drop(first);
-    let mut turn = 0;
     while let Some(data) = next(body).await? {
-        turn += data.len();
-        if turn > TURN {
-            tokio::task::yield_now().await;
-            turn = 0;
-        }
         let length = whole.len() + data.len();
         if length > limit {
             return Err(too_large(limit));
