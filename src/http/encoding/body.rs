@@ -69,10 +69,9 @@ impl Decoding {
         if length > self.most {
             return Err(too_large(self.most));
         }
-        let held = self.whole.capacity();
-        if length > held {
+        if length > self.whole.capacity() {
             let room = length.saturating_mul(2).min(self.most);
-            self.whole.reserve(room).map_err(|full| Error::no_room(full, self.encoded + held + taken_for(room)))?;
+            self.whole.reserve(room).map_err(|full| Error::no_room(full, self.encoded + taken_for(room)))?;
         }
         self.whole.extend_from_slice(bytes);
         Ok(())
@@ -224,6 +223,16 @@ mod tests {
             let error = decoded(coding, bomb.into(), 64 * MIB, &pool).await.unwrap_err();
             assert_eq!((error.status().as_u16(), pool.used()), (413, 0), "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_would_fit_if_others_held_less_is_told_to_come_again() {
+        let (pool, body) = (Pool::new(700 << 10), coded(Coding::Gzip, &vec![0; 290 << 10]));
+        let others = pool.charge(300 << 10).unwrap();
+        let error = decoded(Coding::Gzip, body.clone().into(), 300 << 10, &pool).await.unwrap_err();
+        assert_eq!(error.name(), "overloaded", "{error:?}");
+        drop(others);
+        assert_eq!(decoded(Coding::Gzip, body.into(), 300 << 10, &pool).await.unwrap().len(), 290 << 10);
     }
 
     #[tokio::test]
