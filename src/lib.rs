@@ -24,6 +24,7 @@ pub mod grpc;
 pub mod http;
 pub mod telemetry;
 
+/// Doors for the fuzz targets, and for nobody else.
 #[doc(hidden)]
 pub mod fuzz;
 

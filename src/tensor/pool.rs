@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 /// Buffers below this many bytes are left to the allocator, which is as quick.
 const SMALLEST: usize = 16 << 10;
-/// A buffer above this many bytes goes back to the system as soon as it is free: a large body would lie idle beside the tensor
-/// that came of it, and to get its memory anew costs little beside reading it.
+/// A buffer above this many bytes goes back to the system as soon as it is free: a large body would lie idle beside the
+/// tensor that came of it, and to get its memory anew costs little beside reading it.
 const LARGEST: usize = 16 << 20;
 /// Bytes that a pool keeps for later while nobody uses them, at most, or a quarter of its limit where that is less; what
 /// is above goes back to the system.
@@ -121,6 +121,12 @@ pub struct Charge {
     bytes: usize,
 }
 
+impl Charge {
+    fn join(&mut self, mut more: Self) {
+        self.bytes += std::mem::take(&mut more.bytes);
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.pool.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -137,7 +143,8 @@ pub struct Buffer {
 impl Buffer {
     /// Makes room for `capacity` bytes in all.
     ///
-    /// A body that grows leaves no trail of smaller buffers: where none is idle that is large enough, the system moves this one.
+    /// A body that grows leaves no trail of smaller buffers: where none is idle that is large enough, the system moves this
+    /// one.
     pub fn reserve(&mut self, capacity: usize) -> Result<(), Full> {
         let held = self.bytes.capacity();
         if capacity <= held {
@@ -145,7 +152,7 @@ impl Buffer {
         }
         let pool = self.charge.pool.clone();
         let capacity = rounded(capacity).ok_or(Full { limit: pool.0.limit })?;
-        let mut more = pool.charge(capacity - held)?;
+        let more = pool.charge(capacity - held)?;
         match pool.0.reuse(capacity) {
             Some(mut larger) => {
                 larger.extend_from_slice(&self.bytes);
@@ -153,7 +160,7 @@ impl Buffer {
             }
             None => self.bytes.reserve_exact(capacity - self.bytes.len()),
         }
-        self.charge.bytes += std::mem::take(&mut more.bytes);
+        self.charge.join(more);
         Ok(())
     }
 

@@ -7,12 +7,11 @@ use std::thread;
 use serde_json::json;
 use tonic::{Code, Request, Status};
 use torchpod::api::Kind;
-use torchpod::grpc::proto::model_infer_request::InferInputTensor;
 use torchpod::grpc::proto::{ModelInferRequest, RepositoryModelLoadRequest as Load};
 
 use crate::client::{self, Answer, JSON, SAMPLE};
 use crate::grpc::block_on;
-use crate::grpc_inference::connect;
+use crate::grpc_inference::{asking, connect};
 use crate::models::{Repository, post, posting, without_golden};
 use crate::support::{OverAtEnd, Server, Turn, poll};
 
@@ -58,20 +57,8 @@ fn assert_told(name: &str, answer: &Answer, status: &Status) {
     assert_eq!(got, (json!(name), http, grpc), "{} and {status:?}", answer.text());
 }
 
-/// One row of raw bytes.
 fn message(model: &str, shape: &[i64], bytes: usize) -> ModelInferRequest {
-    let input = InferInputTensor {
-        name: "image".to_owned(),
-        datatype: "FP32".to_owned(),
-        shape: shape.to_vec(),
-        ..InferInputTensor::default()
-    };
-    ModelInferRequest {
-        model_name: model.to_owned(),
-        inputs: vec![input],
-        raw_input_contents: vec![vec![0; bytes].into()],
-        ..ModelInferRequest::default()
-    }
+    ModelInferRequest { raw_input_contents: vec![vec![0; bytes].into()], ..asking(model, "image", shape) }
 }
 
 fn digits() -> ModelInferRequest {
@@ -148,9 +135,8 @@ fn what_a_model_cannot_do_is_told_alike() {
     let (turn, repository) = (Turn::shared(), Repository::odd(&["raises"]));
     let server = turn.serve(&[repository.path()]);
     let answer = client::predict(server.address, JSON, b"{\"inputs\":[[1,2,300]]}");
-    let mut request = message("raises", &[1, 3], 0);
-    request.inputs[0].name = "x".to_owned();
-    request.raw_input_contents = vec![[1_f32, 2.0, 300.0].map(f32::to_le_bytes).concat().into()];
+    let raw_input_contents = vec![[1_f32, 2.0, 300.0].map(f32::to_le_bytes).concat().into()];
+    let request = ModelInferRequest { raw_input_contents, ..asking("raises", "x", &[1, 3]) };
     let status = refused(&server, request);
     assert_told("model_failed", &answer, &status);
 }

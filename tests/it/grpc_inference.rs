@@ -31,14 +31,15 @@ pub(crate) async fn connect(address: SocketAddr) -> Client {
 pub(crate) fn request(images: usize) -> ModelInferRequest {
     let golden = digits::golden().bytes();
     let bytes: Vec<u8> = golden.iter().copied().cycle().take(images * IMAGE).collect();
-    let shape = vec![i64::try_from(images).unwrap(), 8, 8];
-    let input = InferInputTensor { name: "image".to_owned(), datatype: "FP32".to_owned(), shape, ..Default::default() };
-    ModelInferRequest {
-        model_name: "digits".to_owned(),
-        inputs: vec![input],
-        raw_input_contents: vec![bytes.into()],
-        ..Default::default()
-    }
+    let shape = [i64::try_from(images).unwrap(), 8, 8];
+    ModelInferRequest { raw_input_contents: vec![bytes.into()], ..asking("digits", "image", &shape) }
+}
+
+/// A request with one input of FP32, which has no contents yet.
+pub(crate) fn asking(model: &str, input: &str, shape: &[i64]) -> ModelInferRequest {
+    let (name, datatype, shape) = (input.to_owned(), "FP32".to_owned(), shape.to_vec());
+    let input = InferInputTensor { name, datatype, shape, ..Default::default() };
+    ModelInferRequest { model_name: model.to_owned(), inputs: vec![input], ..Default::default() }
 }
 
 async fn infer(mut client: Client, images: usize) -> Result<ModelInferResponse, Status> {

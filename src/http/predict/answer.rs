@@ -37,18 +37,20 @@ fn room(version: &Version, outputs: &Outputs) -> usize {
     const PREDICTION: usize = "{\"label\":\"a word or two\",\"score\":0.123456},".len();
     // Texts stay as long as they are, but for what must be escaped; numbers become longer.
     let length = |tensor: &Tensor| tensor.bytes.len() * if tensor.dtype == DType::Bytes { 1 } else { 3 };
-    let labelled = outputs.iter().zip(&version.labels).find(|(_, labels)| labels.is_some());
-    let predictions = labelled.map_or(0, |((_, tensor), _)| tensor.rows() * PREDICTION);
+    let predictions = labelled(version, outputs).map_or(0, |(tensor, ..)| tensor.rows() * PREDICTION);
     256 + predictions + outputs.iter().map(|(_, tensor)| length(tensor)).sum::<usize>()
 }
 
-/// The best label of each row, of the first output that has labels.
+/// The first output that has labels, with them.
+fn labelled<'a>(version: &'a Version, outputs: &'a Outputs) -> Option<(&'a Tensor, &'a [String], Scores)> {
+    let index = version.labels.iter().position(Option::is_some)?;
+    let (_, tensor) = outputs.get(index)?;
+    Some((tensor, version.labels[index].as_deref()?, version.spec.outputs[index].scores))
+}
+
+/// The best label of each row.
 fn predictions(body: &mut Vec<u8>, version: &Version, outputs: &Outputs) {
-    let labelled = version.labels.iter().position(Option::is_some);
-    let Some((index, labels)) = labelled.and_then(|index| Some((index, version.labels[index].as_ref()?))) else {
-        return;
-    };
-    let Some((_, tensor)) = outputs.get(index) else { return };
+    let Some((tensor, labels, scores)) = labelled(version, outputs) else { return };
     body.extend_from_slice(b",\"predictions\":[");
     let row = tensor.row_shape().iter().product::<usize>().max(1);
     // Row by row: all of them as f64 would be twice as large as the tensor.
@@ -58,7 +60,7 @@ fn predictions(body: &mut Vec<u8>, version: &Version, outputs: &Outputs) {
         if number > 0 {
             body.push(b',');
         }
-        let scores = score(row, version.spec.outputs[index].scores);
+        let scores = score(row, scores);
         let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
         let (best, score) = best.unwrap_or((0, f64::NAN));
         body.extend_from_slice(b"{\"label\":");
