@@ -1,8 +1,10 @@
 //! The command line: raw flags in, a report and an exit code out.
 
 mod lint;
+mod measured;
 mod plan;
 
+use std::io::{ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,5 +29,13 @@ impl Cli {
             Command::Lint(args) => args.run(),
             Command::Plan(args) => args.run(),
         }
+    }
+}
+
+/// A reader that has seen enough, such as `head`, is no error; a full disk is, since half a report looks like a whole one.
+fn print(text: &str) -> Result<(), String> {
+    match stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
+        _ => Ok(()),
     }
 }

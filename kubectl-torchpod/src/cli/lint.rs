@@ -1,14 +1,14 @@
 //! `kubectl torchpod lint`.
 
-use std::fmt::Display;
-use std::fs;
-use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
+use std::io::{IsTerminal as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::measured::Measured;
+use super::print;
 use crate::lint::{self, Format, Given, Severity, Version};
 use crate::manifest::{self, Manifests};
 
@@ -29,13 +29,8 @@ pub(super) struct LintArgs {
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "", conflicts_with = "paths")]
     explain: Option<String>,
 
-    /// How long a container takes until its model serves, such as 45s: its probes must allow for that
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "report")]
-    load_time: Option<Duration>,
-
-    /// What `torchpod check --json` printed, to take the load time from
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    #[command(flatten)]
+    measured: Measured,
 
     /// How long servers other than torchpod take to drain, such as 30s; torchpod's own flags are understood
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -74,8 +69,11 @@ impl LintArgs {
         for id in &self.allow {
             known(id)?;
         }
-        let given =
-            Given { load_time: self.measured()?, drain_time: self.drain_time, version: self.kubernetes_version };
+        let given = Given {
+            load_time: self.measured.load_time()?,
+            drain_time: self.drain_time,
+            version: self.kubernetes_version,
+        };
         let sources = manifest::read(&self.paths).map_err(|error| error.to_string())?;
         let manifests = Manifests::parse(sources);
         let mut findings = lint::check(&manifests, &given);
@@ -85,13 +83,6 @@ impl LintArgs {
         print(&lint::write(self.output, &manifests, &findings, stdout().is_terminal() && coloured()))?;
         let failed = findings.iter().any(|finding| finding.rule.severity == Severity::Error);
         Ok(ExitCode::from(u8::from(failed)))
-    }
-
-    fn measured(&self) -> Result<Option<Duration>, String> {
-        let Some(path) = &self.report else { return Ok(self.load_time) };
-        let wrong = |error: &dyn Display| format!("--report {}: {error}", path.display());
-        let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-        lint::load_time(&text).map(Some).map_err(|error| wrong(&error))
     }
 }
 
@@ -110,14 +101,6 @@ fn known(id: &str) -> Result<&'static lint::Rule, String> {
     let nearest = lint::rules().max_by(|one, other| alike(one).total_cmp(&alike(other)));
     let hint = nearest.map_or(String::new(), |rule| format!("; {} is the nearest, and --explain lists all", rule.id));
     Err(format!("there is no rule {id}{hint}"))
-}
-
-/// A reader that has seen enough, such as `head`, is no error; a full disk is, since half a report looks like a whole one.
-fn print(text: &str) -> Result<(), String> {
-    match stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
-        _ => Ok(()),
-    }
 }
 
 /// <https://no-color.org>

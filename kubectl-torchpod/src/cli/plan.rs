@@ -1,16 +1,15 @@
 //! `kubectl torchpod plan`.
 
-use std::fmt::Display;
 use std::fs;
-use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::measured::Measured;
+use super::print;
 use crate::cluster::Cluster;
-use crate::lint;
 use crate::manifest::{self, Manifests, Problem};
 use crate::plan::{self, Asked, NewVersion, Plan, Step};
 
@@ -19,9 +18,11 @@ use crate::plan::{self, Asked, NewVersion, Plan, Step};
 /// The Deployment in FILE is taken to run in its old version, fully available, and a new version is applied. Of two
 /// Deployments behind one Service (stable and canary, blue and green), the first one runs, and the second one is made.
 /// The controllers' decisions are those of Kubernetes 1.36; their latencies, and those of the kubelet, were measured
-/// there. Up to a second a wave of pods is chance, and images are taken to be on their nodes already.
+/// there. Up to a second a wave of pods is chance, images are taken to be on their nodes already, and models to load in
+/// 10 s where nothing says how long they take.
 ///
-/// Exit codes: 0 it completes in time, 1 it does not, 2 a flag is wrong or a file cannot be read.
+/// Exit codes: 0 it completes in time, 1 it does not, 2 a flag is wrong, a file cannot be read, or the plan
+/// cannot be written.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     /// Files, folders with all below them, or - for standard input
@@ -32,13 +33,8 @@ pub(super) struct PlanArgs {
     #[arg(long, value_name = "NAME")]
     deployment: Option<String>,
 
-    /// How long a container takes until its model serves, such as 45s; without it 10s are assumed
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "report")]
-    load_time: Option<Duration>,
-
-    /// What `torchpod check --json` printed, to take the load time from
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    #[command(flatten)]
+    measured: Measured,
 
     /// How long a container takes to end after SIGTERM, such as 8s; without it, torchpod's own drain delay
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -93,7 +89,7 @@ impl PlanArgs {
     }
 
     fn plan(self) -> Result<ExitCode, String> {
-        let load_time = self.measured()?;
+        let load_time = self.measured.load_time()?;
         let sources = manifest::read(&self.paths).map_err(|error| error.to_string())?;
         let manifests = Manifests::parse(sources);
         if let Some((spot, why)) = broken(&manifests) {
@@ -119,16 +115,8 @@ impl PlanArgs {
             Output::Text => plan::text(&plan),
             Output::Json => plan::json(&plan),
         };
-        // A reader that has seen enough, such as `head`, is no error.
-        let _ = stdout().write_all(told.as_bytes());
+        print(&told)?;
         Ok(ExitCode::from(u8::from(!plan.is_good())))
-    }
-
-    fn measured(&self) -> Result<Option<Duration>, String> {
-        let Some(path) = &self.report else { return Ok(self.load_time) };
-        let wrong = |error: &dyn Display| format!("--report {}: {error}", path.display());
-        let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-        lint::load_time(&text).map(Some).map_err(|error| wrong(&error))
     }
 }
 
