@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tonic::codec::CompressionEncoding;
 use torchpod::grpc::proto::{InferTensorContents, ModelInferRequest};
 
-use crate::client::{self, JSON};
+use crate::client::{self, JSON, RAW};
 use crate::grpc::block_on;
 use crate::grpc_inference::{asking, connect};
 use crate::models::posting;
@@ -118,7 +118,10 @@ fn large_requests_stall_nobody_while_they_are_read() {
             assert_eq!(answer.outputs[0].shape, [i64::try_from(MANY).unwrap(), 10]);
         });
     };
-    let ways: [(&str, &(dyn Fn() + Sync)); 4] = [
+    // As large as may be, so that it arrives for a while, and a byte too long for whole rows, so that nobody computes it.
+    let raw = client::predict_request(RAW, &vec![0; (60 << 20) + 1]);
+    let ways: [(&str, &(dyn Fn() + Sync)); 5] = [
+        ("raw", &|| assert_eq!(client::ask(server.address, &raw).unwrap().status, 400)),
         ("predict", &|| ask(server.address, &predict)),
         ("infer", &|| ask(server.address, &infer)),
         ("lists", &|| typed(false)),
