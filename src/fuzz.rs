@@ -15,7 +15,7 @@ use crate::http::v2::request as v2;
 use crate::model::Spec;
 use crate::model::spec::{self, Port};
 use crate::tensor::pool::Pool;
-use crate::tensor::{Elements, Tensor, npy};
+use crate::tensor::{DType, Elements, Tensor, npy};
 
 /// What the models take; the last says nothing of it.
 const SIGNATURES: [&[&str]; 8] = [
@@ -46,6 +46,9 @@ fn check(spec: &Spec, pool: &Pool, outcome: Result<(Vec<Tensor>, usize), Error>)
                 assert_eq!(port.fits(tensor), Ok(()), "{port:?}");
                 whole(tensor);
                 assert_eq!(tensor.rows(), rows, "{tensor:?}");
+                assert!(!tensor.shape.contains(&0), "{tensor:?}");
+                let is_odd = |byte: &u8| tensor.dtype == DType::Bool && *byte > 1;
+                assert!(!tensor.bytes.iter().any(is_odd), "C++ may not look at such a BOOL: {tensor:?}");
             }
         }
         Err(error) => assert!((1..=LONGEST_MESSAGE).contains(&error.message().chars().count()), "{error:?}"),
