@@ -11,6 +11,7 @@ pub mod qos;
 pub mod server;
 
 pub mod plan;
+pub mod release;
 pub mod rollout;
 
 pub mod cli;

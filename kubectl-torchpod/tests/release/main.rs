@@ -1,0 +1,6 @@
+//! Canaries, cutovers and their ways back: first what they decide, as tables, and then the program itself, on a cluster
+//! of real servers under load.
+
+mod decision;
+mod property;
+mod world;
