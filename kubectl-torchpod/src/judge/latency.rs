@@ -1,0 +1,51 @@
+//! The 99th percentile by buckets, and where tails are compared.
+
+use super::tally::{Share, Sums};
+
+/// Of the slowest hundredth.
+pub(super) const TAIL: f64 = 0.01;
+
+/// A bound that both tracks have, in seconds, with what was slower than it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub(super) seconds: f64,
+    pub(super) canary: Share,
+    pub(super) stable: Share,
+}
+
+/// Servers of two releases may have different buckets.
+#[allow(clippy::cast_precision_loss)] // Nobody waits 2⁵³ ns, 104 days.
+pub(super) fn common(canary: &Sums, stable: &Sums) -> Vec<Bound> {
+    let bounds = stable.slower.iter().filter_map(|(nanos, stable)| {
+        let canary = canary.slower.get(nanos)?;
+        Some(Bound { seconds: *nanos as f64 / 1e9, canary: *canary, stable: *stable })
+    });
+    bounds.collect()
+}
+
+/// The bound that is nearest to a time, in proportion.
+pub(super) fn nearest(bounds: &[Bound], seconds: f64) -> Option<Bound> {
+    let distance = |bound: &Bound| (bound.seconds / seconds).ln().abs();
+    bounds.iter().copied().min_by(|one, other| distance(one).total_cmp(&distance(other)))
+}
+
+/// The 99th percentile in seconds. `slower` are bounds with the count of those that took longer, of `of`. Between two
+/// bounds the share that is slower falls as a power of the time does: straight lines, as `histogram_quantile` draws,
+/// put a tail's end too far out, by a third where buckets double.
+#[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests.
+pub(super) fn p99(slower: impl IntoIterator<Item = (f64, u64)>, of: u64) -> Option<f64> {
+    let of = of as f64;
+    let mut last: Option<(f64, f64)> = None;
+    for (seconds, count) in slower {
+        // Of nothing at all there may be half a request.
+        let share = (count as f64).max(0.5) / of;
+        if share <= TAIL {
+            let Some((before, share_before)) = last else { return Some(seconds) };
+            let part = (share_before / TAIL).ln() / (share_before / share).ln();
+            return Some(before * (seconds / before).powf(part));
+        }
+        last = Some((seconds, share));
+    }
+    // Beyond the last bound.
+    last.map(|(seconds, _)| seconds)
+}
