@@ -1,5 +1,7 @@
 //! The command line: raw flags in, a report and an exit code out.
 
+mod canary;
+mod cluster;
 mod lint;
 mod measured;
 mod plan;
@@ -19,6 +21,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Canary(Box<canary::CanaryArgs>),
     Lint(lint::LintArgs),
     Plan(plan::PlanArgs),
 }
@@ -26,6 +29,7 @@ enum Command {
 impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Canary(args) => args.run(),
             Command::Lint(args) => args.run(),
             Command::Plan(args) => args.run(),
         }

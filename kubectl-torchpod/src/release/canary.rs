@@ -79,7 +79,7 @@ pub fn next(seen: &Seen, plan: &Plan, now: Timestamp) -> Action {
         Phase::TakenBack if seen.is_under_way => Action::End(End::TakenBack(reason(record))),
         Phase::Promoted if is_done(seen, record, plan) => Action::End(End::Promoted),
         Phase::Promoted | Phase::TakenBack => begin(seen, plan, now),
-        Phase::Returning => go_back(seen, record, plan),
+        Phase::Returning => go_back(seen, record, plan, now),
         _ if record.new != plan.image => Action::Refuse(format!(
             "a canary of {} is under way: go on with --image {}, or end it by `kubectl torchpod rollback`",
             record.new, record.new
@@ -203,16 +203,12 @@ fn step(seen: &Seen, record: &Record, plan: &Plan, percent: u32, now: Timestamp)
 }
 
 fn passed(record: &Record, next: Option<&Step>) -> Change {
-    match next {
-        Some(next) => {
-            let what = format!("on to {} %: {} + {} pods", next.percent, next.sizes.stable, next.sizes.canary);
-            Change::remember(what, &Record { phase: Phase::Stepping { percent: next.percent }, ..record.clone() })
-        }
-        None => {
-            let what = format!("every gate was passed: {} becomes stable", record.new);
-            Change::remember(what, &Record { phase: Phase::Promoting, numbers: None, ..record.clone() })
-        }
-    }
+    let Some(next) = next else {
+        let what = format!("every gate was passed: {} becomes stable", record.new);
+        return Change::remember(what, &Record { phase: Phase::Promoting, numbers: None, ..record.clone() });
+    };
+    let what = format!("on to {} %: {} + {} pods", next.percent, next.sizes.stable, next.sizes.canary);
+    Change::remember(what, &Record { phase: Phase::Stepping { percent: next.percent }, ..record.clone() })
 }
 
 // ## Promoting => Promoted | Returning
@@ -241,7 +237,7 @@ fn promote(seen: &Seen, record: &Record, plan: &Plan, now: Timestamp) -> Action 
 }
 
 // ## Returning => TakenBack
-fn go_back(seen: &Seen, record: &Record, plan: &Plan) -> Action {
+fn go_back(seen: &Seen, record: &Record, plan: &Plan, now: Timestamp) -> Action {
     let (stable, canary) = (&seen.stable, &seen.canary);
     if stable.image == record.new && record.new != record.old {
         let mut change = image(format!("{} gets {} back", stable.name, record.old), record, &record.old);
@@ -256,6 +252,12 @@ fn go_back(seen: &Seen, record: &Record, plan: &Plan) -> Action {
     }
     if let Some(change) = resize(seen, record, plan, all_stable(record), Aim::Back) {
         return Action::Change(change);
+    }
+    if let Some(late) = overdue(stable, now) {
+        return Action::Refuse(format!(
+            "the way back does not come to its end: {late}; {} pods of {} stay, so that somebody answers: mend {}",
+            canary.size, canary.name, stable.name
+        ));
     }
     if stable.size < record.total || !stable.is_ready() || canary.size > 0 {
         return Action::Wait(format!("way back: {}, {}", told(stable), told(canary)));
@@ -275,28 +277,29 @@ fn image(what: String, record: &Record, image: &str) -> Change {
 
 fn resize(seen: &Seen, record: &Record, plan: &Plan, aim: Sizes, way: Aim) -> Option<Change> {
     let surge = plan.surge.of(record.total);
-    let (side, size) = toward(&seen.stable, &seen.canary, aim, record.total, surge, way)?;
-    let track = match side {
+    let (on, size) = toward(&seen.stable, &seen.canary, aim, record.total, surge, way)?;
+    let track = match on {
         Side::Stable => &seen.stable,
         Side::Canary => &seen.canary,
     };
-    Some(Change::resize(side, format!("{} {} → {size}", track.name, track.size), size))
+    Some(Change::resize(on, format!("{} {} → {size}", track.name, track.size), size))
 }
 
 /// What a version is taken back for without looking at numbers.
 fn failure(track: &Track, now: Timestamp) -> Option<String> {
-    let overdue = || {
-        let unready = Duration::from_secs(track.overdue(now)?.as_secs());
-        let pending = track.pending.as_ref().map_or(String::new(), |pending| format!(" ({pending})"));
-        Some(format!(
-            "{}: {} of {} pods were ready after {}{pending}",
-            track.name,
-            track.ready,
-            track.size,
-            humantime::format_duration(unready)
-        ))
-    };
-    track.trouble.clone().or_else(overdue)
+    track.trouble.clone().or_else(|| overdue(track, now))
+}
+
+fn overdue(track: &Track, now: Timestamp) -> Option<String> {
+    let unready = Duration::from_secs(track.overdue(now)?.as_secs());
+    let pending = track.pending.as_ref().map_or(String::new(), |pending| format!(" ({pending})"));
+    Some(format!(
+        "{}: {} of {} pods were ready after {}{pending}",
+        track.name,
+        track.ready,
+        track.size,
+        humantime::format_duration(unready)
+    ))
 }
 
 fn is_late(canary: &Track, plan: &Plan, now: Timestamp) -> bool {
@@ -304,7 +307,7 @@ fn is_late(canary: &Track, plan: &Plan, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed > plan.timeout)
 }
 
-fn told(track: &Track) -> String {
+pub(super) fn told(track: &Track) -> String {
     let pending = if track.ready < track.size { track.pending.as_deref() } else { None };
     let pending = pending.map_or(String::new(), |pending| format!(" ({pending})"));
     format!("{} {}/{}{pending}", track.name, track.ready, track.size)

@@ -24,7 +24,7 @@ pub(super) fn lasting(pod: &Pod) -> Option<String> {
             None => said += "its container keeps ending",
         }
         if container.restart_count > 0 {
-            said += &format!(" after {} restarts", container.restart_count);
+            said = format!("{said} after {} restarts", container.restart_count);
         }
         said += &last_words(container);
         Some(said)
