@@ -2,9 +2,12 @@
 
 mod canary;
 mod cluster;
+mod cutover;
 mod lint;
 mod measured;
 mod plan;
+mod rollback;
+mod status;
 
 use std::io::{ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
@@ -22,16 +25,22 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Canary(Box<canary::CanaryArgs>),
+    Cutover(cutover::CutoverArgs),
     Lint(lint::LintArgs),
     Plan(plan::PlanArgs),
+    Rollback(rollback::RollbackArgs),
+    Status(status::StatusArgs),
 }
 
 impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Canary(args) => args.run(),
+            Command::Cutover(args) => args.run(),
             Command::Lint(args) => args.run(),
             Command::Plan(args) => args.run(),
+            Command::Rollback(args) => args.run(),
+            Command::Status(args) => args.run(),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod canary;
 pub mod change;
+pub mod cutover;
 pub mod record;
 pub mod rehearsal;
 mod size;
@@ -15,6 +16,10 @@ pub mod api;
 pub mod drive;
 pub mod error;
 pub mod find;
+pub mod front;
 pub mod gate;
 pub mod hold;
+pub mod shift;
+pub mod smoke;
+pub mod status;
 pub mod voice;

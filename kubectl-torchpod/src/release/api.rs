@@ -56,7 +56,8 @@ struct Ask {
 #[derive(Debug)]
 pub enum Page {
     Body(String),
-    /// The pod did not answer, or not well.
+    /// The pod answered, and not well.
+    Refused(u16, String),
     Silent(String),
     /// It was the API server that could not ask.
     Unasked,
@@ -150,7 +151,7 @@ impl<'a> Api<'a> {
                     Err(kube::Error::Api(status))
                 }
                 Err(kube::Error::Api(status)) if status.code == 429 => Ok(Page::Unasked),
-                Err(kube::Error::Api(status)) => Ok(Page::Silent(format!("{} {}", status.code, status.message.trim()))),
+                Err(kube::Error::Api(status)) => Ok(Page::Refused(status.code, status.message.trim().to_owned())),
                 Err(other) => Err(other),
             }
         };
@@ -254,14 +255,15 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     error.to_string()
 }
 
-/// The port with the numbers: the one named `probes`, or `metrics`, or `http`, or else the first.
-pub fn port_of(pod: &Pod, container: &str) -> Option<i32> {
+/// Where the numbers are.
+pub const NUMBERS: [&str; 3] = ["probes", "metrics", "http"];
+/// Where requests go.
+pub const REQUESTS: [&str; 2] = ["http", "http1"];
+
+/// The first port of a container that has one of these names, or else its first.
+pub fn port_of(pod: &Pod, container: &str, names: &[&str]) -> Option<i32> {
     let mut containers = pod.spec.as_ref()?.containers.iter();
     let ports = containers.find(|one| one.name == container)?.ports.as_ref()?;
-    let named = |name: &str| ports.iter().find(|port| port.name.as_deref() == Some(name));
-    named("probes")
-        .or_else(|| named("metrics"))
-        .or_else(|| named("http"))
-        .or(ports.first())
-        .map(|port| port.container_port)
+    let port = |name: &&str| ports.iter().find(|port| port.name.as_deref() == Some(*name));
+    names.iter().find_map(port).or(ports.first()).map(|port| port.container_port)
 }

@@ -225,7 +225,7 @@ fn promote(seen: &Seen, record: &Record, plan: &Plan, now: Timestamp) -> Action 
     }
     // Its own rolling update comes first; what it promises, it keeps for the size that it began with.
     if stable.is_settled
-        && let Some(change) = resize(seen, record, plan, all_stable(record), Aim::Forward)
+        && let Some(change) = resize(seen, record, plan, all_stable(record, stable), Aim::Forward)
     {
         return Action::Change(change);
     }
@@ -250,7 +250,7 @@ fn go_back(seen: &Seen, record: &Record, plan: &Plan, now: Timestamp) -> Action 
             stable.name, stable.image, record.old, canary.name
         ));
     }
-    if let Some(change) = resize(seen, record, plan, all_stable(record), Aim::Back) {
+    if let Some(change) = resize(seen, record, plan, all_stable(record, stable), Aim::Back) {
         return Action::Change(change);
     }
     if let Some(late) = overdue(stable, now) {
@@ -266,8 +266,9 @@ fn go_back(seen: &Seen, record: &Record, plan: &Plan, now: Timestamp) -> Action 
     Action::Change(Change::remember(what, &Record { phase: Phase::TakenBack, ..record.clone() }))
 }
 
-fn all_stable(record: &Record) -> Sizes {
-    Sizes { stable: record.total, canary: 0 }
+/// Stable is never made smaller than somebody has made it meanwhile.
+fn all_stable(record: &Record, stable: &Track) -> Sizes {
+    Sizes { stable: record.total.max(stable.size), canary: 0 }
 }
 
 fn image(what: String, record: &Record, image: &str) -> Change {

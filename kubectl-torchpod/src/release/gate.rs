@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::api::{Api, Page, port_of};
+use super::api::{Api, NUMBERS, Page, port_of};
 use super::canary::Gate;
 use super::error::Error;
 use super::find::{Look, Side, name_of};
@@ -129,10 +129,11 @@ pub async fn read(api: &Api<'_>, side: &Side, container: &str, port: Option<i32>
 
 async fn read_one(api: &Api<'_>, pod: &Pod, container: &str, port: Option<i32>) -> Result<Option<Seen>, Error> {
     let (uid, name) = (pod.metadata.uid.clone().unwrap_or_default(), name_of(pod).to_owned());
-    let page = match port.or_else(|| port_of(pod, container)) {
+    let page = match port.or_else(|| port_of(pod, container, &NUMBERS)) {
         None => Err("its container names no port: say which has /metrics by --port".to_owned()),
         Some(port) => match api.ask(&name, port, "/metrics", None).await? {
             Page::Body(text) => Reading::parse(&text).map_err(|error| error.to_string()),
+            Page::Refused(code, why) => Err(format!("{code} {why}")),
             Page::Silent(why) => Err(why),
             Page::Unasked => return Ok(None),
         },

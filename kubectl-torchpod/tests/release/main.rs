@@ -3,4 +3,5 @@
 
 mod decision;
 mod property;
+mod switch;
 mod world;
