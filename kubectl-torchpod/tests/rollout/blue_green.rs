@@ -1,9 +1,6 @@
 //! Blue-green: two complete environments, and a Service that goes from one to the other and back.
 
-use super::cluster::Cluster;
-use super::load::Load;
-use super::manifest::Rendered;
-use super::scale::Scale;
+use loopback::{Cluster, Load, Rendered, Scale};
 
 const BLUE: &str = "ml-model-blue";
 const GREEN: &str = "ml-model-green";

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use kubectl_torchpod::plan::{Asked, NewVersion};
 
-use super::cluster::Cluster;
-use super::load::Load;
-use super::manifest::Rendered;
-use super::process::Version;
-use super::scale::Scale;
+use loopback::{Cluster, Load, Pod, Rendered, Scale, Version};
 
 const NAME: &str = "ml-model";
 
@@ -22,7 +18,7 @@ fn predicted(rendered: &Rendered, new_version: NewVersion, replicas: i32) -> Vec
 }
 
 /// Rolls to a version that is not fit, until the deadline tells of it, and back. `failed` says that it had its chance.
-fn stop(strategy: &str, scale: Scale, version: Version, kind: NewVersion, failed: impl Fn(&super::pod::Pod) -> bool) {
+fn stop(strategy: &str, scale: Scale, version: Version, kind: NewVersion, failed: impl Fn(&Pod) -> bool) {
     let rendered = Rendered::read(strategy);
     let cluster = Cluster::with(&rendered, scale);
     let load = Load::on(&cluster);
@@ -61,7 +57,7 @@ fn crash(strategy: &str, scale: Scale) {
     std::fs::create_dir_all(models.path().join("broken/1")).expect("a folder");
     std::fs::write(models.path().join("broken/1/model.pt"), "no archive").expect("a file");
     let version = Version::crashing("v2", models.path().to_owned());
-    let has_crashed = |pod: &super::pod::Pod| pod.restarts > 0 && pod.exits.iter().all(|exit| exit.code == Some(3));
+    let has_crashed = |pod: &Pod| pod.restarts > 0 && pod.exits.iter().all(|exit| exit.code == Some(3));
     stop(strategy, scale, version, NewVersion::Crash, has_crashed);
 }
 

@@ -1,10 +1,6 @@
 //! A canary by replicas: a step at a time to all of it, and then its version becomes the stable one.
 
-use super::cluster::Cluster;
-use super::load::Load;
-use super::manifest::Rendered;
-use super::process::Version;
-use super::scale::Scale;
+use loopback::{Cluster, Load, Rendered, Scale, Version};
 
 const STABLE: &str = "ml-model-stable";
 const CANARY: &str = "ml-model-canary";

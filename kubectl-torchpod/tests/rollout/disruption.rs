@@ -2,10 +2,7 @@
 
 use kubectl_torchpod::rollout::Refused;
 
-use super::cluster::Cluster;
-use super::load::Load;
-use super::manifest::Rendered;
-use super::scale::Scale;
+use loopback::{Cluster, Load, Rendered, Scale};
 
 const NAME: &str = "ml-model";
 

@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use super::cluster::Cluster;
-use super::load::Load;
-use super::manifest::Rendered;
-use super::process::Version;
-use super::scale::Scale;
-use super::state::State;
+use loopback::{Cluster, Load, Rendered, Scale, State, Version};
 
 const NAME: &str = "ml-model";
 

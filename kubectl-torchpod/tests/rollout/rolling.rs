@@ -1,10 +1,6 @@
 //! Rolling updates, in the lesson's three variants, and back again in the middle of one.
 
-use super::cluster::Cluster;
-use super::load::Load;
-use super::manifest::Rendered;
-use super::process::Version;
-use super::scale::Scale;
+use loopback::{Cluster, Load, Rendered, Scale, Version};
 
 const NAME: &str = "ml-model";
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::Cluster;
-use super::manifest::Rendered;
-use super::scale::Scale;
+use loopback::{Cluster, Rendered, Scale};
 
 const STABLE: &str = "ml-model-stable";
 const CANARY: &str = "ml-model-canary";

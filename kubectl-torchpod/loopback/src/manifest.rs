@@ -11,35 +11,35 @@ use kubectl_torchpod::plan::{Asked, Plan};
 
 /// The folder of the whole project.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member of the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it lies below the workspace").to_owned()
 }
 
-pub(crate) struct Rendered {
+pub struct Rendered {
     manifests: Manifests,
 }
 
 impl Rendered {
-    pub(crate) fn read(name: &str) -> Rendered {
+    pub fn read(name: &str) -> Rendered {
         let path = root().join(format!("k8s/rendered/{name}.yaml"));
         Rendered { manifests: Manifests::parse(read(&[path]).unwrap_or_else(|error| panic!("{error}"))) }
     }
 
-    pub(crate) fn deployments(&self) -> Vec<Deployment> {
+    pub fn deployments(&self) -> Vec<Deployment> {
         self.all()
     }
 
     /// The only Service.
-    pub(crate) fn service(&self) -> Service {
+    pub fn service(&self) -> Service {
         let [service] = self.all().try_into().expect("a strategy has one Service");
         service
     }
 
-    pub(crate) fn budget(&self) -> Option<PodDisruptionBudget> {
+    pub fn budget(&self) -> Option<PodDisruptionBudget> {
         self.all().pop()
     }
 
     /// What `kubectl torchpod plan` says of it.
-    pub(crate) fn plan(&self, asked: &Asked) -> Plan {
+    pub fn plan(&self, asked: &Asked) -> Plan {
         let objects = self.manifests.objects.iter().collect();
         Plan::new(&Cluster::new(objects, Vec::new()), asked).unwrap_or_else(|error| panic!("{error}"))
     }

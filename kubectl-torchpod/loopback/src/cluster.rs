@@ -13,16 +13,16 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubectl_torchpod::rollout::{Budget, Refused};
 use tempfile::TempDir;
 
-use super::client::{ask, get_request};
-use super::deployment::{Deployment, Watched};
-use super::kubelet;
-use super::manifest::Rendered;
-use super::network::Network;
-use super::pod::Blueprint;
-use super::process::{Version, binary};
-use super::route::Route;
-use super::scale::Scale;
-use super::state::State;
+use crate::client::{ask, get_request};
+use crate::deployment::{Deployment, Watched};
+use crate::kubelet;
+use crate::manifest::Rendered;
+use crate::network::Network;
+use crate::pod::Blueprint;
+use crate::process::{Version, binary};
+use crate::route::Route;
+use crate::scale::Scale;
+use crate::state::State;
 
 /// Long enough for a loaded machine, short enough to end a test that hangs. (A full rollout takes two minutes.)
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -31,31 +31,31 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What all threads share.
-pub(crate) struct Shared {
+pub struct Shared {
     state: Mutex<State>,
     moved: Condvar,
     born: Instant,
-    pub(crate) network: Network,
-    pub(crate) scale: Scale,
+    pub network: Network,
+    pub scale: Scale,
     /// The port of a pod that the Service sends to.
     target: u16,
     logs: TempDir,
 }
 
 /// A cluster in which a file of `k8s/rendered` was applied. Dropped, it ends with all its pods.
-pub(crate) struct Cluster {
-    pub(crate) shared: Arc<Shared>,
+pub struct Cluster {
+    pub shared: Arc<Shared>,
     control: Option<thread::JoinHandle<()>>,
 }
 
 impl Cluster {
     /// Applies the file, all of it version 1, and waits until everything is available.
-    pub(crate) fn with(rendered: &Rendered, scale: Scale) -> Cluster {
+    pub fn with(rendered: &Rendered, scale: Scale) -> Cluster {
         Cluster::start(rendered, None, scale)
     }
 
     /// The same, with version 2 in one of the Deployments.
-    pub(crate) fn with_new(rendered: &Rendered, new: &str, scale: Scale) -> Cluster {
+    pub fn with_new(rendered: &Rendered, new: &str, scale: Scale) -> Cluster {
         Cluster::start(rendered, Some(new), scale)
     }
 
@@ -96,7 +96,7 @@ impl Cluster {
     }
 
     /// `kubectl set image`, with a change of the pod besides.
-    pub(crate) fn update_with(&self, deployment: &str, version: Version, change: impl FnOnce(&mut Blueprint)) {
+    pub fn update_with(&self, deployment: &str, version: Version, change: impl FnOnce(&mut Blueprint)) {
         self.on(deployment, |deployment, now| {
             let last = deployment.blueprints.last().expect("there is a first one");
             let mut blueprint = Blueprint { labels: last.labels.clone(), spec: last.spec.clone(), version };
@@ -105,39 +105,39 @@ impl Cluster {
         });
     }
 
-    pub(crate) fn update(&self, deployment: &str, version: Version) {
+    pub fn update(&self, deployment: &str, version: Version) {
         self.update_with(deployment, version, |_| ());
     }
 
     /// `kubectl rollout undo`
-    pub(crate) fn undo(&self, deployment: &str) {
+    pub fn undo(&self, deployment: &str) {
         self.on(deployment, Deployment::undo);
     }
 
     /// `kubectl scale`
-    pub(crate) fn scale(&self, deployment: &str, replicas: i32) {
+    pub fn scale(&self, deployment: &str, replicas: i32) {
         self.on(deployment, |deployment, _| deployment.spec.replicas = replicas);
     }
 
     /// `kubectl patch deployment … progressDeadlineSeconds`
-    pub(crate) fn patch_deadline(&self, deployment: &str, deadline: Duration) {
+    pub fn patch_deadline(&self, deployment: &str, deadline: Duration) {
         self.on(deployment, |deployment, _| deployment.spec.deadline = Some(deadline));
     }
 
     /// `kubectl patch service … selector`
-    pub(crate) fn select(&self, key: &str, value: &str) {
+    pub fn select(&self, key: &str, value: &str) {
         self.shared.change(|state, now| {
             state.route.selector.insert(key.to_owned(), value.to_owned());
             state.note(now, format!("the Service selects {key}: {value}"));
         });
     }
 
-    pub(crate) fn evict(&self, pod: usize) -> Result<(), Refused> {
+    pub fn evict(&self, pod: usize) -> Result<(), Refused> {
         self.shared.change(|state, now| state.evict(pod, now))
     }
 
     /// `kubectl drain`: no new pods, and all that are there leave, as fast as the budget lets them.
-    pub(crate) fn drain(&self, node: usize) {
+    pub fn drain(&self, node: usize) {
         self.shared.change(|state, _| state.nodes.cordon(node));
         let evict_all = |state: &mut State, now| {
             let pods = state.pods.iter().filter(|pod| pod.node == node && pod.stays());
@@ -158,23 +158,23 @@ impl Cluster {
     }
 
     /// Waits until all is as wanted, what was to end has ended, and the rules say so.
-    pub(crate) fn settle(&self, what: &str) {
+    pub fn settle(&self, what: &str) {
         self.wait_until(what, State::is_settled);
     }
 
     /// Waits until all is as wanted and the rules say so, while what was to end may go on with that.
-    pub(crate) fn wait_for_service(&self, what: &str) {
+    pub fn wait_for_service(&self, what: &str) {
         self.wait_until(what, State::is_serving);
     }
 
     /// `kubectl rollout status`
-    pub(crate) fn wait_for_rollout(&self, deployment: &str) {
+    pub fn wait_for_rollout(&self, deployment: &str) {
         let index = self.look(|state| state.deployments.iter().position(|one| one.name == deployment));
         let index = index.unwrap_or_else(|| panic!("there is no Deployment {deployment}"));
         self.wait_until("the rollout is complete", |state, now| state.is_done(index, now));
     }
 
-    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&State, Duration) -> bool) {
+    pub fn wait_until(&self, what: &str, wanted: impl Fn(&State, Duration) -> bool) {
         let shared = &self.shared;
         let end = shared.now() + PATIENCE;
         let mut state = shared.lock();
@@ -186,27 +186,27 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         self.shared.look(look)
     }
 
-    pub(crate) fn deployment<T>(&self, name: &str, look: impl FnOnce(&Deployment) -> T) -> T {
+    pub fn deployment<T>(&self, name: &str, look: impl FnOnce(&Deployment) -> T) -> T {
         self.look(|state| look(state.deployments.iter().find(|one| one.name == name).expect("it is there")))
     }
 
     /// Forgets the least and the most of before.
-    pub(crate) fn watch_anew(&self) {
+    pub fn watch_anew(&self) {
         self.shared.change(|state, _| state.deployments.iter_mut().for_each(|one| one.watched = Watched::NOTHING));
     }
 
-    pub(crate) fn assert_promise_was_kept(&self, name: &str) {
+    pub fn assert_promise_was_kept(&self, name: &str) {
         let (spec, watched) = self.deployment(name, |one| (one.spec.clone(), one.watched));
         println!("{name}: {} to {} pods were promised; {watched:?}", spec.least(), spec.most());
         assert!(watched.least >= spec.least() && watched.most <= spec.most(), "{}", self.look(State::journal));
     }
 
     /// Every container that was told to end did so in time, with all that it had accepted answered.
-    pub(crate) fn assert_all_ended_well(&self) {
+    pub fn assert_all_ended_well(&self) {
         let wrong = self.look(|state| {
             let exits = state.pods.iter().flat_map(|pod| pod.exits.iter().map(move |exit| (pod.id, *exit)));
             exits.filter(|(_, exit)| exit.code != Some(0)).collect::<Vec<_>>()
@@ -215,7 +215,7 @@ impl Cluster {
     }
 
     /// Asks `GET /` so many times, each on a connection of its own, and counts who answered.
-    pub(crate) fn count(&self, connections: usize) -> BTreeMap<String, usize> {
+    pub fn count(&self, connections: usize) -> BTreeMap<String, usize> {
         let mut chance = fastrand::Rng::with_seed(100);
         let mut counted = BTreeMap::new();
         for _ in 0..connections {
@@ -241,36 +241,36 @@ impl Drop for Cluster {
 }
 
 impl Shared {
-    pub(crate) fn now(&self) -> Duration {
+    pub fn now(&self) -> Duration {
         self.born.elapsed()
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.lock())
     }
 
     /// Changes something, and lets everybody see it.
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
+    pub fn change<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state, self.now());
         self.settle(&mut state);
         result
     }
 
-    pub(crate) fn settle(&self, state: &mut State) {
+    pub fn settle(&self, state: &mut State) {
         state.watch(self.now());
         self.moved.notify_all();
     }
 
-    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+    pub fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
         self.moved.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    pub(crate) fn log(&self, pod: usize) -> PathBuf {
+    pub fn log(&self, pod: usize) -> PathBuf {
         self.logs.path().join(format!("{pod}.log"))
     }
 
@@ -286,7 +286,7 @@ impl Shared {
     }
 
     /// A pod to which the rules send the next connection; none, where they refuse it.
-    pub(crate) fn pick(&self, chance: &mut fastrand::Rng) -> Option<(usize, SocketAddr)> {
+    pub fn pick(&self, chance: &mut fastrand::Rng) -> Option<(usize, SocketAddr)> {
         self.look(|state| {
             let pod = &state.pods[*chance.choice(&state.route.rules)?];
             Some((pod.id, SocketAddr::from((pod.address, self.network.port(self.target)))))

@@ -10,20 +10,20 @@ use crate::client::{Answer, Connection, JSON, SAMPLE, predict_request};
 use crate::cluster::Shared;
 
 /// Why a request was lost, and on which pod.
-pub(super) type Failure = (Option<usize>, String);
+pub(crate) type Failure = (Option<usize>, String);
 
-pub(super) trait Client {
+pub(crate) trait Client {
     fn ask(&mut self, cluster: &Shared) -> Result<(), Failure>;
 }
 
 /// A connection for each request.
-pub(super) struct Fresh {
+pub(crate) struct Fresh {
     chance: fastrand::Rng,
     request: Vec<u8>,
 }
 
 impl Fresh {
-    pub(super) fn new(seed: u64) -> Fresh {
+    pub(crate) fn new(seed: u64) -> Fresh {
         Fresh { chance: fastrand::Rng::with_seed(seed), request: predict_request(JSON, SAMPLE) }
     }
 }
@@ -37,7 +37,7 @@ impl Client for Fresh {
 }
 
 /// As many connections as a small pool has, in turn, each kept until it is told to close or found closed.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     chance: fastrand::Rng,
     request: Vec<u8>,
     pool: Vec<Option<Open>>,
@@ -52,7 +52,7 @@ struct Open {
 }
 
 impl Kept {
-    pub(super) fn new(seed: u64) -> Kept {
+    pub(crate) fn new(seed: u64) -> Kept {
         let pool = (0..8).map(|_| None).collect();
         Kept { chance: fastrand::Rng::with_seed(seed), request: predict_request(JSON, SAMPLE), pool, next: 0 }
     }

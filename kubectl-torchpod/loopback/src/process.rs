@@ -3,56 +3,58 @@
 use std::env;
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use k8s_openapi::api::core::v1::Container;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::manifest::root;
-use super::network::Network;
+use crate::manifest::root;
+use crate::network::Network;
 
 /// What sets one version apart from another, as another image would.
 #[derive(Clone, Debug)]
-pub(crate) struct Version {
+pub struct Version {
     /// What `GET /` says, unless the manifest has it.
-    pub(crate) label: String,
+    pub label: String,
     /// Where its image has its models.
-    pub(crate) models: PathBuf,
-    pub(crate) arguments: Vec<String>,
+    pub models: PathBuf,
+    pub arguments: Vec<String>,
 }
 
 impl Version {
-    pub(crate) fn good(label: &str) -> Version {
+    pub fn good(label: &str) -> Version {
         Version { label: label.to_owned(), models: root().join("models"), arguments: Vec::new() }
     }
 
     /// One whose answers take so long that there is always one in flight.
-    pub(crate) fn slow(label: &str) -> Version {
+    pub fn slow(label: &str) -> Version {
         let arguments = ["--chaos", "batch-delay=400ms"].map(str::to_owned).to_vec();
         Version { arguments, ..Version::good(label) }
     }
 
     /// One that loads, and waits for ever for a database: nobody listens on port 1.
-    pub(crate) fn never_ready(label: &str) -> Version {
+    pub fn never_ready(label: &str) -> Version {
         let arguments = ["--dependency", "tcp://127.0.0.1:1"].map(str::to_owned).to_vec();
         Version { arguments, ..Version::good(label) }
     }
 
     /// One whose model cannot be read, so that it ends by itself.
-    pub(crate) fn crashing(label: &str, models: PathBuf) -> Version {
+    pub fn crashing(label: &str, models: PathBuf) -> Version {
         Version { models, ..Version::good(label) }
     }
 }
 
-/// `torchpod` beside the plugin, as `cargo build` leaves it.
+/// `torchpod` in the folder of the running test's, as `cargo build` leaves it.
 pub(crate) fn binary() -> PathBuf {
-    let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-torchpod"));
-    let binary = plugin.with_file_name("torchpod");
-    let engine = plugin.with_file_name("libtorchpod_torch.so");
+    let own = env::current_exe().expect("a program knows where it lies");
+    // A test lies in `deps`, a program beside it.
+    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("it lies in a folder");
+    let (binary, engine) = (folder.join("torchpod"), folder.join("libtorchpod_torch.so"));
     assert!(
         binary.exists() && engine.exists(),
-        "these tests start the server and its engine: run `cargo build` first, as `make test` does"
+        "the server and its engine are started from {}: run `cargo build` first, as `make test` does",
+        folder.display()
     );
     binary
 }

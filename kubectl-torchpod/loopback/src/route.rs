@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use kubectl_torchpod::rollout::End;
 
-use super::pod::{Labels, Pod};
+use crate::pod::{Labels, Pod};
 
 /// From a change of the endpoints to that of the rules. (Measured on 1.36: 0.3 to 1.0 s, since rules are written once a
 /// second at most.)
 const LAG: std::ops::RangeInclusive<u64> = 300..=1_000;
 
-pub(crate) struct Route {
-    pub(crate) selector: Labels,
+pub struct Route {
+    pub selector: Labels,
     /// Pods to which new connections go, in order.
-    pub(crate) rules: Vec<usize>,
+    pub rules: Vec<usize>,
     /// Every time at which they changed, and to what.
     history: Vec<(Duration, Vec<usize>)>,
     write_at: Option<Duration>,
@@ -21,12 +21,12 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    pub(crate) fn new(selector: Labels) -> Route {
+    pub fn new(selector: Labels) -> Route {
         Route { selector, rules: Vec::new(), history: Vec::new(), write_at: None, lags: fastrand::Rng::with_seed(36) }
     }
 
     /// Writes the rules anew where it is time. Returns whether they changed.
-    pub(crate) fn sync(&mut self, pods: &[Pod], now: Duration) -> bool {
+    pub fn sync(&mut self, pods: &[Pod], now: Duration) -> bool {
         let wanted = endpoints(pods, &self.selector);
         match self.write_at {
             Some(at) if now >= at => self.write_at = None,
@@ -45,17 +45,17 @@ impl Route {
     }
 
     /// Since when connections went to a pod that came after the first `pods`, and to no other.
-    pub(crate) fn opened_for(&self, pods: usize) -> Duration {
+    pub fn opened_for(&self, pods: usize) -> Duration {
         let opened = self.history.iter().find(|(_, rules)| !rules.is_empty() && rules.iter().all(|id| *id >= pods));
         opened.expect("they went to new pods").0
     }
 
-    pub(crate) fn look_at(&self) -> Option<Duration> {
+    pub fn look_at(&self) -> Option<Duration> {
         self.write_at
     }
 
     /// Whether the rules are those that the pods ask for.
-    pub(crate) fn is_current(&self, pods: &[Pod]) -> bool {
+    pub fn is_current(&self, pods: &[Pod]) -> bool {
         self.rules == endpoints(pods, &self.selector)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A new connection for each request.
     Fresh,
     /// Connections that are kept.
@@ -13,26 +13,26 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub struct Tally {
     sent: BTreeMap<Kind, usize>,
     answered: BTreeMap<Kind, usize>,
-    pub(crate) lost: Vec<Lost>,
+    pub lost: Vec<Lost>,
 }
 
 /// A request that was not answered with 200. Times are the cluster's.
 #[derive(Clone, Debug)]
 #[allow(dead_code)] // To be read where a test fails.
-pub(crate) struct Lost {
-    pub(crate) kind: Kind,
-    pub(crate) sent: Duration,
-    pub(crate) failed: Duration,
+pub struct Lost {
+    pub kind: Kind,
+    pub sent: Duration,
+    pub failed: Duration,
     /// None, where the rules had no pod to send it to.
-    pub(crate) pod: Option<usize>,
-    pub(crate) why: String,
+    pub pod: Option<usize>,
+    pub why: String,
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, kind: Kind, result: Result<(), Lost>) {
+    pub(crate) fn count(&mut self, kind: Kind, result: Result<(), Lost>) {
         *self.sent.entry(kind).or_default() += 1;
         match result {
             Ok(()) => *self.answered.entry(kind).or_default() += 1,
@@ -41,7 +41,7 @@ impl Tally {
     }
 
     /// How many were sent of the kind of which fewer were.
-    pub(crate) fn least_sent(&self) -> usize {
+    pub fn least_sent(&self) -> usize {
         [Kind::Fresh, Kind::Kept].map(|kind| self.sent.get(&kind).copied().unwrap_or(0)).into_iter().min().unwrap_or(0)
     }
 }

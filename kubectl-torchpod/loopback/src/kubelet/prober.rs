@@ -14,7 +14,7 @@ use crate::cluster::Shared;
 use crate::pod::Blueprint;
 use crate::scale::Scale;
 
-pub(super) struct Prober {
+pub(crate) struct Prober {
     pod: usize,
     probe: Probe,
     spec: Spec,
@@ -23,7 +23,7 @@ pub(super) struct Prober {
 }
 
 /// A probe for each that the manifest has.
-pub(super) fn all(shared: &Shared, pod: usize, blueprint: &Blueprint) -> Vec<Prober> {
+pub(crate) fn all(shared: &Shared, pod: usize, blueprint: &Blueprint) -> Vec<Prober> {
     let host = shared.look(|state| state.pods[pod].address);
     let prober = |(probe, yaml): (Probe, &core::Probe)| {
         let http = yaml.http_get.as_ref().expect("the strategies ask over HTTP");
@@ -38,7 +38,7 @@ pub(super) fn all(shared: &Shared, pod: usize, blueprint: &Blueprint) -> Vec<Pro
     written(blueprint).map(prober).collect()
 }
 
-pub(super) fn specs(blueprint: &Blueprint, scale: Scale) -> Vec<(Probe, Spec)> {
+pub(crate) fn specs(blueprint: &Blueprint, scale: Scale) -> Vec<(Probe, Spec)> {
     written(blueprint).map(|(probe, yaml)| (probe, spec(yaml, scale))).collect()
 }
 
@@ -65,7 +65,7 @@ fn spec(yaml: &core::Probe, scale: Scale) -> Spec {
 
 impl Prober {
     /// Until the pod is gone.
-    pub(super) fn work(&self, shared: &Shared) {
+    pub(crate) fn work(&self, shared: &Shared) {
         let (mut tick, mut was_started) = (shared.look(|state| state.pods[self.pod].created), false);
         while let Some((turn, container)) = self.wait_for_turn(shared, tick, &mut was_started) {
             let passed = self.ask().is_ok_and(|status| (200..400).contains(&status));

@@ -5,45 +5,45 @@ use std::time::Duration;
 
 use kubectl_torchpod::rollout::{Action, Budget, End, Needs, Nodes, Observed, Owner, Refused, Template};
 
-use super::deployment::Deployment;
-use super::kubelet::rules;
-use super::network::Network;
-use super::pod::{Labels, Pod};
-use super::route::Route;
+use crate::deployment::Deployment;
+use crate::kubelet::rules;
+use crate::network::Network;
+use crate::pod::{Labels, Pod};
+use crate::route::Route;
 
-pub(crate) struct State {
-    pub(crate) deployments: Vec<Deployment>,
+pub struct State {
+    pub deployments: Vec<Deployment>,
     /// All that ever were, by their number.
-    pub(crate) pods: Vec<Pod>,
-    pub(crate) route: Route,
-    pub(crate) nodes: Nodes,
-    pub(crate) budget: Option<(Labels, Budget)>,
-    pub(crate) closing: bool,
+    pub pods: Vec<Pod>,
+    pub route: Route,
+    pub nodes: Nodes,
+    pub budget: Option<(Labels, Budget)>,
+    pub closing: bool,
     /// What happened, to be read where a test fails.
     journal: Vec<(Duration, String)>,
 }
 
 impl State {
-    pub(crate) fn new(deployments: Vec<Deployment>, route: Route, budget: Option<(Labels, Budget)>) -> State {
+    pub fn new(deployments: Vec<Deployment>, route: Route, budget: Option<(Labels, Budget)>) -> State {
         let nodes = Nodes::new(2, 0);
         State { deployments, pods: Vec::new(), route, nodes, budget, closing: false, journal: Vec::new() }
     }
 
-    pub(crate) fn note(&mut self, now: Duration, what: String) {
+    pub fn note(&mut self, now: Duration, what: String) {
         self.journal.push((now, what));
     }
 
-    pub(crate) fn journal(&self) -> String {
+    pub fn journal(&self) -> String {
         let lines = self.journal.iter().map(|(at, what)| format!("{:>8.3} s  {what}", at.as_secs_f64()));
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    pub(crate) fn observed(&self, deployment: usize) -> Vec<Observed<usize>> {
+    pub fn observed(&self, deployment: usize) -> Vec<Observed<usize>> {
         self.pods.iter().filter(|pod| pod.deployment == deployment).map(Pod::observed).collect()
     }
 
     /// Every controller's turn, until none has anything to do. Returns the pods that are new.
-    pub(crate) fn reconcile(&mut self, network: Network, now: Duration) -> Vec<usize> {
+    pub fn reconcile(&mut self, network: Network, now: Duration) -> Vec<usize> {
         let before = self.pods.len();
         for index in 0..self.deployments.len() {
             loop {
@@ -89,7 +89,7 @@ impl State {
     }
 
     /// Both at once, as in a cluster: its end begins, and the rules are to be written anew.
-    pub(crate) fn delete(&mut self, id: usize, now: Duration) {
+    pub fn delete(&mut self, id: usize, now: Duration) {
         let pod = &mut self.pods[id];
         if pod.stays() {
             pod.end = End::Terminating;
@@ -98,7 +98,7 @@ impl State {
         }
     }
 
-    pub(crate) fn finish(&mut self, id: usize, now: Duration) {
+    pub fn finish(&mut self, id: usize, now: Duration) {
         let pod = &mut self.pods[id];
         pod.end = End::Finished;
         let owner =
@@ -108,7 +108,7 @@ impl State {
     }
 
     /// Asks for a pod to be evicted, as `kubectl drain` does.
-    pub(crate) fn evict(&mut self, id: usize, now: Duration) -> Result<(), Refused> {
+    pub fn evict(&mut self, id: usize, now: Duration) -> Result<(), Refused> {
         if let Some((selector, budget)) = &self.budget {
             let mut own: Vec<usize> =
                 self.pods.iter().filter(|pod| pod.has(selector)).map(|pod| pod.deployment).collect();
@@ -127,7 +127,7 @@ impl State {
     }
 
     /// Writes the Service's rules anew where it is time. Returns whether they changed.
-    pub(crate) fn sync_route(&mut self, now: Duration) -> bool {
+    pub fn sync_route(&mut self, now: Duration) -> bool {
         let changed = self.route.sync(&self.pods, now);
         if changed {
             self.note(now, format!("the rules are {:?}", self.route.rules));
@@ -136,29 +136,29 @@ impl State {
     }
 
     /// Keeps the least and the most of what is to be promised.
-    pub(crate) fn watch(&mut self, now: Duration) {
+    pub fn watch(&mut self, now: Duration) {
         for index in 0..self.deployments.len() {
             let observed = self.observed(index);
             self.deployments[index].watch(&observed, now);
         }
     }
 
-    pub(crate) fn is_done(&self, deployment: usize, now: Duration) -> bool {
+    pub fn is_done(&self, deployment: usize, now: Duration) -> bool {
         self.deployments[deployment].is_done(&self.observed(deployment), now)
     }
 
     /// All are as wanted, and the rules say so.
-    pub(crate) fn is_serving(&self, now: Duration) -> bool {
+    pub fn is_serving(&self, now: Duration) -> bool {
         (0..self.deployments.len()).all(|index| self.is_done(index, now)) && self.route.is_current(&self.pods)
     }
 
     /// And what was to end has ended.
-    pub(crate) fn is_settled(&self, now: Duration) -> bool {
+    pub fn is_settled(&self, now: Duration) -> bool {
         self.is_serving(now) && self.pods.iter().all(|pod| pod.end != End::Terminating)
     }
 
     /// When to look again, though nothing has changed.
-    pub(crate) fn look_at(&self, now: Duration) -> Option<Duration> {
+    pub fn look_at(&self, now: Duration) -> Option<Duration> {
         let deployments = self.deployments.iter().enumerate();
         let deployments = deployments.filter_map(|(index, one)| one.look_at(&self.observed(index), now));
         deployments.chain(self.route.look_at()).min()

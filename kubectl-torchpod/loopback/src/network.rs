@@ -6,7 +6,7 @@ use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Network {
+pub struct Network {
     second: u8,
     third: u8,
     /// Added to every port, where somebody listens on one of them on all addresses.
@@ -15,7 +15,7 @@ pub(crate) struct Network {
 
 impl Network {
     /// One that no other test uses, for pods that listen on `ports`.
-    pub(crate) fn new(ports: &[u16]) -> Network {
+    pub fn new(ports: &[u16]) -> Network {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let third = NEXT.fetch_add(1, Ordering::Relaxed);
         // Two runs at once on one machine are kept apart; 127.0 is everybody's.
@@ -29,12 +29,12 @@ impl Network {
         Network { shift: shift.expect("some thousand of ports is free"), ..network }
     }
 
-    pub(crate) fn pod(self, number: usize) -> Ipv4Addr {
+    pub fn pod(self, number: usize) -> Ipv4Addr {
         let number = u8::try_from(number + 1).expect("no test has more than 250 pods");
         Ipv4Addr::new(127, self.second, self.third, number)
     }
 
-    pub(crate) fn port(self, port: u16) -> u16 {
+    pub fn port(self, port: u16) -> u16 {
         port + self.shift
     }
 }

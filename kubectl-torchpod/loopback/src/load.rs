@@ -8,20 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::cluster::{Cluster, Shared};
-use super::state::State;
+use crate::cluster::{Cluster, Shared};
+use crate::state::State;
 use client::{Fresh, Kept};
-pub(crate) use tally::{Kind, Lost, Tally};
+pub use tally::{Kind, Lost, Tally};
 
 /// Clients of each kind.
 const CLIENTS: u64 = 2;
 
-pub(crate) struct Load {
+pub struct Load {
     shared: Arc<Ongoing>,
     clients: Vec<thread::JoinHandle<()>>,
 }
 
-pub(super) struct Ongoing {
+pub(crate) struct Ongoing {
     cluster: Arc<Shared>,
     stop: AtomicBool,
     tally: Mutex<Tally>,
@@ -29,7 +29,7 @@ pub(super) struct Ongoing {
 }
 
 impl Load {
-    pub(crate) fn on(cluster: &Cluster) -> Load {
+    pub fn on(cluster: &Cluster) -> Load {
         let tally = Mutex::new(Tally::default());
         let (stop, counted) = (AtomicBool::new(false), Condvar::new());
         let shared = Arc::new(Ongoing { cluster: cluster.shared.clone(), stop, tally, counted });
@@ -44,19 +44,19 @@ impl Load {
     }
 
     /// Waits until so many more requests of each kind have been sent from now on.
-    pub(crate) fn wait_for(&self, requests: usize) {
+    pub fn wait_for(&self, requests: usize) {
         let tally = self.shared.lock();
         let wanted = tally.least_sent() + requests;
         let not_yet = |tally: &mut Tally| tally.least_sent() < wanted;
         drop(self.shared.counted.wait_while(tally, not_yet).unwrap_or_else(PoisonError::into_inner));
     }
 
-    pub(crate) fn sent(&self) -> usize {
+    pub fn sent(&self) -> usize {
         self.shared.lock().least_sent()
     }
 
     /// Ends it, and tells what came of it.
-    pub(crate) fn stop(mut self) -> Tally {
+    pub fn stop(mut self) -> Tally {
         self.end();
         let tally = self.shared.lock().clone();
         println!("{tally}");
@@ -64,7 +64,7 @@ impl Load {
     }
 
     /// Ends it: so many requests of each kind were sent, and all were answered.
-    pub(crate) fn assert_nothing_was_lost(self, requests: usize) {
+    pub fn assert_nothing_was_lost(self, requests: usize) {
         self.wait_for(requests.saturating_sub(self.sent()));
         let cluster = self.shared.cluster.clone();
         let tally = self.stop();

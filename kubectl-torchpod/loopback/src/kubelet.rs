@@ -4,6 +4,7 @@
 mod prober;
 /// When a probe is asked and what follows from its answers; the server's tests hold it against recordings of real nodes.
 #[path = "../../../tests/it/kubelet/container.rs"]
+#[allow(dead_code)] // Its own tests use all of it.
 pub(crate) mod rules;
 
 use std::fs::OpenOptions;
@@ -14,9 +15,9 @@ use std::time::Duration;
 
 use kubectl_torchpod::rollout::End;
 
-use super::cluster::Shared;
-use super::pod::{Blueprint, Exit, Running};
-use super::process;
+use crate::cluster::Shared;
+use crate::pod::{Blueprint, Exit, Running};
+use crate::process;
 use prober::Prober;
 
 /// How often a process is looked at.
@@ -24,7 +25,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// A container that ends by itself comes back after this, and then ever later. (Measured on 1.36, p50.)
 const BACK_OFF: [u64; 4] = [400, 11_000, 22_000, 44_000];
 
-pub(super) fn run(shared: &Shared, id: usize) {
+pub(crate) fn run(shared: &Shared, id: usize) {
     let blueprint = shared.look(|state| state.pods[id].blueprint.clone());
     let probers = prober::all(shared, id, &blueprint);
     thread::scope(|scope| {

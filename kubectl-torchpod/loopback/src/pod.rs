@@ -8,76 +8,76 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use kubectl_torchpod::rollout::{End, Observed, Template};
 
-use super::kubelet::rules;
-use super::process::Version;
+use crate::kubelet::rules;
+use crate::process::Version;
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
 /// What a `ReplicaSet` makes pods of.
 #[derive(Debug)]
-pub(crate) struct Blueprint {
-    pub(crate) labels: Labels,
-    pub(crate) spec: PodSpec,
-    pub(crate) version: Version,
+pub struct Blueprint {
+    pub labels: Labels,
+    pub spec: PodSpec,
+    pub version: Version,
 }
 
-pub(crate) struct Pod {
-    pub(crate) id: usize,
+pub struct Pod {
+    pub id: usize,
     /// Which Deployment's, and which revision's.
-    pub(crate) deployment: usize,
-    pub(crate) template: Template,
-    pub(crate) blueprint: Arc<Blueprint>,
-    pub(crate) address: Ipv4Addr,
-    pub(crate) node: usize,
-    pub(crate) created: Duration,
+    pub deployment: usize,
+    pub template: Template,
+    pub blueprint: Arc<Blueprint>,
+    pub address: Ipv4Addr,
+    pub node: usize,
+    pub created: Duration,
     /// The container that runs now.
-    pub(crate) container: Option<Running>,
-    pub(crate) ready_since: Option<Duration>,
+    pub container: Option<Running>,
+    pub ready_since: Option<Duration>,
     /// Its startup probe has passed once.
-    pub(crate) started: bool,
-    pub(crate) restarts: u32,
+    pub started: bool,
+    pub restarts: u32,
     /// A probe has failed once too often.
-    pub(crate) condemned: bool,
-    pub(crate) end: End,
-    pub(crate) exits: Vec<Exit>,
+    pub condemned: bool,
+    pub end: End,
+    pub exits: Vec<Exit>,
 }
 
 /// A container that runs, and what its probes have found so far.
-pub(crate) struct Running {
-    pub(crate) since: Duration,
+pub struct Running {
+    pub since: Duration,
     pub(crate) rules: rules::Container,
 }
 
 /// A container's end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Exit {
+pub struct Exit {
     /// When it was sent SIGTERM, if it was.
-    pub(crate) told: Option<Duration>,
-    pub(crate) at: Duration,
+    pub told: Option<Duration>,
+    pub at: Duration,
     /// None, where a signal ended it.
-    pub(crate) code: Option<i32>,
+    pub code: Option<i32>,
 }
 
 impl Blueprint {
     /// The container that serves; a strategy's pods have no other.
-    pub(crate) fn container(&self) -> &Container {
+    pub fn container(&self) -> &Container {
         &self.spec.containers[0]
     }
 
     /// How long preStop sleeps.
-    pub(crate) fn sleep(&self) -> Duration {
+    pub fn sleep(&self) -> Duration {
         let hook = self.container().lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
         let sleep = hook.map_or(0, |hook| hook.sleep.as_ref().expect("preStop sleeps, or is not there").seconds);
         Duration::from_secs(u64::try_from(sleep).expect("no negative sleep"))
     }
 
-    pub(crate) fn grace(&self) -> Duration {
+    pub fn grace(&self) -> Duration {
         let grace = self.spec.termination_grace_period_seconds.unwrap_or(30);
         Duration::from_secs(u64::try_from(grace).expect("no negative grace"))
     }
 
     /// The number of a port that is given by name or by number.
-    pub(crate) fn port(&self, name: &str) -> u16 {
+    pub fn port(&self, name: &str) -> u16 {
         let mut ports = self.container().ports.iter().flatten();
         let named = ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
         let number = named.or_else(|| name.parse().ok()).unwrap_or_else(|| panic!("{name} is none of the ports"));
@@ -86,19 +86,19 @@ impl Blueprint {
 }
 
 impl Pod {
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.ready_since.is_some()
     }
 
-    pub(crate) fn stays(&self) -> bool {
+    pub fn stays(&self) -> bool {
         self.end == End::Stays
     }
 
-    pub(crate) fn has(&self, selector: &Labels) -> bool {
+    pub fn has(&self, selector: &Labels) -> bool {
         selector.iter().all(|(key, value)| self.blueprint.labels.get(key) == Some(value))
     }
 
-    pub(crate) fn observed(&self) -> Observed<usize> {
+    pub fn observed(&self) -> Observed<usize> {
         Observed {
             id: self.id,
             template: self.template,

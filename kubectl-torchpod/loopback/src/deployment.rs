@@ -6,35 +6,35 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment as Manifest;
 use kubectl_torchpod::rollout::{Action, Condition, Controller, End, Observed, Progress, Spec, Template, available_at};
 
-use super::pod::Blueprint;
-use super::process::Version;
-use super::scale::Scale;
+use crate::pod::Blueprint;
+use crate::process::Version;
+use crate::scale::Scale;
 
-pub(crate) struct Deployment {
-    pub(crate) name: String,
-    pub(crate) spec: Spec,
+pub struct Deployment {
+    pub name: String,
+    pub spec: Spec,
     controller: Controller,
     progress: Progress,
     /// By template.
-    pub(crate) blueprints: Vec<Arc<Blueprint>>,
+    pub blueprints: Vec<Arc<Blueprint>>,
     /// Templates in the order in which they were wanted last.
     revisions: Vec<usize>,
     /// The fewest available pods, and the most that were not ending, since somebody began to watch.
-    pub(crate) watched: Watched,
+    pub watched: Watched,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Watched {
-    pub(crate) least: i32,
-    pub(crate) most: i32,
+pub struct Watched {
+    pub least: i32,
+    pub most: i32,
 }
 
 impl Watched {
-    pub(crate) const NOTHING: Watched = Watched { least: i32::MAX, most: 0 };
+    pub const NOTHING: Watched = Watched { least: i32::MAX, most: 0 };
 }
 
 impl Deployment {
-    pub(crate) fn new(manifest: &Manifest, version: Version, scale: Scale) -> Deployment {
+    pub fn new(manifest: &Manifest, version: Version, scale: Scale) -> Deployment {
         let name = manifest.metadata.name.clone().expect("it has a name");
         let mut spec = Spec::of(manifest);
         spec.template = Template(0);
@@ -50,13 +50,13 @@ impl Deployment {
     }
 
     /// Another image, with `change` made to the pod besides.
-    pub(crate) fn update(&mut self, blueprint: Blueprint, now: Duration) {
+    pub fn update(&mut self, blueprint: Blueprint, now: Duration) {
         self.blueprints.push(Arc::new(blueprint));
         self.roll_to(self.blueprints.len() - 1, now);
     }
 
     /// What `kubectl rollout undo` does: the revision before the last is wanted again, and is the last one from now on.
-    pub(crate) fn undo(&mut self, now: Duration) {
+    pub fn undo(&mut self, now: Duration) {
         let [.., before, _] = self.revisions[..] else { panic!("there was no revision before") };
         self.roll_to(before, now);
     }
@@ -69,7 +69,7 @@ impl Deployment {
     }
 
     /// What to do now; call it until there is nothing, since it does little at a time.
-    pub(crate) fn next(&mut self, pods: &[Observed<usize>], now: Duration) -> Vec<Action<usize>> {
+    pub fn next(&mut self, pods: &[Observed<usize>], now: Duration) -> Vec<Action<usize>> {
         loop {
             let before = self.sizes();
             let actions = self.controller.next(&self.spec, pods, now);
@@ -80,27 +80,27 @@ impl Deployment {
         }
     }
 
-    pub(crate) fn is_done(&self, pods: &[Observed<usize>], now: Duration) -> bool {
+    pub fn is_done(&self, pods: &[Observed<usize>], now: Duration) -> bool {
         self.controller.is_done(&self.spec, pods, now)
     }
 
-    pub(crate) fn has_missed_its_deadline(&self) -> bool {
+    pub fn has_missed_its_deadline(&self) -> bool {
         self.progress.condition == Condition::DeadlineExceeded
     }
 
     /// When to look again, though no pod has changed.
-    pub(crate) fn look_at(&self, pods: &[Observed<usize>], now: Duration) -> Option<Duration> {
+    pub fn look_at(&self, pods: &[Observed<usize>], now: Duration) -> Option<Duration> {
         let available = Controller::look_at(&self.spec, pods, now);
         let deadline = self.progress.check_at(&self.spec).filter(|at| *at > now);
         available.into_iter().chain(deadline).min()
     }
 
     /// The sizes of its `ReplicaSet`s that are not empty.
-    pub(crate) fn sizes(&self) -> Vec<(Template, i32)> {
+    pub fn sizes(&self) -> Vec<(Template, i32)> {
         self.controller.sets().iter().map(|set| (set.template, set.size)).filter(|(_, size)| *size > 0).collect()
     }
 
-    pub(crate) fn watch(&mut self, pods: &[Observed<usize>], now: Duration) {
+    pub fn watch(&mut self, pods: &[Observed<usize>], now: Duration) {
         let staying = || pods.iter().filter(|pod| pod.end == End::Stays);
         let is_available = |since| available_at(since, self.spec.min_ready) <= now;
         let count = |number: usize| i32::try_from(number).expect("a few pods");
