@@ -18,15 +18,17 @@ RUN touch scripts/libtorch-cuda.txt \
  && TORCHPOD_CACHE=/fetch/cache scripts/libtorch cpu \
  && cp -al "$(dirname "$(readlink -f .libtorch)")" /opt/libtorch
 # The objects that the engine opens, found by `ldd`, in the folders where libtorch_cpu.so looks for them. Without symbols
-# that only a debugger reads libtorch_cpu.so is 93 MB smaller; NVIDIA's two are left as they came.
+# that only a debugger reads libtorch_cpu.so is 93 MB smaller; NVIDIA's two are left as they came. What names the packages
+# and their versions stays beside them for scanners, and their licences for people.
 RUN cd /opt/libtorch \
  && for file in torch/lib/libtorch_cpu.so torch/lib/libc10.so torch/lib/libgomp.so.1 \
                 nvidia/cu13/lib/libcudart.so.13 nvidia/cu13/lib/libcupti.so.13; do \
       install -D -m 644 "$file" "/cpu/opt/libtorch/$file" || exit; \
     done \
  && strip --strip-unneeded /cpu/opt/libtorch/torch/lib/* \
- && for terms in *.dist-info; do \
-      find "$terms" -iname '*license*' -type f -exec install -D -m 644 -t "/cpu/opt/libtorch/licenses/$terms" {} +; \
+ && for package in *.dist-info; do \
+      find "$package" \( -iname '*license*' -o -name METADATA \) -type f \
+           -exec install -D -m 644 -t "/cpu/opt/libtorch/$package" {} +; \
     done
 
 # Everything that libtorch_cuda.so needs, but for what only Python and profilers open.
@@ -39,8 +41,9 @@ RUN TORCHPOD_CACHE=/fetch/cache scripts/libtorch cuda \
   | while read -r file; do \
       [ -e "/cpu/opt/libtorch/$file" ] || install -D -m 644 "$file" "/cuda/opt/libtorch/$file" || exit; \
     done \
- && for terms in nvidia_*.dist-info; do \
-      find "$terms" -iname '*license*' -type f -exec install -D -m 644 -t "/cuda/opt/libtorch/licenses/$terms" {} +; \
+ && for package in nvidia_*.dist-info; do \
+      find "$package" \( -iname '*license*' -o -name METADATA \) -type f \
+           -exec install -D -m 644 -t "/cuda/opt/libtorch/$package" {} +; \
     done
 
 FROM ${RUST_IMAGE} AS build
@@ -51,6 +54,10 @@ RUN apt-get update \
 COPY --from=libtorch /opt/libtorch/torch/include /opt/libtorch/torch/include
 COPY --from=libtorch /opt/libtorch/torch/lib /opt/libtorch/torch/lib
 ENV LIBTORCH=/opt/libtorch/torch
+# Writes into what it builds which crates it was built from, where scanners of images look.
+ARG AUDITABLE=0.7.7
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    cargo install --locked --root /usr/local cargo-auditable@${AUDITABLE}
 WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
@@ -62,7 +69,7 @@ COPY src src
 COPY benches/compare/main.rs benches/compare/
 COPY tests/it/main.rs tests/it/
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked \
+    cargo auditable build --release --locked \
  && install -D -m 755 -t /built/usr/local/bin target/release/torchpod \
  && install -D -m 644 -t /built/usr/local/lib/torchpod target/release/libtorchpod_torch.so
 # Tables of lines for debuggers, nine tenths of both; a panic says its line without them.

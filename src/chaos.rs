@@ -12,6 +12,10 @@ pub struct Chaos {
     pub load_delay: Duration,
     /// Added to every batch.
     pub batch_delay: Duration,
+    /// Added to every batch that requests share, or behind which some wait: a version that is slow under load alone.
+    pub crowd_delay: Duration,
+    /// Of so many requests in a hundred, the computation fails.
+    pub request_errors: u8,
     /// So long after serving began, the next batch never returns.
     pub hang_after: Option<Duration>,
     /// So long after serving began, the worker panics in the next batch.
@@ -33,6 +37,8 @@ impl Default for Chaos {
         Self {
             load_delay: Duration::ZERO,
             batch_delay: Duration::ZERO,
+            crowd_delay: Duration::ZERO,
+            request_errors: 0,
             hang_after: None,
             worker_panic_after: None,
             worker_panics: 1,
@@ -61,6 +67,8 @@ impl std::fmt::Display for Chaos {
         let parts = [
             ("load-delay", (self.load_delay != usual.load_delay).then(|| time(self.load_delay))),
             ("batch-delay", (self.batch_delay != usual.batch_delay).then(|| time(self.batch_delay))),
+            ("crowd-delay", (self.crowd_delay != usual.crowd_delay).then(|| time(self.crowd_delay))),
+            ("request-errors", (self.request_errors != 0).then(|| format!("{}%", self.request_errors))),
             ("hang-after", self.hang_after.map(time)),
             ("worker-panic-after", self.worker_panic_after.map(time)),
             ("worker-panics", number(self.worker_panics, usual.worker_panics)),
@@ -87,6 +95,12 @@ impl std::str::FromStr for Chaos {
             match key {
                 "load-delay" => chaos.load_delay = time()?,
                 "batch-delay" => chaos.batch_delay = time()?,
+                "crowd-delay" => chaos.crowd_delay = time()?,
+                "request-errors" => {
+                    let share =
+                        value.strip_suffix('%').and_then(|share| share.parse().ok()).filter(|share| *share <= 100);
+                    chaos.request_errors = share.ok_or_else(|| format!("{part}: expected a share such as 5%"))?;
+                }
                 "hang-after" => chaos.hang_after = Some(time()?),
                 "worker-panic-after" => chaos.worker_panic_after = Some(time()?),
                 "worker-panics" => chaos.worker_panics = number()?,
@@ -103,7 +117,7 @@ impl std::str::FromStr for Chaos {
 
 fn expected(part: &str) -> String {
     format!(
-        "{part}: expected load-delay, batch-delay, hang-after, worker-panic-after, worker-panics, device-lost-after, \
+        "{part}: expected load-delay, batch-delay, crowd-delay, request-errors, hang-after, worker-panic-after, worker-panics, device-lost-after, \
          runtime-stall-after, candidate-hang or dependency-down, such as load-delay=30s"
     )
 }
@@ -137,6 +151,10 @@ pub struct Rehearsal {
     planned: Vec<(Trouble, Duration, AtomicU32)>,
     /// How many candidates are still to hang.
     candidate_hangs: AtomicU32,
+    /// Of so many requests in a hundred, the computation fails.
+    request_errors: u8,
+    /// How many requests there were.
+    requests: AtomicU32,
 }
 
 impl Rehearsal {
@@ -148,7 +166,17 @@ impl Rehearsal {
         ];
         let planned = planned.into_iter().filter_map(|(trouble, after, times)| Some((trouble, after?, times.into())));
         let candidate_hangs = chaos.candidate_hangs.into();
-        Self { began: OnceLock::new(), planned: planned.collect(), candidate_hangs }
+        let request_errors = chaos.request_errors;
+        Self { began: OnceLock::new(), planned: planned.collect(), candidate_hangs, request_errors, requests: 0.into() }
+    }
+
+    /// Whether the next request's computation is to fail: evenly spread, since chance would make small counts say anything.
+    pub fn spoils_request(&self) -> bool {
+        let share = u32::from(self.request_errors);
+        share > 0 && {
+            let number = self.requests.fetch_add(1, Ordering::Relaxed) % 100;
+            (number + 1) * share / 100 > number * share / 100
+        }
     }
 
     /// Whether the version that is about to be proved is to hang: one that is loaded while serving.
@@ -181,10 +209,19 @@ mod tests {
     #[test]
     fn every_key_is_read_and_anything_else_is_named() {
         let chaos: Chaos = "load-delay=30s,batch-delay=200ms,dependency-down=redis,hang-after=10s".parse().unwrap();
+        let share: Chaos = "request-errors=5%".parse().unwrap();
+        assert_eq!(share.request_errors, 5);
         assert_eq!((chaos.load_delay, chaos.batch_delay), (Duration::from_secs(30), Duration::from_millis(200)));
         assert_eq!((chaos.hang_after, chaos.worker_panics), (Some(Duration::from_secs(10)), 1));
         assert_eq!(chaos.dependencies_down, ["redis"]);
-        for text in ["load-delay", "load-delay=soon", "fire=1s", "worker-panics=many", "candidate-hang=often"] {
+        for text in [
+            "load-delay",
+            "load-delay=soon",
+            "fire=1s",
+            "worker-panics=many",
+            "candidate-hang=often",
+            "request-errors=101%",
+        ] {
             assert!(text.parse::<Chaos>().unwrap_err().starts_with(text));
         }
     }
@@ -193,7 +230,7 @@ mod tests {
     fn a_rehearsal_is_shown_as_it_was_asked_for() {
         for text in [
             "",
-            "load-delay=30s,batch-delay=200ms",
+            "load-delay=30s,batch-delay=200ms,crowd-delay=50ms,request-errors=5%",
             "hang-after=0s,worker-panic-after=1m,worker-panics=3",
             "device-lost-after=1s,runtime-stall-after=2s,candidate-hang=1,dependency-down=redis,dependency-down=db",
         ] {

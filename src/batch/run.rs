@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::job::Job;
 use super::waiting::Item as _;
-use super::worker::Worker;
+use super::worker::{Options, Worker};
 use super::{Error, Outputs};
 use crate::chaos::Trouble;
 use crate::engine::{self, Instance};
@@ -37,10 +37,19 @@ struct Attempt {
 pub(super) fn batch(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>) -> End {
     let _work = worker.pulse.work();
     let attempt = Attempt { since: Instant::now(), trouble: worker.rehearsal.next(), fits: None };
-    if !worker.options.batch_delay.is_zero() {
-        thread::sleep(worker.options.batch_delay);
+    rehearse_delay(worker, &jobs);
+    let (spoilt, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|_| worker.rehearsal.spoils_request());
+    refuse(spoilt, &Error::Failed("rehearsed by --chaos request-errors".to_owned()));
+    if jobs.is_empty() { End::Answered } else { compute_and_reply(worker, instance, jobs, attempt) }
+}
+
+fn rehearse_delay(worker: &Worker, jobs: &[Job]) {
+    let Options { batch_delay, crowd_delay, .. } = worker.options;
+    let is_crowd = !crowd_delay.is_zero() && (jobs.len() > 1 || worker.served.queue.load().requests > 0);
+    let delay = if is_crowd { batch_delay + crowd_delay } else { batch_delay };
+    if !delay.is_zero() {
+        thread::sleep(delay);
     }
-    compute_and_reply(worker, instance, jobs, attempt)
 }
 
 fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, attempt: Attempt) -> End {

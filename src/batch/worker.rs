@@ -42,6 +42,8 @@ pub struct Options {
     pub threads: usize,
     /// A rehearsal's extra time per batch.
     pub batch_delay: Duration,
+    /// The same, where requests share the batch, or wait behind it.
+    pub crowd_delay: Duration,
 }
 
 /// A worker, apart from the instance, which never leaves its thread.

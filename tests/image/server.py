@@ -1,15 +1,26 @@
 """The cpu image: what is in it, and how it starts and stops. `make test-image`, as root."""
 
+import json
 import os
 import sys
+import tempfile
 import threading
+import tomllib
 import unittest
+import zlib
 from pathlib import Path
 
 import base
-from container import PATIENCE, VERSION, Container, build, cleared
+from container import PATIENCE, ROOT, VERSION, Container, build, cleared
 
 LIMIT = 650_000_000  # bytes
+
+
+def crates(binary: Path) -> list[dict]:
+    """What `cargo auditable` has written into it: zlib over JSON, in a section of its own."""
+    with tempfile.NamedTemporaryFile() as section:
+        base.run("objcopy", "--dump-section", f".dep-v0={section.name}", binary, "/dev/null")
+        return json.loads(zlib.decompress(Path(section.name).read_bytes()))["packages"]
 
 
 class Image(unittest.TestCase):
@@ -34,7 +45,7 @@ class Image(unittest.TestCase):
             "what else libtorch needs": [
                 path for path in (root / "opt/libtorch").rglob("*.so*") if path.name != "libtorch_cpu.so"
             ],
-            "licences of libtorch": [root / "opt/libtorch/licenses"],
+            "names and licences of libtorch's packages": list((root / "opt/libtorch").glob("*.dist-info")),
             "torchpod": [root / "usr/local/bin/torchpod"],
             "its engine": [root / "usr/local/lib/torchpod"],
             "models/digits": [root / "models"],
@@ -55,6 +66,18 @@ class Image(unittest.TestCase):
         self.assertEqual(labels["org.opencontainers.image.licenses"], "Apache-2.0")
         self.assertEqual(self.image["User"], "10001:10001")
         self.assertEqual(self.image["Entrypoint"] + self.image["Cmd"], ["torchpod", "serve", "/models"])
+
+    def test_scanners_find_the_crates_and_the_packages_that_it_is_made_of(self) -> None:
+        root = Path(self.rootfs)
+        lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+        locked = {(package["name"], package["version"]) for package in lock}
+        for file, crate in [("bin/torchpod", "axum"), ("lib/torchpod/libtorchpod_torch.so", "tch")]:
+            found = {(package["name"], package["version"]) for package in crates(root / "usr/local" / file)}
+            self.assertIn(crate, {name for name, _ in found})
+            self.assertLessEqual(found, locked)
+        metadata = (root / "opt/libtorch/torch-2.11.0.dist-info/METADATA").read_text()
+        self.assertIn("\nName: torch\nVersion: 2.11.0", metadata)
+        self.assertTrue((root / "var/lib/dpkg/status").stat().st_size > 0)
 
     def test_torchpod_is_pid_1_and_may_do_nothing_that_it_need_not(self) -> None:
         container = self.start("rights")

@@ -82,6 +82,28 @@ fn a_batch_that_returns_late_was_not_hung_for_ever() {
 }
 
 #[test]
+fn a_rehearsed_share_of_requests_fails_and_no_more() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--chaos", "request-errors=25%"]);
+    let answers: Vec<_> = (0..100).map(|_| client::predict(server.address, JSON, SAMPLE).status).collect();
+    assert_eq!(answers.iter().filter(|status| **status == 500).count(), 25, "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 75, "{answers:?}");
+}
+
+#[test]
+fn a_version_that_is_rehearsed_to_be_slow_in_a_crowd_is_quick_alone() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--chaos", "batch-delay=100ms,crowd-delay=3s"]);
+    let asked = Instant::now();
+    assert_eq!(send_one(&server).answer().unwrap().status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(3), "alone: {:?}", asked.elapsed());
+    let asked = Instant::now();
+    let mut crowd: Vec<_> = (0..3).map(|_| send_one(&server)).collect();
+    assert!(crowd.iter_mut().all(|one| one.answer().unwrap().status == 200));
+    assert!(asked.elapsed() > Duration::from_secs(3), "in a crowd: {:?}", asked.elapsed());
+}
+
+#[test]
 fn a_long_request_that_makes_progress_is_busy_and_not_hung() {
     const ROW: usize = 64 * 4;
     let turn = Turn::shared();

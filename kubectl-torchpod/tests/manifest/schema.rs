@@ -66,6 +66,7 @@ fn a_misspelt_field_of_a_custom_resource_is_found() {
 fn what_older_clusters_took_is_refused() {
     let topology = misspelt("service-topology", "trafficDistribution: PreferSameNode", "topologyKeys: ['*']");
     assert!(topology.contains("'topologyKeys' was unexpected"), "{topology}");
-    let canary = misspelt("strategy-canary-flagger", "thresholdRange:\n        min: 99", "threshold: 99");
-    assert!(canary.contains("'threshold' was unexpected"), "{canary}");
+    let canary =
+        misspelt("strategy-canary-flagger", "apiVersion: flagger.app/v1beta1", "apiVersion: flagger.app/v1alpha3");
+    assert!(canary.contains("'flagger.app/v1beta1' was expected"), "{canary}");
 }

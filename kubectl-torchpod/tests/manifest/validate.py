@@ -1,4 +1,4 @@
-"""Checks manifests strictly, against the published schemas of Kubernetes, and for custom resources, our own in schema/.
+"""Checks manifests strictly, against what Kubernetes has published, and the projects of custom resources (schema/).
 
 validate.py FILE… -- VERSION…    prints one line for each thing that is wrong, and the number of objects checked last
 """

@@ -104,7 +104,8 @@ impl Workshop {
         let threads = threads(&version.spec, instances);
         let mut candidate =
             Candidate { handle: Handle::new(version, metrics, self.plan.max_queue), pulses: Vec::new() };
-        let options = worker::Options { threads, batch_delay: self.plan.chaos.batch_delay };
+        let chaos = &self.plan.chaos;
+        let options = worker::Options { threads, batch_delay: chaos.batch_delay, crowd_delay: chaos.crowd_delay };
         let mut done = 0;
         for index in 0..candidate.handle.version.spec.instances {
             let worker = self.worker(&candidate.handle, index, options);

@@ -34,7 +34,7 @@ fn serve(handle: &Handle, lifecycle: &Tx, pulse: &Pulse) {
     let words = spawn(Worker {
         served: (**handle).clone(),
         index: 0,
-        options: Options { threads: 1, batch_delay: Duration::ZERO },
+        options: Options { threads: 1, batch_delay: Duration::ZERO, crowd_delay: Duration::ZERO },
         lifecycle: lifecycle.clone(),
         pulse: pulse.clone(),
         rehearsal: Arc::default(),
