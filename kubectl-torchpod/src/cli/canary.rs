@@ -69,6 +69,10 @@ pub(super) struct CanaryArgs {
     #[arg(long, value_name = "PODS|SHARE", default_value = "25%", value_parser = surge)]
     surge: Surge,
 
+    /// The increase of failed or slow requests that no gate may overlook; a larger one needs fewer requests
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share)]
+    detect: f64,
+
     /// The least number of requests to the canary in a gate, whatever the test needs
     #[arg(long, value_name = "N", default_value = "0")]
     min_requests: u64,
@@ -167,6 +171,7 @@ impl CanaryArgs {
         Limits {
             error_increase: self.max_error_increase,
             latency_ratio: self.latency_ratio,
+            detect: self.detect,
             min_requests: self.min_requests,
             gates,
             ..Limits::default()

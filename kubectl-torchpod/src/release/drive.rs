@@ -149,16 +149,16 @@ impl Drive<'_> {
         self.voice.tick(&watch.told());
         let before = record.and_then(|record| record.numbers.as_deref());
         let Some((gate, verdict)) = watch.verdict(&self.limits, before) else { return Ok(None) };
-        let (said, text) = match &gate {
-            Gate::Passed { said, .. } => (said, "passed"),
-            Gate::Failed(said) => (said, "failed"),
-            Gate::Unclear(said) => (said, "not clear yet"),
+        let what = match &gate {
+            Gate::Passed { .. } => "passed",
+            Gate::Failed(_) => "failed",
+            Gate::Unclear(_) => "not clear yet",
         };
-        self.voice.say(
-            "verdict",
-            &format!("gate at {} %: {text}: {said}", watch.step.percent),
-            &json!({"verdict": verdict}),
-        );
+        let mut text = format!("gate at {} %: {what}", watch.step.percent);
+        for line in verdict.reasons.iter().map(|reason| &reason.text).chain(&verdict.notes) {
+            text = format!("{text}\n          {line}");
+        }
+        self.voice.say("verdict", &text, &json!({"percent": watch.step.percent, "verdict": verdict}));
         Ok(Some(gate))
     }
 

@@ -15,6 +15,8 @@ use crate::judge::{Against, Decision, Judge, Limits, Reading, Seen, Tally, Verdi
 /// The longest time between two rounds; a gate has two dozen of them, if it is long enough.
 const ROUND: Duration = Duration::from_secs(5);
 const ROUNDS: u32 = 24;
+/// What happens to all pods at once, such as a stall of the machine, shall not fall between two rounds.
+const SHORTEST: Duration = Duration::from_millis(250);
 /// So often in a row may a pod not answer before that counts.
 const SILENCES: u32 = 3;
 /// Pods that are asked at the same time.
@@ -59,7 +61,7 @@ impl Watch {
             self.stable.round(stable);
             self.canary.round(canary);
         }
-        self.next_round = self.began.elapsed() + (self.gate / ROUNDS).clamp(Duration::from_millis(100), ROUND);
+        self.next_round = self.began.elapsed() + (self.gate / ROUNDS).clamp(SHORTEST, ROUND);
         Ok(true)
     }
 

@@ -5,3 +5,9 @@ mod decision;
 mod property;
 mod switch;
 mod world;
+
+mod bad;
+mod cutover;
+mod good;
+mod lab;
+mod stopped;

@@ -1,0 +1,40 @@
+//! A good version: promoted, and nobody notices.
+
+use loopback::Load;
+
+use crate::lab::{CANARY, LENIENT, Lab, NEW, STABLE, canary};
+
+#[test]
+fn a_good_canary_is_promoted_without_a_lost_request_and_the_same_command_then_finds_it_done() {
+    let lab = Lab::canary(3);
+    let load = Load::on(&lab.cluster);
+    let dry = lab.run(&canary(NEW, &["--dry-run"]));
+    dry.assert_code(0).assert_said("PATCH /apis/apps/v1/namespaces/default/deployments/ml-model-canary");
+    assert_eq!(lab.sizes(), (3, 1), "nothing was changed");
+
+    let ran = lab.try_canary(NEW, &LENIENT);
+    ran.assert_code(0).assert_said("gate at 25 %: passed").assert_said("gate at 100 %: passed");
+    ran.assert_said("promoted: torchpod:0.2.0 is stable");
+    lab.assert_all_stable(NEW, 4);
+    let status = lab.status();
+    assert_eq!(status["canary"]["phase"], "promoted");
+    assert_eq!(status["services"][0]["endpoints"][STABLE], 4);
+    assert!(status["services"][0]["endpoints"][CANARY].is_null() && status["holder"].is_null());
+
+    lab.try_canary(NEW, &LENIENT).assert_code(0).assert_said("promoted");
+    assert_eq!(lab.cluster.count(20).into_keys().collect::<Vec<_>>(), ["v2"]);
+    lab.assert_nothing_was_lost(load, 500);
+}
+
+#[test]
+fn a_promoted_version_can_be_rolled_back() {
+    let lab = Lab::canary(1);
+    let load = Load::on(&lab.cluster);
+    lab.run(&["rollback", "ml-model"]).assert_code(2).assert_said("no canary was ever run");
+    lab.run(&canary(NEW, &LENIENT)).assert_code(0);
+    lab.run(&["rollback", "ml-model", "--reason", "the numbers were right, the labels were not"]).assert_code(0);
+    lab.assert_all_stable("torchpod:0.1.0", 2);
+    assert_eq!(lab.status()["canary"]["reason"], "the numbers were right, the labels were not");
+    lab.run(&["rollback", "ml-model"]).assert_code(2).assert_said("was taken back already");
+    lab.assert_nothing_was_lost(load, 300);
+}
