@@ -9,6 +9,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
 use serde::Serialize;
@@ -134,25 +135,20 @@ impl<'a> Api<'a> {
         let uri = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy{path}", self.namespace);
         let page = || async {
             let built = match body {
-                None => http::Request::get(&uri).body(Vec::new()),
+                None => http::Request::get(&uri).body(Body::from(Vec::new())),
                 Some(body) => http::Request::post(&uri)
                     .header(http::header::CONTENT_TYPE, "application/json")
-                    .body(body.to_string().into_bytes()),
+                    .body(Body::from(body.to_string().into_bytes())),
             };
             let request = built.map_err(kube::Error::HttpError)?;
-            let slow = || Page::Silent(format!("no answer within {}", humantime::format_duration(PAGE)));
-            let Ok(answer) = tokio::time::timeout(PAGE, self.client.request_text(request)).await else {
-                return Ok(slow());
+            let answer = async {
+                let (head, body) = self.client.send(request).await?.into_parts();
+                let body = body.collect_bytes().await?;
+                Ok::<_, kube::Error>((head.status, String::from_utf8_lossy(&body).into_owned()))
             };
-            match answer {
-                Ok(body) => Ok(Page::Body(body)),
-                // A 403 of the API server has a reason; one of the pod has none.
-                Err(kube::Error::Api(status)) if status.code == 403 && status.reason == "Forbidden" => {
-                    Err(kube::Error::Api(status))
-                }
-                Err(kube::Error::Api(status)) if status.code == 429 => Ok(Page::Unasked),
-                Err(kube::Error::Api(status)) => Ok(Page::Refused(status.code, status.message.trim().to_owned())),
-                Err(other) => Err(other),
+            match tokio::time::timeout(PAGE, answer).await {
+                Ok(answer) => answer.and_then(|(status, text)| told(status.as_u16(), text)),
+                Err(_) => Ok(Page::Silent(format!("no answer within {}", humantime::format_duration(PAGE)))),
             }
         };
         self.attempt(&ask, page).await
@@ -243,6 +239,21 @@ impl Ask {
 
     fn told(&self) -> String {
         format!("{} {}", self.verb, self.object())
+    }
+}
+
+/// Whose answer it is: what the API server refuses has a `Status`; everything else is the pod's own.
+fn told(code: u16, text: String) -> kube::Result<Page> {
+    let status = serde_json::from_str::<Value>(&text).ok().filter(|value| value["kind"] == "Status");
+    match (code, status) {
+        (200..300, _) => Ok(Page::Body(text)),
+        (429, Some(_)) => Ok(Page::Unasked),
+        (401 | 403, Some(status)) => {
+            let status: kube::core::Status = serde_json::from_value(status).unwrap_or_default();
+            Err(kube::Error::Api(Box::new(status.with_code(code))))
+        }
+        (_, Some(status)) => Ok(Page::Refused(code, status["message"].as_str().unwrap_or_default().trim().to_owned())),
+        (_, None) => Ok(Page::Refused(code, text.trim().to_owned())),
     }
 }
 

@@ -79,7 +79,7 @@ impl Lab {
 
     /// What `status` says.
     pub(crate) fn status(&self) -> Value {
-        let ran = self.run(&["status", "ml-model", "-o", "json", "--sample", "0s"]);
+        let ran = self.start(&["status", "ml-model", "-o", "json", "--sample", "0s"]).end();
         serde_json::from_str(&ran.out).unwrap()
     }
 
@@ -89,6 +89,13 @@ impl Lab {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let all = status["deployments"].as_array().unwrap();
         all.iter().map(|one| (text(&one["name"]), text(&one["image"]))).collect()
+    }
+
+    /// How often the Lease was taken or renewed, by whomever.
+    pub(crate) fn held(&self) -> usize {
+        let asked = self.api.asked();
+        let of_leases = asked.iter().filter(|asked| asked.path.contains("/leases") && asked.method != "GET");
+        of_leases.filter(|asked| asked.status < 300).count()
     }
 
     /// All pods are stable's, of this image, and serve.
@@ -110,7 +117,11 @@ pub(crate) const LENIENT: [&str; 2] = ["--detect", "25%"];
 
 /// `kubectl torchpod canary` with short gates.
 pub(crate) fn canary<'a>(image: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["canary", "ml-model", "--image", image, "--gate", "3s", "--steps", "25,100"];
+    with_gate("3s", image, more)
+}
+
+pub(crate) fn with_gate<'a>(gate: &'a str, image: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["canary", "ml-model", "--image", image, "--gate", gate, "--steps", "25,100"];
     arguments.extend(more);
     arguments
 }
