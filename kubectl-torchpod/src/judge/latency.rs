@@ -23,10 +23,11 @@ pub(super) fn common(canary: &Sums, stable: &Sums) -> Vec<Bound> {
     bounds.collect()
 }
 
-/// The bound that is nearest to a time, in proportion.
-pub(super) fn nearest(bounds: &[Bound], seconds: f64) -> Option<Bound> {
-    let distance = |bound: &Bound| (bound.seconds / seconds).ln().abs();
-    bounds.iter().copied().min_by(|one, other| distance(one).total_cmp(&distance(other)))
+/// The first bound that few of stable's requests are slower than: two hundredths at most, so that it lies next to the
+/// 99th percentile or beyond it. Where more of them are slower than the last one, that.
+pub(super) fn tail(bounds: &[Bound]) -> Option<Bound> {
+    let is_tail = |bound: &&Bound| bound.stable.share() <= 2.0 * TAIL;
+    bounds.iter().find(is_tail).or(bounds.last()).copied()
 }
 
 /// The 99th percentile in seconds. `slower` are bounds with the count of those that took longer, of `of`. Between two
