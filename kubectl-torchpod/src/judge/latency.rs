@@ -50,3 +50,27 @@ pub(super) fn p99(slower: impl IntoIterator<Item = (f64, u64)>, of: u64) -> Opti
     // Beyond the last bound.
     last.map(|(seconds, _)| seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_percentile_lies_between_two_bounds_where_the_tail_falls_to_a_hundredth() {
+        let table = [
+            // Of 10 000, 1000 and 10: halfway in both logarithms.
+            (vec![(0.01, 1000), (0.1, 10)], 0.031_6),
+            (vec![(0.01, 100), (0.1, 10)], 0.01),
+            (vec![(0.01, 1000), (0.1, 100)], 0.1),
+            // Half a request of 10 000 beyond the last.
+            (vec![(0.01, 200), (0.02, 0)], 0.010_8),
+            (vec![(0.01, 0), (0.02, 0)], 0.01),
+            (vec![(0.01, 9000), (0.02, 8000)], 0.02),
+        ];
+        for (slower, expected) in table {
+            let found = p99(slower.clone(), 10_000).unwrap();
+            assert!((found / expected - 1.0).abs() < 0.01, "{slower:?}: {found}, not {expected}");
+        }
+        assert_eq!(p99([], 10_000), None);
+    }
+}

@@ -31,8 +31,9 @@ pub struct Sums {
     pub slower: BTreeMap<u64, Share>,
 }
 
-/// `count` of `of`, and how unevenly it fell on the slices.
+/// `count` of `of`, and how unevenly it fell on the slices. Written as a row of numbers, of which there are many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Row", into = "Row")]
 pub struct Share {
     pub count: u64,
     pub of: u64,
@@ -45,6 +46,20 @@ pub struct Share {
     /// Within rounds: squares of what pods are apart from what all of them together did, and what these would be if
     /// requests were independent.
     apart: [f64; 2],
+}
+
+type Row = (u64, u64, u64, [u64; 2], [f64; 3], [f64; 2]);
+
+impl From<Row> for Share {
+    fn from((count, of, slices, worst, squares, apart): Row) -> Self {
+        Share { count, of, slices, worst, squares, apart }
+    }
+}
+
+impl From<Share> for Row {
+    fn from(Share { count, of, slices, worst, squares, apart }: Share) -> Self {
+        (count, of, slices, worst, squares, apart)
+    }
 }
 
 impl Tally {

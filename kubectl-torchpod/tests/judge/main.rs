@@ -2,4 +2,6 @@
 
 mod dice;
 mod run;
+mod verdict;
+mod window;
 mod world;
