@@ -95,3 +95,66 @@ impl Demand {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn of(count: f64, of: f64) -> Sample {
+        Sample { count, of }
+    }
+
+    /// At least `least` of `all` fall to someone to whom each falls with `probability`.
+    fn at_least(least: u32, all: u32, probability: f64) -> f64 {
+        let ways = |k: u32| (0..k).fold(1.0, |ways, i| ways * f64::from(all - i) / f64::from(i + 1));
+        let exactly = |k: u32| ways(k) * probability.powf(f64::from(k)) * (1.0 - probability).powf(f64::from(all - k));
+        (least..=all).map(exactly).sum()
+    }
+
+    #[test]
+    fn chance_is_the_probability_that_so_many_of_all_fell_to_the_canary() {
+        for (ours, theirs, part) in [(1, 0, 0.1), (3, 3, 0.5), (12, 3, 0.1), (2, 40, 0.1), (9, 0, 0.9), (1, 300, 0.02)]
+        {
+            let whole = 2400.0;
+            let (canary, stable) = (of(f64::from(ours), whole * part), of(f64::from(theirs), whole * (1.0 - part)));
+            let expected = at_least(ours, ours + theirs, part);
+            let chance = by_chance(canary, stable);
+            assert!((chance - expected).abs() <= 1e-9 * expected, "{ours} beside {theirs}: {chance}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn nothing_counted_or_nothing_to_compare_with_is_always_chance() {
+        for (canary, stable) in
+            [(of(0.0, 9.0), of(5.0, 9.0)), (of(5.0, 9.0), of(0.0, 0.0)), (of(0.0, 0.0), of(1.0, 9.0))]
+        {
+            assert!(by_chance(canary, stable) >= 1.0, "{canary:?}, {stable:?}");
+        }
+    }
+
+    fn demand() -> Demand {
+        Demand { level: 1e-3, increase: 0.05, slack: 0.01, power: 0.99, spread: 1.0, kept: 1.0, grows: true }
+    }
+
+    #[test]
+    fn fewer_requests_are_needed_the_clearer_things_are() {
+        let needed = |demand: Demand, stable| demand.requests(1.0, stable).unwrap();
+        let (even, clean) = (demand(), of(0.0, 9.0));
+        let usual = needed(even, clean);
+        assert!((150.0..300.0).contains(&usual), "{usual}");
+        assert!(needed(Demand { level: 1e-6, ..even }, clean) > usual, "a stricter level");
+        assert!(needed(Demand { spread: 4.0, ..even }, clean) > 3.0 * usual, "uneven requests");
+        assert!(needed(Demand { power: 0.5, ..even }, clean) < usual, "half the power");
+        assert!(needed(Demand { increase: 0.2, ..even }, clean) < usual, "a larger increase");
+        assert!(needed(Demand { kept: 0.5, ..even }, clean) > usual, "half of them are not counted");
+        assert!(needed(even, of(0.3, 9.0)) > usual, "a stable that fails, too");
+        assert!(needed(even, of(0.0, 1.0)) > usual, "as many of stable as of the canary");
+    }
+
+    #[test]
+    fn a_stable_that_gets_no_more_requests_may_have_had_too_few() {
+        let ended = Demand { grows: false, ..demand() };
+        assert_eq!(ended.requests(1.0, of(1.0, 20.0)), None);
+        assert!(ended.requests(1.0, of(0.0, 2000.0)).is_some());
+    }
+}

@@ -17,7 +17,7 @@ pub(super) struct Bar<'a> {
     pub(super) slack: f64,
     /// The probability by chance at which a difference counts.
     pub(super) level: f64,
-    /// Whether stable gets requests while the canary does.
+    /// Whether stable gets requests while the canary does, and not only before.
     pub(super) grows: bool,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Pair<'a> {
         let bounds = latency::common(self.canary, self.stable);
         let stable = bounds.iter().map(|bound| (bound.seconds, bound.stable.count));
         let stable_p99 = latency::p99(stable, bounds.first()?.stable.of)?;
-        let bound = latency::nearest(&bounds, stable_p99)?;
+        let bound = latency::tail(&bounds)?;
         (bound.canary.of > 0).then_some(Tail { bounds, stable_p99, bound })
     }
 }
@@ -107,7 +107,7 @@ struct Excess {
 fn excess(pair: &Pair<'_>, bar: &Bar<'_>, excess: &Excess) -> Finding {
     let (canary, stable) = ((excess.of)(pair.canary), (excess.of)(pair.stable));
     let counted = sample(excess.counted, canary.of);
-    let chance = chance(counted, stable);
+    let chance = bar.chance(counted, &stable);
     let is_worse = counted.share() - stable.share() > excess.allowed && chance <= bar.level;
     let (what, hint) = match excess.kind {
         Kind::Failed => ("failed", ""),
@@ -130,7 +130,7 @@ fn slowness(pair: &Pair<'_>, bar: &Bar<'_>, tail: &Tail) -> Option<Finding> {
     let p99 =
         |count: fn(&Share) -> u64| latency::p99(bounds.iter().map(|bound| (bound.seconds, count(&bound.canary))), of);
     let (shown, usual) = (p99(|share| share.count)?, p99(Share::usual)?);
-    let chance = chance(sample(bound.canary.usual(), of), bound.stable);
+    let chance = bar.chance(sample(bound.canary.usual(), of), &bound.stable);
     let allowed = 1.0 + (bar.limits.latency_ratio - 1.0) * bar.slack;
     let what = format!("took longer than {}", time(bound.seconds));
     let text = format!(
@@ -146,10 +146,17 @@ fn slowness(pair: &Pair<'_>, bar: &Bar<'_>, tail: &Tail) -> Option<Finding> {
     Some(Finding { reason: reason(pair, Kind::Latency, text, figures, chance), is_worse })
 }
 
-/// What stable's slices tell of how unevenly things fall holds for both: the canary's own unevenness may be its fault.
-fn chance(canary: Sample, stable: Share) -> f64 {
-    let spread = stable.spread();
-    by_chance(canary.per(spread), sample(stable.count, stable.of).per(spread))
+impl Bar<'_> {
+    /// What stable's slices tell of how unevenly things fall holds for both: the canary's own unevenness may be its
+    /// fault.
+    pub(super) fn spread(&self, stable: &Share) -> f64 {
+        if self.grows { stable.spread() } else { stable.spread_in_time() }
+    }
+
+    fn chance(&self, canary: Sample, stable: &Share) -> f64 {
+        let spread = self.spread(stable);
+        by_chance(canary.per(spread), sample(stable.count, stable.of).per(spread))
+    }
 }
 
 #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests.

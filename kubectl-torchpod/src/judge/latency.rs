@@ -23,10 +23,11 @@ pub(super) fn common(canary: &Sums, stable: &Sums) -> Vec<Bound> {
     bounds.collect()
 }
 
-/// The bound that is nearest to a time, in proportion.
-pub(super) fn nearest(bounds: &[Bound], seconds: f64) -> Option<Bound> {
-    let distance = |bound: &Bound| (bound.seconds / seconds).ln().abs();
-    bounds.iter().copied().min_by(|one, other| distance(one).total_cmp(&distance(other)))
+/// The first bound that few of stable's requests are slower than: two hundredths at most, so that it lies next to the
+/// 99th percentile or beyond it. Where more of them are slower than the last one, that.
+pub(super) fn tail(bounds: &[Bound]) -> Option<Bound> {
+    let is_tail = |bound: &&Bound| bound.stable.share() <= 2.0 * TAIL;
+    bounds.iter().find(is_tail).or(bounds.last()).copied()
 }
 
 /// The 99th percentile in seconds. `slower` are bounds with the count of those that took longer, of `of`. Between two
@@ -48,4 +49,28 @@ pub(super) fn p99(slower: impl IntoIterator<Item = (f64, u64)>, of: u64) -> Opti
     }
     // Beyond the last bound.
     last.map(|(seconds, _)| seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_percentile_lies_between_two_bounds_where_the_tail_falls_to_a_hundredth() {
+        let table = [
+            // Of 10 000, 1000 and 10: halfway in both logarithms.
+            (vec![(0.01, 1000), (0.1, 10)], 0.031_6),
+            (vec![(0.01, 100), (0.1, 10)], 0.01),
+            (vec![(0.01, 1000), (0.1, 100)], 0.1),
+            // Half a request of 10 000 beyond the last.
+            (vec![(0.01, 200), (0.02, 0)], 0.010_8),
+            (vec![(0.01, 0), (0.02, 0)], 0.01),
+            (vec![(0.01, 9000), (0.02, 8000)], 0.02),
+        ];
+        for (slower, expected) in table {
+            let found = p99(slower.clone(), 10_000).unwrap();
+            assert!((found / expected - 1.0).abs() < 0.01, "{slower:?}: {found}, not {expected}");
+        }
+        assert_eq!(p99([], 10_000), None);
+    }
 }

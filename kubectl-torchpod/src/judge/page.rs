@@ -35,7 +35,7 @@ pub(super) fn sample(line: &str) -> Result<Option<Sample<'_>>, Malformed> {
     }
     let end = line.find(|c: char| c == '{' || c.is_whitespace()).unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
-    let (labels, rest) = match rest.strip_prefix('{') {
+    let (labels, rest) = match rest.trim_start().strip_prefix('{') {
         Some(rest) => labels(rest)?,
         None => (Vec::new(), rest),
     };

@@ -66,6 +66,16 @@ impl Reading {
         if is_ours { Ok(reading) } else { Err(Unreadable::Foreign) }
     }
 
+    /// What happened since `earlier`; None if a counter went back. A version that has come since counts from its start,
+    /// one that has gone says nothing.
+    pub(super) fn since(&self, earlier: &Reading) -> Option<Reading> {
+        let slice = |(key, counts): (&(String, String), &Counts)| {
+            let before = earlier.series.get(key).cloned().unwrap_or_default();
+            Some((key.clone(), counts.since(&before)?))
+        };
+        self.series.iter().map(slice).collect()
+    }
+
     fn take(&mut self, sample: &page::Sample<'_>) -> Result<(), String> {
         let key = (sample.label("model").to_owned(), sample.label("version").to_owned());
         let count = whole(sample.value)?;
@@ -91,6 +101,13 @@ impl Reading {
     }
 }
 
+impl FromIterator<((String, String), Counts)> for Reading {
+    /// From counts of models and versions.
+    fn from_iter<T: IntoIterator<Item = ((String, String), Counts)>>(series: T) -> Self {
+        Reading { series: series.into_iter().collect() }
+    }
+}
+
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A cast that would not fit yields the most.
 fn nanos(le: &str) -> Result<u64, String> {
     match le.parse::<f64>() {
@@ -107,8 +124,7 @@ fn whole(value: f64) -> Result<u64, String> {
 }
 
 impl Counts {
-    /// What happened since `earlier`; None if a counter went back.
-    pub(super) fn since(&self, earlier: &Counts) -> Option<Counts> {
+    fn since(&self, earlier: &Counts) -> Option<Counts> {
         let mut within = BTreeMap::new();
         for (bound, count) in &self.within {
             let before = earlier.within.get(bound).copied().unwrap_or_default();

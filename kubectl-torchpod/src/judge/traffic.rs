@@ -24,38 +24,39 @@ pub(super) fn lack(pair: &Pair<'_>, bar: &Bar<'_>) -> Option<Lack> {
         return None;
     }
     let (canary, stable) = (pair.canary.failed, pair.stable.failed);
-    let needed = needed(pair, bar);
-    if canary.slices >= LEAST_SLICES && needed.is_some_and(|needed| needed <= canary.of) {
+    let missing = missing(pair, bar);
+    if canary.slices >= LEAST_SLICES && missing == Some(0) {
         return None;
     }
     let who = requests(pair.model);
-    let text = match needed {
+    let text = match missing {
         _ if canary.of == 0 => format!("canary: answered no {who}: does the Service select its pods?"),
         None => format!("stable: {} {who} are too few to compare with", stable.of),
-        Some(needed) if needed > canary.of => format!(
-            "canary: {} {who} are too few to be sure of noticing if {} more of them failed or were slow, {needed} are needed",
-            canary.of,
-            percent(bar.limits.detect)
-        ),
-        Some(_) => format!(
+        Some(0) => format!(
             "canary: {who} came between {} readings of its pods, expected at least {LEAST_SLICES} to see how they vary",
             canary.slices
         ),
+        Some(more) => format!(
+            "canary: {} {who} are too few to be sure of noticing if {} more of them failed or were slow, {more} more are needed",
+            canary.of,
+            percent(bar.limits.detect)
+        ),
     };
-    let more = needed.map(|needed| of_all(needed.saturating_sub(canary.of), pair.part));
+    let more = missing.map(|more| of_all(more, pair.part));
     let (model, figures) = (pair.model.map(str::to_owned), [canary, stable].map(|share| Some(share.into())));
     let [canary, stable] = figures;
     Some(Lack { reason: Reason { text, kind: Kind::Traffic, model, canary, stable, chance: None }, more })
 }
 
-/// Of this pair's; none where no number would do.
-fn needed(pair: &Pair<'_>, bar: &Bar<'_>) -> Option<u64> {
-    let failed = pair.canary.failed;
-    let errors = enough(bar, failed.of, pair.stable.failed, Kind::Failed)?;
+/// How many more requests this pair needs; none where no number would do.
+fn missing(pair: &Pair<'_>, bar: &Bar<'_>) -> Option<u64> {
+    let has = pair.canary.failed.of;
+    let errors = enough(bar, has, pair.stable.failed, Kind::Failed)?;
     let tail = pair.tail()?.bound;
+    // Those that were rejected are timed, too.
     let slow = enough(bar, tail.canary.of, tail.stable, Kind::Latency)?;
     let least = if pair.model.is_none() { bar.limits.min_requests } else { 0 };
-    Some(errors.max(slow).max(least))
+    Some(errors.max(least).saturating_sub(has).max(slow.saturating_sub(tail.canary.of)))
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)] // Below 2⁵³.
@@ -72,7 +73,7 @@ fn enough(bar: &Bar<'_>, has: u64, stable: Share, kind: Kind) -> Option<u64> {
         increase: bar.limits.detect,
         slack,
         power: bar.limits.power,
-        spread: stable.spread(),
+        spread: bar.spread(&stable),
         kept,
         grows: bar.grows,
     };

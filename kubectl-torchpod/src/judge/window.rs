@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::reading::Reading;
+use super::reading::{Counts, Reading};
 use super::tally::Tally;
 
 /// One pod in one round.
@@ -69,10 +69,12 @@ impl Window {
     /// A pod that comes in the middle counts from its first page on. One that is not among `pods` any more has vanished.
     pub fn round(&mut self, pods: impl IntoIterator<Item = Seen>) {
         let mut present = BTreeSet::new();
+        let mut slices = Vec::new();
         for seen in pods {
             present.insert(seen.uid.clone());
-            self.see(seen);
+            slices.extend(self.see(seen));
         }
+        self.tally.round(&slices.iter().map(|slice| by_model(slice)).collect::<Vec<_>>());
         let gone: Vec<String> = self.pods.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
         for uid in gone {
             if let Some(pod) = self.pods.remove(&uid) {
@@ -91,29 +93,34 @@ impl Window {
         Tally { faults, pods: self.pods.len(), ..self.tally.clone() }
     }
 
-    fn see(&mut self, seen: Seen) {
+    /// What the pod did since it was last seen.
+    fn see(&mut self, seen: Seen) -> Option<Reading> {
         let Seen { uid, name, page } = seen;
         let pod = self.pods.entry(uid).or_insert_with(|| Pod { name, last: None, silent: None });
         let page = match page {
             Ok(page) => page,
             Err(why) => {
                 pod.silent = Some(why);
-                return;
+                return None;
             }
         };
         pod.silent = None;
-        let before = pod.last.replace(page.clone());
-        let Some(before) = before else { return };
-        let mut slices = Vec::new();
-        for (key, counts) in &page.series {
-            // A version that has come since counts from its start.
-            let earlier = before.series.get(key).cloned().unwrap_or_default();
-            let Some(slice) = counts.since(&earlier) else {
-                self.lost.push(Fault { pod: pod.name.clone(), what: What::Restarted });
-                return;
-            };
-            slices.push((key.0.as_str(), slice));
+        let slice = pod.last.as_ref().map(|before| page.since(before));
+        pod.last = Some(page);
+        let slice = slice?;
+        if slice.is_none() {
+            self.lost.push(Fault { pod: pod.name.clone(), what: What::Restarted });
         }
-        self.tally.add(slices);
+        slice
     }
+}
+
+/// All versions of a model together.
+fn by_model(slice: &Reading) -> BTreeMap<&str, Counts> {
+    let mut models: BTreeMap<&str, Counts> = BTreeMap::new();
+    for ((model, _), counts) in &slice.series {
+        let sum = models.remove(model.as_str()).unwrap_or_default();
+        models.insert(model, sum.plus(counts));
+    }
+    models
 }
