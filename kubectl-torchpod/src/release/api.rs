@@ -187,7 +187,11 @@ impl<'a> Api<'a> {
             .await;
         self.is_met.set(self.is_met.get() || !matches!(ended, Err(Trouble::Passing(_))));
         ended.map_err(|trouble| match trouble {
-            Trouble::Passing(last) => Error::Silent { what: ask.told(), patience: began.elapsed().max(patience), last },
+            Trouble::Passing(last) => Error::Silent {
+                what: ask.told(),
+                patience: Duration::from_secs(began.elapsed().max(patience).as_secs()),
+                last,
+            },
             Trouble::Lasting(error) => error,
         })
     }

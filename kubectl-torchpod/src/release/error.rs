@@ -11,7 +11,7 @@ pub enum Error {
     #[error("there is no {kind} {name} in namespace {namespace}{hint}")]
     Missing { kind: String, name: String, namespace: String, hint: String },
     #[error(
-        "not allowed to {verb} {resource} in namespace {namespace}: {said}; `k8s/components/release-rights` has all that is needed"
+        "not allowed to {verb} {resource} in namespace {namespace}: {said}; `kubectl apply -k k8s/release-rights` grants all that is needed"
     )]
     Forbidden { verb: &'static str, resource: String, namespace: String, said: String },
     /// Somebody has changed the object since it was read. Whoever gets it reads again and decides again.
@@ -26,7 +26,9 @@ pub enum Error {
     /// The decision itself.
     #[error("{0}")]
     Refused(String),
-    #[error("{holder} is at it already, and alive: wait for its end, or end it there")]
+    #[error(
+        "{holder} is at it already, and alive: wait for its end, end it there, or take a canary back by `kubectl torchpod rollback`"
+    )]
     Held { holder: String },
     #[error(
         "{holder} has taken over, since this run was not heard of for too long: watch it by `kubectl torchpod status`"

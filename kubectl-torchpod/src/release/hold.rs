@@ -12,8 +12,8 @@ use super::error::Error;
 use super::voice::Voice;
 
 /// Whoever has not renewed for so long is gone.
-const DURATION: Duration = Duration::from_secs(15);
-const RENEWAL: Duration = Duration::from_secs(5);
+const DURATION: Duration = Duration::from_secs(10);
+const RENEWAL: Duration = Duration::from_secs(3);
 const GLANCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]

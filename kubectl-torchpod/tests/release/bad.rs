@@ -53,3 +53,22 @@ fn a_version_that_is_slower_is_taken_back() {
     let (ran, _) = taken_back(&lab, "torchpod:slow");
     ran.assert_said("took longer than");
 }
+
+#[test]
+#[ignore = "soak: every kind of bad version with the lesson's steps and gates of half a minute, for a quarter of an hour"]
+fn soak_every_kind_of_bad_version_is_taken_back_at_most_at_the_cost_of_its_share() {
+    let lab = Lab::canary(9);
+    for (kind, chaos) in
+        [("errors", "request-errors=5%"), ("slower", "batch-delay=15ms"), ("crowd", "crowd-delay=60ms")]
+    {
+        let image = format!("torchpod:{kind}");
+        lab.register(&image, chaos);
+        let load = Load::on(&lab.cluster);
+        let ran = lab.run(&["canary", "ml-model", "--image", &image, "--gate", "30s", "--timeout", "10m"]);
+        lab.assert_all_stable(OLD, 10);
+        let tally = load.stop();
+        ran.assert_code(1);
+        // Of what the canary gets, a twentieth fails.
+        assert!(tally.lost.len() < 2 * tally.least_sent() / 20, "{kind}: {}", tally.lost.len());
+    }
+}

@@ -10,4 +10,5 @@ mod bad;
 mod cutover;
 mod good;
 mod lab;
+mod rights;
 mod stopped;
