@@ -73,7 +73,7 @@ bench: libtorch ## throughput, latency, CPU, start-up and memory, side by side i
 soak: libtorch test-servers test-clients test-schema ## the tests that are too long for CI
 	cargo build
 	cargo test --test it -- --ignored
-	cargo test -p kubectl-torchpod --test rollout -- --ignored --test-threads 1 --nocapture
+	cargo test -p kubectl-torchpod --test rollout --test release -- --ignored --test-threads 1 --nocapture
 	scripts/fuzz 600
 
 TRAIN := .venvs/train

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Checks manifests for torchpod, and for other servers of models, and predicts their rollouts
+/// Checks manifests for torchpod, and for other servers of models, predicts their rollouts, and ships new versions
 #[derive(Debug, Parser)]
 #[command(name = "kubectl torchpod", bin_name = "kubectl torchpod", version, max_term_width = 100)]
 pub struct Cli {

@@ -61,7 +61,7 @@ pub(super) struct CanaryArgs {
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     gate: Duration,
 
-    /// How long a step may take, its gate and waiting for requests included, before it goes back
+    /// How long a step may wait for enough requests, its gate included, before it goes back
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
