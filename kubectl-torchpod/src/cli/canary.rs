@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::cluster::{ClusterArgs, Ended, Stop, Stopped, is_wanted, run};
@@ -20,7 +19,7 @@ use crate::release::find::{Look, names};
 use crate::release::hold::Hold;
 use crate::release::rehearsal::{Part, rehearse};
 use crate::release::step::Shares;
-use crate::release::voice::Voice;
+use crate::release::voice::{Format, Voice};
 
 /// Try a new version on a growing share of the pods, watch its numbers, and promote it or take it back
 ///
@@ -129,9 +128,9 @@ impl CanaryArgs {
         let total = record.map_or(look.stable.track.size + look.canary.track.ready, |record| record.total);
         let gates = u32::try_from(plan.shares.of(total).len()).unwrap_or(u32::MAX);
         let drive = Drive { limits: self.limits(gates), ..drive };
-        let parts = rehearse(drive.seen(&look, None), &plan, Timestamp::now()).map_err(Error::Refused)?;
+        let parts = rehearse(drive.seen(&look, None), &plan, api.now()).map_err(Error::Refused)?;
         if self.dry_run {
-            self.tell(&parts, &look, &api.namespace)?;
+            self.tell(&parts, &look, &api)?;
             return Ok(Ended::Well);
         }
         if record.is_none() && parts.len() > 1 {
@@ -179,7 +178,8 @@ impl CanaryArgs {
     }
 
     /// The requests as they would be made, if every pod came up and every gate were passed.
-    fn tell(&self, parts: &[Part], look: &Look, namespace: &str) -> Result<(), Error> {
+    fn tell(&self, parts: &[Part], look: &Look, api: &Api<'_>) -> Result<(), Error> {
+        let namespace = &api.namespace;
         let mut told = String::new();
         for part in parts {
             let line = match part {
@@ -190,10 +190,10 @@ impl CanaryArgs {
                     };
                     let path =
                         format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}?fieldManager={MANAGER}");
-                    let body = change.body(Some("…"), Timestamp::now());
+                    let body = change.body(Some("…"), api.now());
                     match self.cluster.output {
-                        crate::release::voice::Format::Text => format!("# {}\nPATCH {path}\n{body}\n", change.what),
-                        crate::release::voice::Format::Json => {
+                        Format::Text => format!("# {}\nPATCH {path}\n{body}\n", change.what),
+                        Format::Json => {
                             json!({"what": change.what, "method": "PATCH", "path": path, "body": body}).to_string()
                         }
                     }
@@ -212,8 +212,8 @@ impl CanaryArgs {
 
     fn comment(&self, text: &str) -> String {
         match self.cluster.output {
-            crate::release::voice::Format::Text => format!("# {text}\n"),
-            crate::release::voice::Format::Json => json!({"what": text}).to_string(),
+            Format::Text => format!("# {text}\n"),
+            Format::Json => json!({"what": text}).to_string(),
         }
     }
 }

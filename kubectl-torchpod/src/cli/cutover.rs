@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::cluster::{ClusterArgs, Ended, Stop, Stopped, is_wanted, run};
@@ -145,10 +144,10 @@ impl CutoverArgs {
     }
 
     async fn tell(&self, shift: &Shift<'_>, scene: &Scene, plan: &Plan, namespace: &str) -> Result<(), Error> {
-        let mut action = next(&scene.seen(), plan, Timestamp::now());
+        let mut action = next(&scene.seen(), plan, shift.api.now());
         if action == Action::Smoke {
             let smoke = Some(shift.smoke(scene).await?);
-            action = next(&Seen { smoke, ..scene.seen() }, plan, Timestamp::now());
+            action = next(&Seen { smoke, ..scene.seen() }, plan, shift.api.now());
         }
         let text = match action {
             Action::Refuse(why) => return Err(Error::Refused(why)),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::Patch;
 use serde_json::json;
 
@@ -147,7 +146,7 @@ impl RollbackArgs {
                 return Err(Error::Refused(why).into());
             };
             let old = scene.old.as_ref().map(|old| &old.track);
-            let (what, body) = back(&scene.front, old, &cause, Timestamp::now()).map_err(Error::Refused)?;
+            let (what, body) = back(&scene.front, old, &cause, api.now()).map_err(Error::Refused)?;
             match api.patch::<Service>(&scene.front.service, &Patch::Merge(body)).await {
                 Ok(_) => {
                     voice.say("rollback", &what, &json!({"service": scene.front.service}));

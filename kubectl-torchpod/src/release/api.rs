@@ -1,6 +1,7 @@
 //! The cluster's API, as far as a release needs it. What may pass, such as a lost connection, is tried again for a
 //! while; what will not is told at once.
 
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 use backon::{ExponentialBuilder, Retryable as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::fmt::rfc2822;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -42,7 +45,9 @@ pub struct Api<'a> {
     client: Client,
     pub namespace: String,
     patience: Duration,
-    is_met: std::cell::Cell<bool>,
+    is_met: Cell<bool>,
+    /// How far the API server's clock is ahead of ours.
+    ahead: Cell<SignedDuration>,
     voice: &'a Voice,
 }
 
@@ -86,7 +91,28 @@ impl<'a> Api<'a> {
         config.default_retry = false;
         let namespace = access.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| wrong(&error))?;
-        Ok(Api { client, namespace, patience: access.patience, is_met: false.into(), voice })
+        let (is_met, ahead) = (Cell::default(), Cell::default());
+        let api = Api { client, namespace, patience: access.patience, is_met, ahead, voice };
+        api.ahead.set(api.clock().await?);
+        Ok(api)
+    }
+
+    /// The cluster's time: pods say since when they are what in it, and a laptop's clock may be minutes off.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now().saturating_add(self.ahead.get()).unwrap_or_else(|_| Timestamp::now())
+    }
+
+    async fn clock(&self) -> Result<SignedDuration, Error> {
+        let ask = Ask { verb: "get", resource: "version".to_owned(), name: String::new() };
+        let head = || async {
+            let request = http::Request::get("/version").body(Body::from(Vec::new()));
+            Ok(self.client.send(request.map_err(kube::Error::HttpError)?).await?.into_parts().0)
+        };
+        let date = self.attempt(&ask, head).await?.headers.get(http::header::DATE).cloned();
+        let date = date.as_ref().and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
+        let ahead = date.map(|date| date.timestamp().duration_since(Timestamp::now()));
+        // The header has whole seconds.
+        Ok(ahead.filter(|ahead| ahead.abs() > SignedDuration::from_secs(1)).unwrap_or_default())
     }
 
     pub async fn get<K: Kind>(&self, name: &str) -> Result<K, Error> {

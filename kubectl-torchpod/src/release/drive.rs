@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::Patch;
 use serde_json::json;
 
@@ -60,7 +59,7 @@ impl Drive<'_> {
             let under_way = record.as_ref().is_some_and(|record| !record.phase.is_over());
             self.is_under_way.set(self.is_under_way.get() || under_way);
             self.note(&look);
-            match next(&self.seen(&look, gate.take()), plan, Timestamp::now()) {
+            match next(&self.seen(&look, gate.take()), plan, self.api.now()) {
                 Action::Change(change) => self.change(&look, &change).await?,
                 Action::Wait(text) => {
                     self.voice.wait(&text);
@@ -102,7 +101,7 @@ impl Drive<'_> {
             Side::Stable => &look.stable.track,
             Side::Canary => &look.canary.track,
         };
-        let patch = Patch::Strategic(change.body(Some(&track.version), Timestamp::now()));
+        let patch = Patch::Strategic(change.body(Some(&track.version), self.api.now()));
         match self.api.patch::<Deployment>(&track.name, &patch).await {
             Ok(_) => {
                 self.is_under_way.set(true);
@@ -175,7 +174,7 @@ impl Drive<'_> {
                 Some(record) => record,
             };
             let change = turn_back(&record, reason.to_owned());
-            let patch = Patch::Strategic(change.body(Some(&look.canary.track.version), Timestamp::now()));
+            let patch = Patch::Strategic(change.body(Some(&look.canary.track.version), self.api.now()));
             match self.api.patch::<Deployment>(&self.names.canary, &patch).await {
                 Ok(_) => {
                     self.is_under_way.set(true);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::jiff::Timestamp;
 use kube::core::Selector;
 
 use super::api::{Api, Kind};
@@ -90,7 +89,7 @@ pub async fn look(api: &Api<'_>, names: &Names, container: Option<&str>) -> Resu
         )));
     }
     let (of_stable, of_canary) = tokio::try_join!(pods(api, &stable), pods(api, &canary))?;
-    let now = Timestamp::now();
+    let now = api.now();
     let side = |deployment: &Deployment, pods: Vec<Pod>| {
         let track = Track::of(deployment, &pods, container, now)?;
         Ok::<_, Error>(Side { track, pods })

@@ -6,7 +6,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::jiff::Timestamp;
 
 use super::api::Api;
 use super::cutover::{Front, switch, switched};
@@ -91,7 +90,7 @@ async fn scene_of(
         mine.remove(&front.key);
         value == other && name_of(*one) != name_of(new) && app(&mine) == app(&theirs)
     };
-    let now = Timestamp::now();
+    let now = api.now();
     let side = async |deployment: &Deployment| {
         let pods: Vec<Pod> = pods(api, deployment).await?;
         Ok::<_, Error>(Side { track: Track::of(deployment, &pods, container, now)?, pods })

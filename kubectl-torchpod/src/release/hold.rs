@@ -34,7 +34,7 @@ impl Hold {
             let taken = match found {
                 None => {
                     let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-                    api.create(&Lease { metadata, spec: Some(held_by(&me)) }).await
+                    api.create(&Lease { metadata, spec: Some(held_by(&me, api.now())) }).await
                 }
                 Some(lease) => {
                     let spec = lease.spec.clone().unwrap_or_default();
@@ -49,7 +49,7 @@ impl Hold {
                         tokio::time::sleep(GLANCE.min(left)).await;
                         continue;
                     }
-                    api.replace(&Lease { spec: Some(held_by(&me)), ..lease }).await
+                    api.replace(&Lease { spec: Some(held_by(&me, api.now())), ..lease }).await
                 }
             };
             match taken {
@@ -73,7 +73,7 @@ impl Hold {
         }
         let name = self.lease.metadata.name.clone().unwrap_or_default();
         loop {
-            let renewed = Lease { spec: Some(held_by(&self.me)), ..self.lease.clone() };
+            let renewed = Lease { spec: Some(held_by(&self.me, api.now())), ..self.lease.clone() };
             match api.replace(&renewed).await {
                 Ok(lease) => {
                     (self.lease, self.renewed) = (lease, Instant::now());
@@ -100,12 +100,11 @@ impl Hold {
     }
 }
 
-fn held_by(me: &str) -> LeaseSpec {
-    let now = Some(MicroTime(Timestamp::now()));
+fn held_by(me: &str, now: Timestamp) -> LeaseSpec {
     LeaseSpec {
         holder_identity: Some(me.to_owned()),
         lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-        renew_time: now,
+        renew_time: Some(MicroTime(now)),
         ..LeaseSpec::default()
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
@@ -50,7 +49,7 @@ impl Shift<'_> {
             let scene = self.scene().await?;
             let seen = Seen { smoke: smoked.clone(), idle: idle.time(), was_selected, ..scene.seen() };
             was_selected |= scene.front.value == scene.to;
-            match next(&seen, plan, Timestamp::now()) {
+            match next(&seen, plan, self.api.now()) {
                 Action::Smoke => {
                     let answer = self.smoke(&scene).await?;
                     if let Ok(said) = &answer {

@@ -73,6 +73,7 @@ pub struct Found {
     pub deployments: Vec<(Deployment, Side, String)>,
     services: Vec<(Service, Vec<EndpointSlice>)>,
     lease: Option<Lease>,
+    now: Timestamp,
 }
 
 /// The Deployments NAME and NAME-…, and those behind the Service NAME.
@@ -84,7 +85,7 @@ pub async fn find(api: &Api<'_>, name: &str) -> Result<Found, Error> {
         let own = name_of(*one);
         own == name || own.starts_with(&format!("{name}-")) || meant.iter().any(|other| name_of(*other) == own)
     };
-    let now = Timestamp::now();
+    let now = api.now();
     let mut deployments = Vec::new();
     for deployment in all.iter().filter(is_meant) {
         let pods = pods(api, deployment).await?;
@@ -119,7 +120,7 @@ pub async fn find(api: &Api<'_>, name: &str) -> Result<Found, Error> {
         }
     }
     let lease = api.find(&format!("torchpod-{name}")).await?;
-    Ok(Found { deployments, services: fronts, lease })
+    Ok(Found { deployments, services: fronts, lease, now })
 }
 
 impl Status {
@@ -154,7 +155,7 @@ impl Status {
         });
         let deployments = deployments.collect();
         let canary = found.deployments.iter().find_map(|(_, side, _)| side.track.record.as_ref()).map(Canary::of);
-        let holder = found.lease.as_ref().and_then(alive);
+        let holder = found.lease.as_ref().and_then(|lease| alive(lease, found.now));
         Status { name: name.to_owned(), namespace: namespace.to_owned(), services, deployments, canary, holder }
     }
 
@@ -222,9 +223,9 @@ impl Canary {
 }
 
 /// Whoever holds the Lease, unless it was not renewed in time.
-fn alive(lease: &Lease) -> Option<String> {
+fn alive(lease: &Lease, now: Timestamp) -> Option<String> {
     let spec = lease.spec.as_ref()?;
     let (holder, renewed) = (spec.holder_identity.clone()?, spec.renew_time.as_ref()?.0);
-    let age = Timestamp::now().duration_since(renewed).as_secs();
+    let age = now.duration_since(renewed).as_secs();
     (!holder.is_empty() && age <= i64::from(spec.lease_duration_seconds.unwrap_or(0))).then_some(holder)
 }

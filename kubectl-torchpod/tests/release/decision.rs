@@ -39,9 +39,9 @@ fn a_gate_leads_on_or_back_or_waits_for_traffic() {
     let failed = || Some(Gate::Failed("12 of 240 requests failed".to_owned()));
     let late = with(at_gate(at(10), (9, 1), unclear()), |seen| seen.canary.moved = Some(ago(3600)));
     for (seen, expected) in [
-        (at_gate(at(10), (9, 1), passed()), "on to 25 %: 7 + 3 pods"),
-        (at_gate(at(25), (7, 3), passed()), "on to 50 %: 5 + 5 pods"),
-        (at_gate(at(100), (0, 10), passed()), "every gate was passed: torchpod:2 becomes stable"),
+        (at_gate(at(10), (9, 1), Some(passed())), "on to 25 %: 7 + 3 pods"),
+        (at_gate(at(25), (7, 3), Some(passed())), "on to 50 %: 5 + 5 pods"),
+        (at_gate(at(100), (0, 10), Some(passed())), "every gate was passed: torchpod:2 becomes stable"),
         (at_gate(at(50), (5, 5), failed()), "goes back: 12 of 240 requests failed"),
         (at_gate(at(10), (9, 1), unclear()), "watch 10 %"),
         (late, "goes back: 80 more requests are needed within --timeout 15m"),

@@ -10,6 +10,8 @@ fn a_good_canary_is_promoted_without_a_lost_request_and_the_same_command_then_fi
     let load = Load::on(&lab.cluster);
     let dry = lab.run(&canary(NEW, &["--dry-run"]));
     dry.assert_code(0).assert_said("PATCH /apis/apps/v1/namespaces/default/deployments/ml-model-canary");
+    let by_service = lab.run(&["canary", "ml-model-service", "--image", NEW, "--dry-run"]);
+    by_service.assert_code(0).assert_said("ml-model-canary gets torchpod:0.2.0");
     assert_eq!(lab.sizes(), (2, 1), "nothing was changed");
 
     let ran = lab.try_canary(NEW, &LENIENT);

@@ -10,5 +10,6 @@ mod bad;
 mod cutover;
 mod good;
 mod lab;
+mod refused;
 mod rights;
 mod stopped;

@@ -38,7 +38,7 @@ fn planned(case: &Case) -> Plan {
 /// Plays it to its end, and gives that back with what was left.
 fn play(case: &Case, is_ended_at_times: bool) -> (End, Seen) {
     let plan = planned(case);
-    let mut chance = fastrand::Rng::with_seed(case.seed);
+    let mut random = fastrand::Rng::with_seed(case.seed);
     let mut seen = Seen {
         stable: track("web-stable", OLD, case.stable),
         canary: track("web-canary", OLD, case.canary),
@@ -49,7 +49,7 @@ fn play(case: &Case, is_ended_at_times: bool) -> (End, Seen) {
     let mut outgoing = Outgoing::default();
     let mut gates = 0;
     for _ in 0..10_000 {
-        let is_taken = !is_ended_at_times || chance.f32() < 0.7;
+        let is_taken = !is_ended_at_times || random.f32() < 0.7;
         match next(&seen, &plan, now()) {
             Action::Change(change) if is_taken => {
                 gates += usize::from(seen.gate.take().is_some());
@@ -60,7 +60,7 @@ fn play(case: &Case, is_ended_at_times: bool) -> (End, Seen) {
             Action::Change(_) => seen.gate = None,
             Action::Wait(_) => {}
             Action::Watch(_) if case.bad_at == Some(gates) => seen.gate = Some(Gate::Failed("bad".to_owned())),
-            Action::Watch(_) => seen.gate = passed(),
+            Action::Watch(_) => seen.gate = Some(passed()),
             Action::End(end) => return (end, seen),
             Action::Refuse(why) => panic!("{why}"),
         }
@@ -68,7 +68,7 @@ fn play(case: &Case, is_ended_at_times: bool) -> (End, Seen) {
         let serving = seen.stable.ready + seen.canary.ready + outgoing.stable + outgoing.canary;
         assert!(serving >= total, "{outgoing:?} {seen:?}");
         for (track, old) in [(&mut seen.stable, &mut outgoing.stable), (&mut seen.canary, &mut outgoing.canary)] {
-            track.ready = chance.i32(track.ready..=track.size);
+            track.ready = random.i32(track.ready..=track.size);
             track.is_settled = track.ready == track.size;
             *old = (*old).min(track.size - track.ready);
         }
