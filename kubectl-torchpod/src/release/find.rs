@@ -9,7 +9,7 @@ use kube::core::Selector;
 
 use super::api::{Api, Kind};
 use super::error::Error;
-use super::track::{Track, which};
+use super::track::{Track, is_current, which};
 use crate::cluster::matches;
 
 /// The names of stable and canary.
@@ -117,11 +117,6 @@ pub fn name_of<K: Kind>(object: &K) -> &str {
 impl Side {
     /// Those of its newest image that stay.
     pub fn current<'a>(&'a self, container: &'a str) -> impl Iterator<Item = &'a Pod> {
-        self.pods.iter().filter(move |pod| {
-            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-            let mut own = containers.filter(|one| one.name == container);
-            let is_same = own.next().is_some_and(|one| one.image.as_deref() == Some(&self.track.image));
-            is_same && pod.metadata.deletion_timestamp.is_none()
-        })
+        self.pods.iter().filter(move |pod| is_current(pod, container, &self.track.image))
     }
 }

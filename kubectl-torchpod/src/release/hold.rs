@@ -81,8 +81,10 @@ impl Hold {
                 }
                 Err(Error::Conflict(_)) => {
                     let found: Lease = api.get(&name).await?;
-                    if holder(&found) != self.me {
-                        return Err(Error::TakenOver { holder: holder(&found) });
+                    let now = holder(&found);
+                    if now != self.me {
+                        let holder = if now.is_empty() { "another run".to_owned() } else { now };
+                        return Err(Error::TakenOver { holder });
                     }
                     self.lease = found;
                 }

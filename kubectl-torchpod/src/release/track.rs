@@ -54,7 +54,7 @@ impl Track {
         let size = spec.replicas.unwrap_or(1);
         let patience = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
         let image = container.image.clone().unwrap_or_default();
-        let own: Vec<&Pod> = pods.iter().filter(|pod| is_of(pod, container)).collect();
+        let own: Vec<&Pod> = pods.iter().filter(|pod| is_current(pod, &container.name, &image)).collect();
         let serves = |pod: &&&Pod| ready_since(pod).is_some_and(|since| passed(since, now) >= patience);
         let ready = count(own.iter().filter(serves).count());
         let annotations = deployment.metadata.annotations.clone().unwrap_or_default();
@@ -116,11 +116,13 @@ pub fn which<'a>(deployment: &'a Deployment, named: Option<&str>) -> Result<&'a 
     }
 }
 
-/// Whether a pod is one of the newest image, and stays.
-fn is_of(pod: &Pod, container: &Container) -> bool {
+/// Whether a pod runs this image in this container, and stays: what was evicted is listed for long, and is no pod any more.
+pub fn is_current(pod: &Pod, container: &str, image: &str) -> bool {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut same = containers.filter(|one| one.name == container.name && one.image == container.image);
-    pod.metadata.deletion_timestamp.is_none() && same.next().is_some()
+    let mut same = containers.filter(|one| one.name == container && one.image.as_deref() == Some(image));
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let has_ended = pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"));
+    !has_ended && same.next().is_some()
 }
 
 /// The `Ready` condition: since when it is what.

@@ -14,7 +14,7 @@ const CRASHES: i32 = 3;
 pub(super) fn lasting(pod: &Pod) -> Option<String> {
     containers(pod).find_map(|container| {
         let reason = waiting(container).filter(|(reason, _)| LASTING.contains(&reason.as_str()));
-        if reason.is_none() && container.restart_count < CRASHES {
+        if reason.is_none() && (container.ready || container.restart_count < CRASHES) {
             return None;
         }
         let mut said = format!("pod {}: ", name(pod));
@@ -46,6 +46,9 @@ pub(super) fn passing(pod: &Pod) -> Option<String> {
 
 /// Why there are no pods, such as a quota.
 pub(super) fn no_pods(deployment: &Deployment) -> Option<String> {
+    if deployment.spec.paused == Some(true) {
+        return Some("it is paused: `kubectl rollout resume` lets it go on".to_owned());
+    }
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     let is = |text: &Option<String>, wanted| text.as_deref() == Some(wanted);
     let failure = conditions.iter().find(|one| is(&one.type_, "ReplicaFailure") && is(&one.status, "True"));

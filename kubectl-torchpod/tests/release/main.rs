@@ -2,6 +2,7 @@
 //! of real servers under load.
 
 mod decision;
+mod pod;
 mod property;
 mod switch;
 mod world;
