@@ -92,43 +92,49 @@ fn a_pod_that_is_missing_or_not_ready_for_too_long_is_overdue() {
     assert_eq!(overdue(&[pod("a", |_| ()), pod("b", |_| ()), starting(301)]), None, "as many as are wanted are ready");
 }
 
+/// A pod, what of it lasts, and what it waits for.
+type Case<'a> = (fn() -> Pod, Option<&'a str>, Option<&'a str>);
+
 #[test]
 fn what_lasts_is_told_from_what_may_pass() {
     let told = |pod: Pod| {
         let track = track(&deployment(|_| ()), &[pod]);
         (track.trouble, track.pending)
     };
-    for (pod, lasting, passing) in vec![
+    let cases: [Case; 7] = [
         (
-            waiting("a", "CrashLoopBackOff", "back-off 10s", 2),
+            || waiting("a", "CrashLoopBackOff", "back-off 10s", 2),
             Some("pod a: CrashLoopBackOff after 2 restarts, exit code 3: models/digits: no archive"),
             Some("pod a: CrashLoopBackOff: back-off 10s"),
         ),
         (
-            waiting("a", "ImagePullBackOff", "not found", 0),
+            || waiting("a", "ImagePullBackOff", "not found", 0),
             Some("pod a: ImagePullBackOff: not found"),
             Some("pod a: ImagePullBackOff: not found"),
         ),
         // A registry may be back in a moment.
-        (waiting("a", "ErrImagePull", "timeout", 0), None, Some("pod a: ErrImagePull: timeout")),
-        (waiting("a", "ContainerCreating", "", 0), None, None),
+        (|| waiting("a", "ErrImagePull", "timeout", 0), None, Some("pod a: ErrImagePull: timeout")),
+        (|| waiting("a", "ContainerCreating", "", 0), None, None),
         (
-            waiting("a", "PodInitializing", "", 3),
+            || waiting("a", "PodInitializing", "", 3),
             Some("pod a: its container keeps ending after 3 restarts, exit code 3: models/digits: no archive"),
             Some("pod a: PodInitializing:"),
         ),
         // It was restarted long ago, and serves.
-        (pod("a", |pod| pod["status"]["containerStatuses"][0]["restartCount"] = json!(9)), None, None),
+        (|| pod("a", |pod| pod["status"]["containerStatuses"][0]["restartCount"] = json!(9)), None, None),
         (
-            pod("a", |pod| {
-                pod["status"] = json!({"phase": "Pending", "conditions": [
+            || {
+                pod("a", |pod| {
+                    pod["status"] = json!({"phase": "Pending", "conditions": [
                     {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}]});
-            }),
+                })
+            },
             None,
             Some("pod a: no node takes it: 0/3 nodes"),
         ),
-    ] {
-        let (trouble, pending) = told(pod);
+    ];
+    for (pod, lasting, passing) in cases {
+        let (trouble, pending) = told(pod());
         assert_eq!(trouble.as_deref(), lasting);
         assert_eq!(pending.as_deref().map(str::trim), passing);
     }
