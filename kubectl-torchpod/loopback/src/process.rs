@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::manifest::root;
 use crate::network::Network;
 
-/// What sets one version apart from another, as another image would.
+/// What an image holds: what sets one version of the server apart from another.
 #[derive(Clone, Debug)]
 pub struct Version {
     /// What `GET /` says, unless the manifest has it.
@@ -70,16 +70,18 @@ pub(crate) fn start(container: &Container, version: &Version, network: Network, 
         command.env(name, format!("{address}:{}", network.port(port)));
     }
     for variable in container.env.iter().flatten() {
-        let value = variable.value.as_deref().expect("the strategies write their variables out");
-        let value = match value.strip_prefix("0.0.0.0:") {
-            Some(port) => format!("{address}:{}", network.port(port.parse().expect("a port"))),
-            None => value.to_owned(),
-        };
+        let value = variable.value.as_deref().unwrap_or_default();
+        let port = value.strip_prefix("0.0.0.0:").and_then(|port| port.parse().ok());
+        let value = port.map_or_else(|| value.to_owned(), |port| format!("{address}:{}", network.port(port)));
         command.env(&variable.name, value);
     }
     // The machine's own file is not a pod's.
     command.env("TORCHPOD_TERMINATION_LOG", "/dev/null");
     let arguments = container.args.iter().flatten();
+    if arguments.clone().next().is_none() {
+        // As the image has it.
+        command.arg("serve").arg(&version.models);
+    }
     command
         .args(arguments.clone().map(|text| if text == "/models" { version.models.as_os_str() } else { text.as_ref() }));
     if !arguments.clone().any(|text| text == "--label") {
