@@ -9,20 +9,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment as Manifest;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kubectl_torchpod::rollout::{Budget, Refused};
+use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
+use crate::balancer::Balancer;
 use crate::client::{ask, get_request};
 use crate::deployment::{Deployment, Watched};
 use crate::kubelet;
 use crate::manifest::Rendered;
 use crate::network::Network;
-use crate::pod::Blueprint;
+use crate::object::{self, Problem};
 use crate::process::{Version, binary};
-use crate::route::Route;
 use crate::scale::Scale;
-use crate::state::State;
+use crate::state::{Evicted, State};
 
 /// Long enough for a loaded machine, short enough to end a test that hangs. (A full rollout takes two minutes.)
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -31,77 +32,107 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What all threads share.
-pub struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     moved: Condvar,
+    /// The same as `moved`, for those who wait without a thread.
+    pub(crate) turn: watch::Sender<()>,
     born: Instant,
-    pub network: Network,
-    pub scale: Scale,
-    /// The port of a pod that the Service sends to.
-    target: u16,
+    pub(crate) network: Network,
+    pub(crate) scale: Scale,
+    pub(crate) balancer: Balancer,
     logs: TempDir,
 }
 
 /// A cluster in which a file of `k8s/rendered` was applied. Dropped, it ends with all its pods.
 pub struct Cluster {
-    pub shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     control: Option<thread::JoinHandle<()>>,
 }
 
 impl Cluster {
     /// Applies the file, all of it version 1, and waits until everything is available.
     pub fn with(rendered: &Rendered, scale: Scale) -> Cluster {
-        Cluster::start(rendered, None, scale)
+        Cluster::applied(rendered, None, scale)
     }
 
     /// The same, with version 2 in one of the Deployments.
     pub fn with_new(rendered: &Rendered, new: &str, scale: Scale) -> Cluster {
-        Cluster::start(rendered, Some(new), scale)
+        Cluster::applied(rendered, Some(new), scale)
     }
 
-    fn start(rendered: &Rendered, new: Option<&str>, scale: Scale) -> Cluster {
-        binary();
-        let service = rendered.service().spec.expect("a Service has a spec");
-        let http = service.ports.iter().flatten().find(|port| port.name.as_deref() == Some("http"));
-        let Some(IntOrString::Int(target)) = http.and_then(|port| port.target_port.clone()) else {
-            panic!("the Service's port http goes to a number")
-        };
-        let target = u16::try_from(target).expect("a port");
-        let budget = rendered.budget().and_then(|budget| {
-            let spec = budget.spec?;
-            let selector = spec.selector.as_ref()?.match_labels.clone()?;
-            Some((selector, Budget::of(&spec)?))
-        });
-        let label =
-            |one: &Manifest| if new.is_some_and(|new| one.metadata.name.as_deref() == Some(new)) { "v2" } else { "v1" };
-        let deployment = |one: &Manifest| Deployment::new(one, Version::good(label(one)), scale);
-        let deployments = rendered.deployments().iter().map(deployment).collect();
-        let route = Route::new(service.selector.expect("it selects pods"));
-        let logs = tempfile::tempdir().expect("a folder for logs");
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(deployments, route, budget)),
-            moved: Condvar::new(),
-            born: Instant::now(),
-            network: Network::new(&[target, 8081, 9090]),
-            scale,
-            target,
-            logs,
-        });
-        let kept = shared.clone();
-        let control = thread::Builder::new().name("control".to_owned()).spawn(move || control(&kept));
-        let cluster = Cluster { shared, control: Some(control.expect("a thread starts")) };
+    fn applied(rendered: &Rendered, new: Option<&str>, scale: Scale) -> Cluster {
+        let cluster = Cluster::empty(scale);
+        cluster.make(rendered, new);
         cluster.settle("everything that was applied is available");
         cluster.watch_anew();
         cluster
     }
 
+    /// Two nodes, the namespaces `default` and `kube-system`, and the images `torchpod:0.1.0` and `torchpod:0.2.0`.
+    pub fn empty(scale: Scale) -> Cluster {
+        binary();
+        let network = Network::new(&[8080, 8081, 9090]);
+        let mut state = State::new(network);
+        for (tag, label) in [("0.1.0", "v1"), ("0.2.0", "v2")] {
+            state.images.insert(format!("torchpod:{tag}"), Version::good(label));
+        }
+        for namespace in ["default", "kube-system"] {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+            object::create(&mut state, namespace, Duration::ZERO).expect("a new one");
+        }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            moved: Condvar::new(),
+            turn: watch::Sender::new(()),
+            born: Instant::now(),
+            network,
+            scale,
+            balancer: Balancer::new(network.services()),
+            logs: tempfile::tempdir().expect("a folder for logs"),
+        });
+        let kept = shared.clone();
+        let control = thread::Builder::new().name("control".to_owned()).spawn(move || control(&kept));
+        Cluster { shared, control: Some(control.expect("a thread starts")) }
+    }
+
+    /// Makes every object of a file, but for those that this cluster does not know.
+    pub fn apply(&self, rendered: &Rendered) {
+        self.make(rendered, None);
+    }
+
+    fn make(&self, rendered: &Rendered, new: Option<&str>) {
+        for mut value in rendered.objects() {
+            if value["kind"] == "Deployment" {
+                let spec = &mut value["spec"];
+                let replicas = spec["replicas"].as_i64().unwrap_or(1).min(i64::from(self.shared.scale.most));
+                spec["replicas"] = json!(replicas);
+                if new.is_some_and(|new| value["metadata"]["name"] == new) {
+                    value["spec"]["template"]["spec"]["containers"][0]["image"] = json!("torchpod:0.2.0");
+                }
+            }
+            let name = format!("{} {}", value["kind"], value["metadata"]["name"]);
+            self.shared.change(|state, now| match object::create(state, value, now) {
+                Ok(_) => {}
+                Err(Problem::UnknownKind | Problem::NotAllowed) => state.note(now, format!("{name} is not for us")),
+                Err(problem) => panic!("{name}: {problem}"),
+            });
+        }
+    }
+
+    /// What an image holds from now on; one that nobody knows cannot be pulled.
+    pub fn register(&self, image: &str, version: Version) {
+        self.shared.change(|state, _| state.images.insert(image.to_owned(), version));
+    }
+
     /// `kubectl set image`, with a change of the pod besides.
-    pub fn update_with(&self, deployment: &str, version: Version, change: impl FnOnce(&mut Blueprint)) {
-        self.on(deployment, |deployment, now| {
-            let last = deployment.blueprints.last().expect("there is a first one");
-            let mut blueprint = Blueprint { labels: last.labels.clone(), spec: last.spec.clone(), version };
-            change(&mut blueprint);
-            deployment.update(blueprint, now);
+    pub fn update_with(&self, deployment: &str, version: Version, change: impl FnOnce(&mut PodSpec)) {
+        let image = format!("torchpod:{}", version.label);
+        self.register(&image, version);
+        self.on(deployment, |object| {
+            let pod = object.spec.template.spec.as_mut().expect("a pod has a spec");
+            pod.containers[0].image = Some(image);
+            change(pod);
         });
     }
 
@@ -111,28 +142,31 @@ impl Cluster {
 
     /// `kubectl rollout undo`
     pub fn undo(&self, deployment: &str) {
-        self.on(deployment, Deployment::undo);
+        self.with_deployment(deployment, Deployment::undo);
     }
 
     /// `kubectl scale`
     pub fn scale(&self, deployment: &str, replicas: i32) {
-        self.on(deployment, |deployment, _| deployment.spec.replicas = replicas);
+        self.on(deployment, |object| object.spec.replicas = Some(replicas));
     }
 
     /// `kubectl patch deployment … progressDeadlineSeconds`
     pub fn patch_deadline(&self, deployment: &str, deadline: Duration) {
-        self.on(deployment, |deployment, _| deployment.spec.deadline = Some(deadline));
+        let seconds = i32::try_from(deadline.as_secs()).expect("no such long deadline");
+        self.on(deployment, |object| object.spec.progress_deadline_seconds = Some(seconds));
     }
 
     /// `kubectl patch service … selector`
     pub fn select(&self, key: &str, value: &str) {
         self.shared.change(|state, now| {
-            state.route.selector.insert(key.to_owned(), value.to_owned());
+            let service = state.services.first_mut().and_then(|service| service.object.spec.as_mut());
+            let selector = service.and_then(|spec| spec.selector.as_mut()).expect("there is a Service, and it selects");
+            selector.insert(key.to_owned(), value.to_owned());
             state.note(now, format!("the Service selects {key}: {value}"));
         });
     }
 
-    pub fn evict(&self, pod: usize) -> Result<(), Refused> {
+    pub fn evict(&self, pod: usize) -> Result<(), Evicted> {
         self.shared.change(|state, now| state.evict(pod, now))
     }
 
@@ -140,7 +174,7 @@ impl Cluster {
     pub fn drain(&self, node: usize) {
         self.shared.change(|state, _| state.nodes.cordon(node));
         let evict_all = |state: &mut State, now| {
-            let pods = state.pods.iter().filter(|pod| pod.node == node && pod.stays());
+            let pods = state.pods.iter().filter(|pod| pod.node == Some(node) && pod.stays());
             let ids: Vec<_> = pods.map(|pod| pod.id).collect();
             ids.into_iter().filter(|id| state.evict(*id, now).is_err()).count() == 0
         };
@@ -149,10 +183,18 @@ impl Cluster {
         }
     }
 
-    fn on(&self, name: &str, act: impl FnOnce(&mut Deployment, Duration)) {
+    fn on(&self, name: &str, change: impl FnOnce(&mut Manifest)) {
+        self.with_deployment(name, |deployment, now| {
+            let mut object = deployment.object.clone();
+            change(&mut object);
+            deployment.write(object, now);
+        });
+    }
+
+    fn with_deployment(&self, name: &str, act: impl FnOnce(&mut Deployment, Duration)) {
         self.shared.change(|state, now| {
-            let found = state.deployments.iter_mut().find(|deployment| deployment.name == name);
-            act(found.unwrap_or_else(|| panic!("there is no Deployment {name}")), now);
+            let index = state.deployment(name).unwrap_or_else(|| panic!("there is no Deployment {name}"));
+            act(&mut state.deployments[index], now);
             state.note(now, format!("{name} is changed"));
         });
     }
@@ -169,7 +211,7 @@ impl Cluster {
 
     /// `kubectl rollout status`
     pub fn wait_for_rollout(&self, deployment: &str) {
-        let index = self.look(|state| state.deployments.iter().position(|one| one.name == deployment));
+        let index = self.look(|state| state.deployment(deployment));
         let index = index.unwrap_or_else(|| panic!("there is no Deployment {deployment}"));
         self.wait_until("the rollout is complete", |state, now| state.is_done(index, now));
     }
@@ -191,7 +233,7 @@ impl Cluster {
     }
 
     pub fn deployment<T>(&self, name: &str, look: impl FnOnce(&Deployment) -> T) -> T {
-        self.look(|state| look(state.deployments.iter().find(|one| one.name == name).expect("it is there")))
+        self.look(|state| look(&state.deployments[state.deployment(name).expect("it is there")]))
     }
 
     /// Forgets the least and the most of before.
@@ -200,7 +242,7 @@ impl Cluster {
     }
 
     pub fn assert_promise_was_kept(&self, name: &str) {
-        let (spec, watched) = self.deployment(name, |one| (one.spec.clone(), one.watched));
+        let (spec, watched) = self.deployment(name, |one| (one.spec(), one.watched));
         println!("{name}: {} to {} pods were promised; {watched:?}", spec.least(), spec.most());
         assert!(watched.least >= spec.least() && watched.most <= spec.most(), "{}", self.look(State::journal));
     }
@@ -241,36 +283,43 @@ impl Drop for Cluster {
 }
 
 impl Shared {
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.born.elapsed()
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.lock())
     }
 
     /// Changes something, and lets everybody see it.
-    pub fn change<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state, self.now());
         self.settle(&mut state);
         result
     }
 
-    pub fn settle(&self, state: &mut State) {
+    pub(crate) fn settle(&self, state: &mut State) {
         state.watch(self.now());
-        self.moved.notify_all();
+        self.tell(state);
     }
 
-    pub fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+    /// Wakes everybody who waits for something.
+    fn tell(&self, state: &mut State) {
+        state.changed = true;
+        self.moved.notify_all();
+        self.turn.send_replace(());
+    }
+
+    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
         self.moved.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    pub fn log(&self, pod: usize) -> PathBuf {
+    pub(crate) fn log(&self, pod: usize) -> PathBuf {
         self.logs.path().join(format!("{pod}.log"))
     }
 
@@ -286,10 +335,11 @@ impl Shared {
     }
 
     /// A pod to which the rules send the next connection; none, where they refuse it.
-    pub fn pick(&self, chance: &mut fastrand::Rng) -> Option<(usize, SocketAddr)> {
+    pub(crate) fn pick(&self, chance: &mut fastrand::Rng) -> Option<(usize, SocketAddr)> {
         self.look(|state| {
-            let pod = &state.pods[*chance.choice(&state.route.rules)?];
-            Some((pod.id, SocketAddr::from((pod.address, self.network.port(self.target)))))
+            let service = state.services.first()?;
+            let http = service.ports().iter().find(|port| port.name.as_deref() == Some("http"));
+            state.pick(service, http.or(service.ports().first())?, chance)
         })
     }
 }
@@ -300,14 +350,13 @@ fn control(shared: &Arc<Shared>) {
     let mut state = shared.lock();
     while !state.closing {
         let now = shared.now();
-        for id in state.reconcile(shared.network, now) {
+        for id in state.reconcile(now) {
             let own = shared.clone();
             let kubelet = thread::Builder::new().name(format!("kubelet of {id}")).spawn(move || kubelet::run(&own, id));
             kubelets.push(kubelet.expect("a thread starts"));
         }
-        if state.sync_route(now) {
-            shared.moved.notify_all();
-        }
+        state.sync_routes(now);
+        shared.tell(&mut state);
         let next = state.look_at(now).map_or(PATIENCE, |at| at.saturating_sub(now));
         state = shared.wait(state, next.max(Duration::from_millis(1)));
     }

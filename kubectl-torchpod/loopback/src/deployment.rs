@@ -1,24 +1,35 @@
-//! A Deployment that runs: the arithmetic of `kubectl_torchpod::rollout`, applied to real pods.
+//! A Deployment that runs: the arithmetic of `kubectl_torchpod::rollout`, applied to real pods. Its clients' words, metadata
+//! and spec, are kept as they were written; everything else follows from them.
+
+mod condition;
+mod revision;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment as Manifest;
-use kubectl_torchpod::rollout::{Action, Condition, Controller, End, Observed, Progress, Spec, Template, available_at};
+use kubectl_torchpod::rollout::{
+    Action, Condition, Controller, End, Observed, Progress, Set, Spec, Template, available_at,
+};
 
-use crate::pod::Blueprint;
-use crate::process::Version;
-use crate::scale::Scale;
+use crate::blueprint::Blueprint;
+use condition::Conditions;
+pub(crate) use condition::Stamped;
+pub(crate) use revision::{REVISION, Revision, Revisions};
 
 pub struct Deployment {
-    pub name: String,
-    pub spec: Spec,
+    /// Without a status: that is computed.
+    pub(crate) object: Manifest,
     controller: Controller,
     progress: Progress,
+    conditions: Conditions,
     /// By template.
-    pub blueprints: Vec<Arc<Blueprint>>,
-    /// Templates in the order in which they were wanted last.
-    revisions: Vec<usize>,
+    pub(crate) blueprints: Vec<Arc<Blueprint>>,
+    revisions: Revisions,
+    /// The generation that the controllers have seen.
+    pub(crate) observed: i64,
+    /// It is no more, and neither shall its pods be.
+    pub(crate) deleted: bool,
     /// The fewest available pods, and the most that were not ending, since somebody began to watch.
     pub watched: Watched,
 }
@@ -30,58 +41,116 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub const NOTHING: Watched = Watched { least: i32::MAX, most: 0 };
+    pub(crate) const NOTHING: Watched = Watched { least: i32::MAX, most: 0 };
 }
 
 impl Deployment {
-    pub fn new(manifest: &Manifest, version: Version, scale: Scale) -> Deployment {
-        let name = manifest.metadata.name.clone().expect("it has a name");
-        let mut spec = Spec::of(manifest);
+    pub(crate) fn new(object: Manifest, now: Duration) -> Deployment {
+        let mut spec = Spec::of(&object);
         spec.template = Template(0);
-        spec.replicas = spec.replicas.min(scale.most);
-        let template = &manifest.spec.template;
-        let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.clone()).expect("pods have labels");
-        let pod = template.spec.clone().expect("pods have a spec");
-        let blueprint = Blueprint { labels, spec: pod, version };
-        let controller = Controller::running(&spec);
-        let progress = Progress::complete(&spec, controller.sets());
-        let blueprints = vec![Arc::new(blueprint)];
-        Deployment { name, spec, controller, progress, blueprints, revisions: vec![0], watched: Watched::NOTHING }
+        let controller = Controller::default();
+        let mut progress = Progress::complete(&spec, controller.sets());
+        progress.restart(now);
+        let blueprints = vec![Arc::new(Blueprint::new(&object.spec.template))];
+        let mut revisions = Revisions::default();
+        revisions.want(0, now);
+        Deployment {
+            object,
+            controller,
+            progress,
+            conditions: Conditions::new(now),
+            blueprints,
+            revisions,
+            observed: 0,
+            deleted: false,
+            watched: Watched::NOTHING,
+        }
     }
 
-    /// Another image, with `change` made to the pod besides.
-    pub fn update(&mut self, blueprint: Blueprint, now: Duration) {
-        self.blueprints.push(Arc::new(blueprint));
-        self.roll_to(self.blueprints.len() - 1, now);
+    pub(crate) fn name(&self) -> &str {
+        self.object.metadata.name.as_deref().expect("it has a name")
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        self.object.metadata.namespace.as_deref().expect("it has a namespace")
+    }
+
+    /// What is asked for now.
+    pub fn spec(&self) -> Spec {
+        let mut spec = Spec::of(&self.object);
+        spec.template = Template(u32::try_from(self.wanted()).expect("a few templates"));
+        spec
+    }
+
+    /// Which template is wanted.
+    fn wanted(&self) -> usize {
+        let wanted = &self.object.spec.template;
+        self.blueprints.iter().position(|one| one.template == *wanted).expect("`write` has taken note of it")
+    }
+
+    /// Takes what a client has written. Another template, or the end of a pause, starts a rollout.
+    pub(crate) fn write(&mut self, mut object: Manifest, now: Duration) {
+        let before = self.wanted();
+        let was_paused = self.is_paused();
+        if object.spec != self.object.spec {
+            object.metadata.generation = Some(self.object.metadata.generation.unwrap_or(1) + 1);
+        }
+        self.revisions.keep_annotations(before, &self.object);
+        self.object = object;
+        if !self.blueprints.iter().any(|one| one.template == self.object.spec.template) {
+            self.blueprints.push(Arc::new(Blueprint::new(&self.object.spec.template)));
+        }
+        if self.wanted() != before || (was_paused && !self.is_paused()) {
+            self.progress.restart(now);
+            self.conditions.restart(was_paused && !self.is_paused(), self.has_set(self.wanted()));
+        }
+        if !self.is_paused() {
+            self.revisions.want(self.wanted(), now);
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.object.spec.paused == Some(true)
+    }
+
+    fn has_set(&self, template: usize) -> bool {
+        self.controller.sets().iter().any(|set| index(set.template) == template)
     }
 
     /// What `kubectl rollout undo` does: the revision before the last is wanted again, and is the last one from now on.
-    pub fn undo(&mut self, now: Duration) {
-        let [.., before, _] = self.revisions[..] else { panic!("there was no revision before") };
-        self.roll_to(before, now);
-    }
-
-    fn roll_to(&mut self, template: usize, now: Duration) {
-        self.revisions.retain(|revision| *revision != template);
-        self.revisions.push(template);
-        self.spec.template = Template(u32::try_from(template).expect("a few templates"));
-        self.progress.restart(now);
+    pub(crate) fn undo(&mut self, now: Duration) {
+        let before = self.revisions.before_the_last().expect("there was a revision before");
+        let mut object = self.object.clone();
+        object.spec.template = self.blueprints[before].template.clone();
+        self.write(object, now);
     }
 
     /// What to do now; call it until there is nothing, since it does little at a time.
-    pub fn next(&mut self, pods: &[Observed<usize>], now: Duration) -> Vec<Action<usize>> {
+    pub(crate) fn next(&mut self, pods: &[Observed<usize>], now: Duration) -> Vec<Action<usize>> {
+        if self.deleted {
+            let left = pods.iter().filter(|pod| pod.end == End::Stays);
+            return left.map(|pod| Action::Delete(pod.id)).collect();
+        }
+        let spec = self.spec();
         loop {
             let before = self.sizes();
-            let actions = self.controller.next(&self.spec, pods, now);
-            self.progress = self.progress.next(&self.spec, self.controller.sets(), now);
+            let actions = self.controller.next(&spec, pods, now);
+            let progress = self.progress.next(&spec, self.controller.sets(), now);
+            let name = self.set_name(self.wanted());
+            self.conditions.update(&spec, &self.progress, &progress, &name, now);
+            self.progress = progress;
+            self.observed = self.object.metadata.generation.unwrap_or(1);
             if !actions.is_empty() || before == self.sizes() {
                 return actions;
             }
         }
     }
 
-    pub fn is_done(&self, pods: &[Observed<usize>], now: Duration) -> bool {
-        self.controller.is_done(&self.spec, pods, now)
+    pub(crate) fn is_done(&self, pods: &[Observed<usize>], now: Duration) -> bool {
+        if self.deleted {
+            return pods.iter().all(|pod| pod.end != End::Stays);
+        }
+        self.controller.is_done(&self.spec(), pods, now)
     }
 
     pub fn has_missed_its_deadline(&self) -> bool {
@@ -89,9 +158,13 @@ impl Deployment {
     }
 
     /// When to look again, though no pod has changed.
-    pub fn look_at(&self, pods: &[Observed<usize>], now: Duration) -> Option<Duration> {
-        let available = Controller::look_at(&self.spec, pods, now);
-        let deadline = self.progress.check_at(&self.spec).filter(|at| *at > now);
+    pub(crate) fn look_at(&self, pods: &[Observed<usize>], now: Duration) -> Option<Duration> {
+        if self.deleted {
+            return None;
+        }
+        let spec = self.spec();
+        let available = Controller::look_at(&spec, pods, now);
+        let deadline = self.progress.check_at(&spec).filter(|at| *at > now);
         available.into_iter().chain(deadline).min()
     }
 
@@ -100,12 +173,54 @@ impl Deployment {
         self.controller.sets().iter().map(|set| (set.template, set.size)).filter(|(_, size)| *size > 0).collect()
     }
 
-    pub fn watch(&mut self, pods: &[Observed<usize>], now: Duration) {
+    pub(crate) fn watch(&mut self, pods: &[Observed<usize>], now: Duration) {
+        let min_ready = Spec::of(&self.object).min_ready;
         let staying = || pods.iter().filter(|pod| pod.end == End::Stays);
-        let is_available = |since| available_at(since, self.spec.min_ready) <= now;
+        let is_available = |since| available_at(since, min_ready) <= now;
         let count = |number: usize| i32::try_from(number).expect("a few pods");
         let available = count(staying().filter(|pod| pod.ready_since.is_some_and(is_available)).count());
         self.watched.least = self.watched.least.min(available);
         self.watched.most = self.watched.most.max(count(staying().count()));
     }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(crate) fn conditions(&self) -> [(&'static str, &Stamped); 2] {
+        self.conditions.all()
+    }
+
+    /// The newest one's number.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revisions.last()
+    }
+
+    /// Its `ReplicaSet`s, each with what its pods are made of.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = (&Set, &Blueprint, &Revision)> {
+        let with_revision = |set: &'_ Set| self.revisions.of(index(set.template)).expect("a set has a revision");
+        self.controller.sets().iter().map(move |set| {
+            let blueprint: &Blueprint = &self.blueprints[index(set.template)];
+            (set, blueprint, with_revision(set))
+        })
+    }
+
+    pub(crate) fn set_name(&self, template: usize) -> String {
+        format!("{}-{}", self.name(), self.blueprints[template].hash)
+    }
+
+    /// The annotations of a `ReplicaSet`: its Deployment's, as they are now or were when it was last wanted.
+    pub(crate) fn set_annotations(&self, revision: &Revision) -> crate::pod::Labels {
+        let own = if revision.template == self.wanted() {
+            revision::copied(&self.object)
+        } else {
+            revision.annotations.clone()
+        };
+        let number = (REVISION.to_owned(), revision.number.to_string());
+        own.into_iter().chain([number]).collect()
+    }
+}
+
+pub(crate) fn index(template: Template) -> usize {
+    usize::try_from(template.0).expect("a few templates")
 }

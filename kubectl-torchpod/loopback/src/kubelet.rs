@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use kubectl_torchpod::rollout::End;
 
+use crate::blueprint::Blueprint;
 use crate::cluster::Shared;
-use crate::pod::{Blueprint, Exit, Running};
-use crate::process;
+use crate::pod::{Exit, Running, Waiting};
+use crate::process::{self, Place, Version};
 use prober::Prober;
 
 /// How often a process is looked at.
@@ -25,7 +26,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// A container that ends by itself comes back after this, and then ever later. (Measured on 1.36, p50.)
 const BACK_OFF: [u64; 4] = [400, 11_000, 22_000, 44_000];
 
-pub(crate) fn run(shared: &Shared, id: usize) {
+pub(crate) fn run(shared: &Arc<Shared>, id: usize) {
     let blueprint = shared.look(|state| state.pods[id].blueprint.clone());
     let probers = prober::all(shared, id, &blueprint);
     thread::scope(|scope| {
@@ -37,8 +38,11 @@ pub(crate) fn run(shared: &Shared, id: usize) {
     });
 }
 
+/// How soon an image that was not there is looked for again. (A real kubelet begins with 10 s.)
+const PULL_AGAIN: Duration = Duration::from_secs(1);
+
 struct Kubelet<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     id: usize,
     blueprint: Arc<Blueprint>,
 }
@@ -67,7 +71,8 @@ impl Kubelet<'_> {
                 Wanted::Deleted => return self.finish(),
                 Wanted::Nothing => return,
             }
-            let mut child = self.start();
+            let Some(version) = self.pull() else { continue };
+            let (since, mut child) = self.start(&version);
             let told = loop {
                 if child.try_wait().expect("it is our child").is_some() {
                     break None;
@@ -82,9 +87,9 @@ impl Kubelet<'_> {
                 let _ = child.kill();
             }
             let status = child.wait().expect("it is our child");
-            self.ended(told, status.code());
+            self.ended(since, told, status.code());
             if told.is_none() {
-                self.back_off(Duration::from_millis(BACK_OFF[crashes.min(BACK_OFF.len() - 1)]));
+                self.back_off(crashes);
                 crashes += 1;
             }
         }
@@ -102,25 +107,64 @@ impl Kubelet<'_> {
         })
     }
 
-    fn start(&self) -> Child {
-        let (address, version) = self.shared.look(|state| {
-            let pod = &state.pods[self.id];
-            (pod.address, pod.blueprint.version.clone())
-        });
-        let log = OpenOptions::new().create(true).append(true).open(self.shared.log(self.id)).expect("a log opens");
-        let child = process::start(self.blueprint.container(), &version, self.shared.network, address, log);
-        let rules = prober::specs(&self.blueprint, self.shared.scale);
+    /// What the image holds. None, where nothing is wanted of it any more before somebody knows it.
+    fn pull(&self) -> Option<Version> {
+        let image = self.blueprint.image();
+        let mut tries = 0;
+        while matches!(self.wanted(), Wanted::Running | Wanted::Restarted) {
+            let known = self.shared.look(|state| state.images.get(image).cloned());
+            if known.is_some() {
+                return known;
+            }
+            let (reason, message) = match tries {
+                0 => ("ErrImagePull", format!("failed to pull image \"{image}\": not found")),
+                _ => ("ImagePullBackOff", format!("Back-off pulling image \"{image}\"")),
+            };
+            self.wait_for(reason, message);
+            self.rest(PULL_AGAIN);
+            tries += 1;
+        }
+        None
+    }
+
+    /// Says why the container does not run.
+    fn wait_for(&self, reason: &'static str, message: String) {
         self.shared.change(|state, now| {
-            let rules = rules::Container::new(rules);
-            state.pods[self.id].container = Some(Running { since: now, rules });
-            state.note(now, format!("pod {} runs", self.id));
+            let waiting = Some(Waiting { reason, message });
+            if state.pods[self.id].waiting != waiting {
+                state.note(now, format!("pod {}: {reason}", self.id));
+                state.pods[self.id].waiting = waiting;
+            }
         });
-        child
+    }
+
+    fn start(&self, version: &Version) -> (Duration, Child) {
+        let (address, namespace) = self.shared.look(|state| {
+            let pod = &state.pods[self.id];
+            (pod.address, pod.namespace().to_owned())
+        });
+        let services = self.shared.balancer.variables(self.shared, &namespace);
+        let place = Place { network: self.shared.network, address, services };
+        let log = OpenOptions::new().create(true).append(true).open(self.shared.log(self.id)).expect("a log opens");
+        let child = process::start(self.blueprint.container(), version, &place, log);
+        let rules = rules::Container::new(prober::specs(&self.blueprint, self.shared.scale));
+        let since = self.shared.change(|state, now| {
+            let pod = &mut state.pods[self.id];
+            if prober::is_ready_without_asking(&self.blueprint, rules.started()) {
+                pod.set_ready(true, now);
+            }
+            (pod.container, pod.waiting) = (Some(Running { since: now, rules }), None);
+            state.note(now, format!("pod {} runs", self.id));
+            now
+        });
+        (since, child)
     }
 
     /// Ends it as deletion does. Returns when it was sent SIGTERM, unless it had ended before.
     fn stop(&self, child: &mut Child) -> Option<Duration> {
-        let (sleep, grace) = (self.blueprint.sleep(), self.blueprint.grace());
+        let asked = self.shared.look(|state| state.pods[self.id].deleted.map(|(_, grace)| grace));
+        let grace = asked.unwrap_or_else(|| self.blueprint.grace());
+        let sleep = self.blueprint.sleep().min(grace);
         if self.ends_within(child, sleep) {
             return None;
         }
@@ -147,17 +191,29 @@ impl Kubelet<'_> {
         }
     }
 
-    fn ended(&self, told: Option<Duration>, code: Option<i32>) {
+    fn ended(&self, since: Duration, told: Option<Duration>, code: Option<i32>) {
         self.shared.change(|state, now| {
             let pod = &mut state.pods[self.id];
-            pod.exits.push(Exit { told, at: now, code });
-            (pod.container, pod.ready_since, pod.condemned) = (None, None, false);
+            pod.exits.push(Exit { since, told, at: now, code });
+            (pod.container, pod.condemned) = (None, false);
+            pod.set_ready(false, now);
             pod.restarts += u32::from(pod.stays());
             state.note(now, format!("pod {} ended with {code:?}", self.id));
         });
     }
 
-    fn back_off(&self, time: Duration) {
+    /// After a container has ended by itself, so many times before.
+    fn back_off(&self, crashes: usize) {
+        if crashes > 0 {
+            let (container, pod) =
+                (&self.blueprint.container().name, self.shared.look(|state| state.pods[self.id].name().to_owned()));
+            let message = format!("back-off restarting failed container={container} pod={pod}");
+            self.wait_for("CrashLoopBackOff", message);
+        }
+        self.rest(Duration::from_millis(BACK_OFF[crashes.min(BACK_OFF.len() - 1)]));
+    }
+
+    fn rest(&self, time: Duration) {
         let end = self.shared.now() + time;
         while self.shared.now() < end && self.wanted() == Wanted::Running {
             thread::sleep(GLANCE);

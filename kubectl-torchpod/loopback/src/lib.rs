@@ -9,24 +9,31 @@
 #[allow(dead_code)] // The server's own tests use all of it.
 mod client;
 
+mod api;
+mod balancer;
+mod blueprint;
 mod cluster;
 mod deployment;
+mod history;
 mod kubelet;
 mod load;
 mod manifest;
 mod network;
+mod object;
 mod pod;
 mod process;
 mod route;
 mod scale;
+mod service;
 mod state;
 
+pub use api::{Api, Asked, Fault};
 pub use cluster::Cluster;
 pub use deployment::{Deployment, Watched};
 pub use load::{Kind, Load, Lost, Tally};
 pub use manifest::Rendered;
-pub use pod::{Blueprint, Exit, Pod};
+pub use pod::{Exit, Pod};
 pub use process::Version;
 pub use route::Route;
 pub use scale::Scale;
-pub use state::State;
+pub use state::{Evicted, State};

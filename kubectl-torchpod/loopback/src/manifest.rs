@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kubectl_torchpod::cluster::Cluster;
 use kubectl_torchpod::manifest::{Manifests, read};
 use kubectl_torchpod::plan::{Asked, Plan};
+use serde_json::Value;
 
 /// The folder of the whole project.
 pub(crate) fn root() -> PathBuf {
@@ -15,36 +13,32 @@ pub(crate) fn root() -> PathBuf {
 }
 
 pub struct Rendered {
-    manifests: Manifests,
+    path: PathBuf,
 }
 
 impl Rendered {
+    /// One of ours, by its name.
     pub fn read(name: &str) -> Rendered {
-        let path = root().join(format!("k8s/rendered/{name}.yaml"));
-        Rendered { manifests: Manifests::parse(read(&[path]).unwrap_or_else(|error| panic!("{error}"))) }
+        Rendered::at(root().join(format!("k8s/rendered/{name}.yaml")))
     }
 
-    pub fn deployments(&self) -> Vec<Deployment> {
-        self.all()
+    pub fn at(path: PathBuf) -> Rendered {
+        Rendered { path }
     }
 
-    /// The only Service.
-    pub fn service(&self) -> Service {
-        let [service] = self.all().try_into().expect("a strategy has one Service");
-        service
-    }
-
-    pub fn budget(&self) -> Option<PodDisruptionBudget> {
-        self.all().pop()
+    /// Its objects, in order.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let text =
+            std::fs::read_to_string(&self.path).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+        let read = serde_saphyr::from_multiple::<Value>(&text);
+        read.unwrap_or_else(|error| panic!("{}: {error}", self.path.display()))
     }
 
     /// What `kubectl torchpod plan` says of it.
     pub fn plan(&self, asked: &Asked) -> Plan {
-        let objects = self.manifests.objects.iter().collect();
+        let sources = read(std::slice::from_ref(&self.path)).unwrap_or_else(|error| panic!("{error}"));
+        let manifests = Manifests::parse(sources);
+        let objects = manifests.objects.iter().collect();
         Plan::new(&Cluster::new(objects, Vec::new()), asked).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    fn all<T: Clone + 'static>(&self) -> Vec<T> {
-        self.manifests.objects.iter().filter_map(|object| object.typed::<T>().cloned()).collect()
     }
 }

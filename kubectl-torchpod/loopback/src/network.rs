@@ -6,7 +6,7 @@ use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 #[derive(Clone, Copy, Debug)]
-pub struct Network {
+pub(crate) struct Network {
     second: u8,
     third: u8,
     /// Added to every port, where somebody listens on one of them on all addresses.
@@ -14,8 +14,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// How many pods there can be at once.
+    pub(crate) const PODS: u8 = 250;
+
     /// One that no other test uses, for pods that listen on `ports`.
-    pub fn new(ports: &[u16]) -> Network {
+    pub(crate) fn new(ports: &[u16]) -> Network {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let third = NEXT.fetch_add(1, Ordering::Relaxed);
         // Two runs at once on one machine are kept apart; 127.0 is everybody's.
@@ -29,12 +32,23 @@ impl Network {
         Network { shift: shift.expect("some thousand of ports is free"), ..network }
     }
 
-    pub fn pod(self, number: usize) -> Ipv4Addr {
-        let number = u8::try_from(number + 1).expect("no test has more than 250 pods");
-        Ipv4Addr::new(127, self.second, self.third, number)
+    /// Every address has its turn again after `PODS` others.
+    pub(crate) fn pod(self, number: usize) -> Ipv4Addr {
+        let number = u8::try_from(number % usize::from(Self::PODS)).expect("fewer than that");
+        Ipv4Addr::new(127, self.second, self.third, number + 1)
     }
 
-    pub fn port(self, port: u16) -> u16 {
+    /// Where the API server listens.
+    pub(crate) fn api(self) -> Ipv4Addr {
+        Ipv4Addr::new(127, self.second, self.third, Self::PODS + 1)
+    }
+
+    /// Where Services listen.
+    pub(crate) fn services(self) -> Ipv4Addr {
+        Ipv4Addr::new(127, self.second, self.third, Self::PODS + 2)
+    }
+
+    pub(crate) fn port(self, port: u16) -> u16 {
         port + self.shift
     }
 }

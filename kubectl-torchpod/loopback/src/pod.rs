@@ -5,84 +5,68 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kubectl_torchpod::rollout::{End, Observed, Template};
 
+use crate::blueprint::Blueprint;
 use crate::kubelet::rules;
-use crate::process::Version;
 
 pub(crate) type Labels = BTreeMap<String, String>;
-
-/// What a `ReplicaSet` makes pods of.
-#[derive(Debug)]
-pub struct Blueprint {
-    pub labels: Labels,
-    pub spec: PodSpec,
-    pub version: Version,
-}
 
 pub struct Pod {
     pub id: usize,
     /// Which Deployment's, and which revision's.
-    pub deployment: usize,
-    pub template: Template,
-    pub blueprint: Arc<Blueprint>,
-    pub address: Ipv4Addr,
-    pub node: usize,
+    pub(crate) deployment: usize,
+    pub(crate) template: Template,
+    pub(crate) blueprint: Arc<Blueprint>,
+    /// Its own name, labels and annotations.
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) address: Ipv4Addr,
+    /// None, while no node takes it.
+    pub node: Option<usize>,
     pub created: Duration,
+    /// When the kubelet first saw it.
+    pub(crate) bound: Option<Duration>,
     /// The container that runs now.
-    pub container: Option<Running>,
-    pub ready_since: Option<Duration>,
+    pub(crate) container: Option<Running>,
+    /// Why none does.
+    pub(crate) waiting: Option<Waiting>,
+    pub(crate) ready_since: Option<Duration>,
+    /// When it last turned ready, or ceased to be.
+    pub(crate) turned: Duration,
     /// Its startup probe has passed once.
     pub started: bool,
     pub restarts: u32,
     /// A probe has failed once too often.
-    pub condemned: bool,
-    pub end: End,
+    pub(crate) condemned: bool,
+    pub(crate) end: End,
+    /// When it was deleted, and how long it has to end.
+    pub(crate) deleted: Option<(Duration, Duration)>,
     pub exits: Vec<Exit>,
 }
 
 /// A container that runs, and what its probes have found so far.
-pub struct Running {
-    pub since: Duration,
+pub(crate) struct Running {
+    pub(crate) since: Duration,
     pub(crate) rules: rules::Container,
+}
+
+/// Why a container does not run, in the kubelet's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
 }
 
 /// A container's end.
 #[derive(Clone, Copy, Debug)]
 pub struct Exit {
+    pub(crate) since: Duration,
     /// When it was sent SIGTERM, if it was.
     pub told: Option<Duration>,
     pub at: Duration,
     /// None, where a signal ended it.
     pub code: Option<i32>,
-}
-
-impl Blueprint {
-    /// The container that serves; a strategy's pods have no other.
-    pub fn container(&self) -> &Container {
-        &self.spec.containers[0]
-    }
-
-    /// How long preStop sleeps.
-    pub fn sleep(&self) -> Duration {
-        let hook = self.container().lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
-        let sleep = hook.map_or(0, |hook| hook.sleep.as_ref().expect("preStop sleeps, or is not there").seconds);
-        Duration::from_secs(u64::try_from(sleep).expect("no negative sleep"))
-    }
-
-    pub fn grace(&self) -> Duration {
-        let grace = self.spec.termination_grace_period_seconds.unwrap_or(30);
-        Duration::from_secs(u64::try_from(grace).expect("no negative grace"))
-    }
-
-    /// The number of a port that is given by name or by number.
-    pub fn port(&self, name: &str) -> u16 {
-        let mut ports = self.container().ports.iter().flatten();
-        let named = ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
-        let number = named.or_else(|| name.parse().ok()).unwrap_or_else(|| panic!("{name} is none of the ports"));
-        u16::try_from(number).expect("a port")
-    }
 }
 
 impl Pod {
@@ -94,16 +78,36 @@ impl Pod {
         self.end == End::Stays
     }
 
-    pub fn has(&self, selector: &Labels) -> bool {
-        selector.iter().all(|(key, value)| self.blueprint.labels.get(key) == Some(value))
+    pub(crate) fn name(&self) -> &str {
+        self.metadata.name.as_deref().expect("it has a name")
     }
 
-    pub fn observed(&self) -> Observed<usize> {
+    pub(crate) fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().expect("it has a namespace")
+    }
+
+    pub(crate) fn labels(&self) -> &Labels {
+        self.metadata.labels.as_ref().expect("it has labels")
+    }
+
+    /// Whether it has every label of a Service's selector; an empty one means nobody.
+    pub(crate) fn has(&self, selector: &Labels) -> bool {
+        !selector.is_empty() && selector.iter().all(|(key, value)| self.labels().get(key) == Some(value))
+    }
+
+    pub(crate) fn set_ready(&mut self, ready: bool, now: Duration) {
+        if ready != self.is_ready() {
+            self.turned = now;
+            self.ready_since = ready.then_some(now);
+        }
+    }
+
+    pub(crate) fn observed(&self) -> Observed<usize> {
         Observed {
             id: self.id,
             template: self.template,
             created: self.created,
-            scheduled: true,
+            scheduled: self.node.is_some(),
             running: self.container.is_some(),
             ready_since: self.ready_since,
             restarts: self.restarts,

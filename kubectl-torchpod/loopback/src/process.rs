@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::manifest::root;
 use crate::network::Network;
 
-/// What sets one version apart from another, as another image would.
+/// What an image holds: what sets one version of the server apart from another.
 #[derive(Clone, Debug)]
 pub struct Version {
     /// What `GET /` says, unless the manifest has it.
@@ -59,8 +59,32 @@ pub(crate) fn binary() -> PathBuf {
     binary
 }
 
-/// Starts a container, and sends its log to a file.
-pub(crate) fn start(container: &Container, version: &Version, network: Network, address: Ipv4Addr, log: File) -> Child {
+/// Where a container runs, and what it is told about that.
+pub(crate) struct Place {
+    pub(crate) network: Network,
+    pub(crate) address: Ipv4Addr,
+    /// The variables that name the Services.
+    pub(crate) services: Vec<(String, String)>,
+}
+
+/// Starts a container, and sends its log to a file: the server of its image, or the command that it names.
+pub(crate) fn start(container: &Container, version: &Version, place: &Place, log: File) -> Child {
+    let mut command = match container.command.as_deref() {
+        Some([program, arguments @ ..]) => {
+            let mut command = Command::new(program);
+            command.args(arguments).args(container.args.iter().flatten());
+            command
+        }
+        _ => server(container, version, place),
+    };
+    command.envs(place.services.iter().map(|(name, value)| (name, value)));
+    let both = log.try_clone().expect("a log opens twice");
+    command.stdin(Stdio::null()).stdout(both).stderr(log);
+    command.spawn().expect("the container's program starts")
+}
+
+fn server(container: &Container, version: &Version, place: &Place) -> Command {
+    let Place { network, address, .. } = place;
     let mut command = Command::new(binary());
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
         command.env_remove(name);
@@ -70,23 +94,26 @@ pub(crate) fn start(container: &Container, version: &Version, network: Network, 
         command.env(name, format!("{address}:{}", network.port(port)));
     }
     for variable in container.env.iter().flatten() {
-        let value = variable.value.as_deref().expect("the strategies write their variables out");
-        let value = match value.strip_prefix("0.0.0.0:") {
-            Some(port) => format!("{address}:{}", network.port(port.parse().expect("a port"))),
-            None => value.to_owned(),
-        };
+        let value = variable.value.as_deref().unwrap_or_default();
+        let port = value.strip_prefix("0.0.0.0:").and_then(|port| port.parse().ok());
+        let value = port.map_or_else(|| value.to_owned(), |port| format!("{address}:{}", network.port(port)));
         command.env(&variable.name, value);
     }
     // The machine's own file is not a pod's.
     command.env("TORCHPOD_TERMINATION_LOG", "/dev/null");
     let arguments = container.args.iter().flatten();
+    if arguments.clone().next().is_none() {
+        // As the image has it.
+        command.arg("serve").arg(&version.models);
+    }
     command
         .args(arguments.clone().map(|text| if text == "/models" { version.models.as_os_str() } else { text.as_ref() }));
-    if !arguments.clone().any(|text| text == "--label") {
+    let names_itself = container.env.iter().flatten().any(|variable| variable.name == "TORCHPOD_LABEL");
+    if !names_itself && !arguments.clone().any(|text| text == "--label") {
         command.args(["--label", &version.label]);
     }
-    command.args(&version.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().expect("the server starts")
+    command.args(&version.arguments);
+    command
 }
 
 pub(crate) fn terminate(child: &Child) {

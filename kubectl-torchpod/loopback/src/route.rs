@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use kubectl_torchpod::rollout::End;
-
-use crate::pod::{Labels, Pod};
-
 /// From a change of the endpoints to that of the rules. (Measured on 1.36: 0.3 to 1.0 s, since rules are written once a
 /// second at most.)
 const LAG: std::ops::RangeInclusive<u64> = 300..=1_000;
 
 pub struct Route {
-    pub selector: Labels,
     /// Pods to which new connections go, in order.
     pub rules: Vec<usize>,
     /// Every time at which they changed, and to what.
@@ -21,13 +16,12 @@ pub struct Route {
 }
 
 impl Route {
-    pub fn new(selector: Labels) -> Route {
-        Route { selector, rules: Vec::new(), history: Vec::new(), write_at: None, lags: fastrand::Rng::with_seed(36) }
+    pub(crate) fn new() -> Route {
+        Route { rules: Vec::new(), history: Vec::new(), write_at: None, lags: fastrand::Rng::with_seed(36) }
     }
 
     /// Writes the rules anew where it is time. Returns whether they changed.
-    pub fn sync(&mut self, pods: &[Pod], now: Duration) -> bool {
-        let wanted = endpoints(pods, &self.selector);
+    pub(crate) fn sync(&mut self, wanted: Vec<usize>, now: Duration) -> bool {
         match self.write_at {
             Some(at) if now >= at => self.write_at = None,
             None if wanted != self.rules => {
@@ -50,19 +44,7 @@ impl Route {
         opened.expect("they went to new pods").0
     }
 
-    pub fn look_at(&self) -> Option<Duration> {
+    pub(crate) fn look_at(&self) -> Option<Duration> {
         self.write_at
     }
-
-    /// Whether the rules are those that the pods ask for.
-    pub fn is_current(&self, pods: &[Pod]) -> bool {
-        self.rules == endpoints(pods, &self.selector)
-    }
-}
-
-/// The ready ones; where all are ending, those that still say they are ready.
-fn endpoints(pods: &[Pod], selector: &Labels) -> Vec<usize> {
-    let serving = || pods.iter().filter(|pod| pod.has(selector) && pod.is_ready() && pod.end != End::Finished);
-    let ready: Vec<_> = serving().filter(|pod| pod.stays()).map(|pod| pod.id).collect();
-    if ready.is_empty() { serving().map(|pod| pod.id).collect() } else { ready }
 }

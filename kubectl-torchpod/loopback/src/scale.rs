@@ -27,8 +27,8 @@ impl Scale {
         Scale { most: i32::MAX, haste: 1, requests: 20_000, rest: Duration::from_millis(8) }
     }
 
-    pub fn seconds(self, number: Option<i32>, default: u64) -> Duration {
-        let number = number.map_or(default, |number| u64::try_from(number).expect("no probe has a negative time"));
+    pub(crate) fn seconds(self, number: Option<i32>, default: u64) -> Duration {
+        let number = number.map_or(default, |number| u64::try_from(number).unwrap_or(0));
         Duration::from_secs(number) / self.haste
     }
 }

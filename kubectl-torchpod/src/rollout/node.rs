@@ -69,6 +69,14 @@ impl Nodes {
         self.nodes[node].cordoned = true;
     }
 
+    pub fn uncordon(&mut self, node: usize) {
+        self.nodes[node].cordoned = false;
+    }
+
+    pub fn is_cordoned(&self, node: usize) -> bool {
+        self.nodes[node].cordoned
+    }
+
     /// Takes the node with the fewest pods of the Deployment, and of those the emptiest, or says what is missing.
     pub fn place(&mut self, owner: Owner, needs: Needs) -> Result<usize, NoRoom> {
         let mut best = None;
@@ -178,5 +186,7 @@ mod tests {
         let mut nodes = Nodes::new(1, 0);
         nodes.cordon(0);
         assert_eq!(nodes.place(OLD, Needs::default()), Err(NoRoom::Pods));
+        nodes.uncordon(0);
+        assert_eq!(nodes.place(OLD, Needs::default()), Ok(0));
     }
 }

@@ -33,7 +33,7 @@ fn stop(strategy: &str, scale: Scale, version: Version, kind: NewVersion, failed
     let sizes: Vec<_> = cluster.deployment(NAME, |one| one.sizes().into_iter().map(|(_, size)| size).collect());
     let (spec, old) = cluster.look(|state| {
         let old = state.pods[..first].iter().filter(|pod| pod.stays() && pod.is_ready()).count();
-        (state.deployments[0].spec.clone(), i32::try_from(old).expect("a few pods"))
+        (state.deployments[0].spec(), i32::try_from(old).expect("a few pods"))
     });
     assert_eq!(sizes, predicted(&rendered, kind, spec.replicas), "it stops where the plan says");
     assert_eq!(

@@ -9,7 +9,7 @@ const CANARY: &str = "ml-model-canary";
 fn promote(scale: Scale, steps: &[(i32, i32)]) {
     let cluster = Cluster::with_new(&Rendered::read("strategy-canary"), CANARY, scale);
     let load = Load::on(&cluster);
-    let stable = cluster.deployment(STABLE, |deployment| deployment.spec.replicas);
+    let stable = cluster.deployment(STABLE, |deployment| deployment.spec().replicas);
     for (stable, canary) in steps {
         // As the README says it: new pods first, where old ones are to leave altogether.
         cluster.scale(CANARY, *canary);

@@ -1,15 +1,14 @@
 //! Evictions: a budget keeps the pods that are needed, and a node is emptied without anybody noticing.
 
-use kubectl_torchpod::rollout::Refused;
-
-use loopback::{Cluster, Load, Rendered, Scale};
+use loopback::{Cluster, Evicted, Load, Rendered, Scale};
 
 const NAME: &str = "ml-model";
 
 fn drain(scale: Scale) {
     let cluster = Cluster::with(&Rendered::read("strategy-recreate"), scale);
-    let on_first =
-        |node: usize| cluster.look(|state| state.pods.iter().filter(|pod| pod.node == node && pod.stays()).count());
+    let on_first = |node: usize| {
+        cluster.look(|state| state.pods.iter().filter(|pod| pod.node == Some(node) && pod.stays()).count())
+    };
     assert_eq!([0, 1].map(on_first), [2, 1], "three pods, spread over two nodes");
     let load = Load::on(&cluster);
     load.wait_for(scale.requests / 4);
@@ -26,7 +25,7 @@ fn drain(scale: Scale) {
 fn an_eviction_that_would_break_the_budget_is_refused_until_another_pod_is_ready() {
     let cluster = Cluster::with(&Rendered::read("strategy-recreate"), Scale::few(3));
     assert_eq!(cluster.evict(0), Ok(()));
-    assert_eq!(cluster.evict(1), Err(Refused { healthy: 2, least: 2 }));
+    assert_eq!(cluster.evict(1), Err(Evicted { budget: "ml-model-pdb".to_owned(), least: 2, healthy: 2 }));
     assert!(cluster.look(|state| state.pods[1].stays()));
     cluster.wait_for_rollout(NAME);
     assert_eq!(cluster.evict(1), Ok(()));

@@ -14,7 +14,7 @@ fn recreate(scale: Scale) {
     cluster.update(NAME, Version::good("v2"));
     cluster.settle("the new version is there");
     // From the first old pod's SIGTERM, until when it serves, to the first rules that name a new one.
-    let (from, to) = cluster.look(|state| (ends_from(state), state.route.opened_for(first)));
+    let (from, to) = cluster.look(|state| (ends_from(state), state.route().opened_for(first)));
     load.wait_for(scale.requests / 2);
     let tally = load.stop();
     println!("nobody served from {from:?} to {to:?}");

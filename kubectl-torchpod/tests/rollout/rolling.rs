@@ -32,7 +32,7 @@ fn undo(scale: Scale) {
         let first = cluster.look(|state| state.pods.len());
         cluster.update(NAME, Version::good("v2"));
         cluster.wait_until("a new pod serves", |state, _| {
-            state.pods.iter().any(|pod| pod.id >= first && state.route.rules.contains(&pod.id))
+            state.pods.iter().any(|pod| pod.id >= first && state.route().rules.contains(&pod.id))
         });
         assert!(cluster.deployment(NAME, |deployment| deployment.sizes().len() == 2), "it is in the middle");
         cluster.undo(NAME);
@@ -81,7 +81,7 @@ fn what_is_in_flight_when_a_pod_is_told_to_end_is_answered() {
 fn without_time_for_the_routes_to_change_requests_are_lost() {
     let cluster = Cluster::with(&Rendered::read("strategy-rolling"), Scale::few(3));
     // The pods that end are the old ones, so that these are to be without it.
-    cluster.update_with(NAME, Version::good("v2"), |blueprint| blueprint.spec.containers[0].lifecycle = None);
+    cluster.update_with(NAME, Version::good("v2"), |pod| pod.containers[0].lifecycle = None);
     cluster.wait_for_service("pods without preStop are there");
     let load = Load::on(&cluster);
     cluster.update(NAME, Version::good("v3"));

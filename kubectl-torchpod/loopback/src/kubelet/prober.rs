@@ -5,13 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubectl_torchpod::rollout::End;
 
 use super::rules::{Event, Probe, Spec};
+use crate::blueprint::Blueprint;
 use crate::client::{Connection, get_request};
 use crate::cluster::Shared;
-use crate::pod::Blueprint;
 use crate::scale::Scale;
 
 pub(crate) struct Prober {
@@ -26,12 +25,9 @@ pub(crate) struct Prober {
 pub(crate) fn all(shared: &Shared, pod: usize, blueprint: &Blueprint) -> Vec<Prober> {
     let host = shared.look(|state| state.pods[pod].address);
     let prober = |(probe, yaml): (Probe, &core::Probe)| {
-        let http = yaml.http_get.as_ref().expect("the strategies ask over HTTP");
-        let port = match &http.port {
-            IntOrString::Int(number) => number.to_string(),
-            IntOrString::String(name) => name.clone(),
-        };
-        let address = SocketAddr::from((host, shared.network.port(blueprint.port(&port))));
+        let http = yaml.http_get.as_ref().expect("`blueprint::check` wants it");
+        let port = blueprint.port(&http.port).expect("`blueprint::check` has looked for it");
+        let address = SocketAddr::from((host, shared.network.port(port)));
         let path = http.path.clone().unwrap_or_else(|| "/".to_owned());
         Prober { pod, probe, spec: spec(yaml, shared.scale), address, path }
     };
@@ -40,6 +36,11 @@ pub(crate) fn all(shared: &Shared, pod: usize, blueprint: &Blueprint) -> Vec<Pro
 
 pub(crate) fn specs(blueprint: &Blueprint, scale: Scale) -> Vec<(Probe, Spec)> {
     written(blueprint).map(|(probe, yaml)| (probe, spec(yaml, scale))).collect()
+}
+
+/// Where nobody asks whether it is ready, it is once it has started.
+pub(super) fn is_ready_without_asking(blueprint: &Blueprint, started: bool) -> bool {
+    started && blueprint.container().readiness_probe.is_none()
 }
 
 fn written(blueprint: &Blueprint) -> impl Iterator<Item = (Probe, &core::Probe)> {
@@ -123,9 +124,14 @@ impl Prober {
         let Some(event) = running.rules.take(self.probe, passed) else { return };
         let now = shared.now();
         match event {
-            Event::Started => pod.started = true,
-            Event::Ready => pod.ready_since = Some(now),
-            Event::Unready => pod.ready_since = None,
+            Event::Started => {
+                pod.started = true;
+                if is_ready_without_asking(&pod.blueprint, true) {
+                    pod.set_ready(true, now);
+                }
+            }
+            Event::Ready => pod.set_ready(true, now),
+            Event::Unready => pod.set_ready(false, now),
             Event::Kill(_) => pod.condemned = true,
         }
         state.note(now, format!("pod {}: {event:?}", self.pod));
