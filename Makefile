@@ -2,11 +2,11 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers test-clients test-schema test-manifests test-training test-image manifests image lint bench \
-	soak train libtorch clean help
+.PHONY: serve test test-servers test-clients test-schema test-manifests test-training test-image manifests image e2e lint \
+	bench soak train libtorch clean help
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 serve: libtorch ## build and serve the shipped model on port 8080
 	cargo build --release
@@ -86,6 +86,10 @@ $(TRAIN)/installed: models/digits/requirements.txt
 test-training: libtorch $(TRAIN)/installed ## train in three processes, lose one, serve the model: minutes, and train's download
 	$(if $(TORCHPOD),,cargo build)
 	$(TRAIN)/bin/python tests/training/together.py
+
+e2e: ## every strategy under load with kubectl, on the cluster that KUBECONFIG names; tests/e2e/tour.py says what to set
+	cargo build -p kubectl-torchpod
+	python3 -B tests/e2e/tour.py
 
 TARGET ?= cpu
 image: ## build torchpod:0.1.0 by docker, podman or buildah; TARGET=cuda or trainer builds the others

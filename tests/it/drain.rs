@@ -24,8 +24,8 @@ struct Seen {
     lost: Vec<String>,
 }
 
-/// The longest that a client keeps a connection waiting; the server closes none that was silent for less than 500 ms.
-const LONGEST_PAUSE: u64 = 350;
+/// The longest that a client keeps a connection waiting; the server closes none that was silent for less than a second.
+const LONGEST_PAUSE: u64 = 750;
 
 /// Asks and asks again on a connection that it keeps until it is told to leave, until nobody listens. Where there is
 /// a `pause`, it waits as a slow client would before each request, the first of a connection too.
@@ -166,8 +166,10 @@ fn drain_at_random_instants(first: u64, rounds: usize) {
         let (seen, ended) = drain_under_load(&turn, *delay);
         for client in &seen {
             assert!(client.lost.is_empty(), "SIGTERM after {delay:?}: {client:?}\n{}", ended.log.text());
-            assert!(client.answered > 0 && client.told_to_leave > 0, "SIGTERM after {delay:?}: {client:?}");
+            assert!(client.told_to_leave > 0, "SIGTERM after {delay:?}: {client:?}");
         }
+        // A slow one may be told to leave before it has asked.
+        assert!(seen.iter().filter(|client| client.answered > 0).count() >= 5, "SIGTERM after {delay:?}: {seen:?}");
         let report = report(&ended);
         assert_eq!(ended.code, Some(0), "{}", ended.log.text());
         assert_eq!((&report["aborted"], &report["refused"], &report["left"]), (&json!(0), &json!(0), &json!(0)));

@@ -83,16 +83,13 @@ fn number(container: &Container, port: &IntOrString) -> Option<u16> {
     named.and_then(|number| u16::try_from(number).ok()).or_else(|| name.parse().ok())
 }
 
-/// Why this cluster cannot run such pods. It runs one server in each, and asks it over HTTP.
+/// Why this cluster cannot run such pods. It runs one program in each, and asks it over HTTP.
 pub(crate) fn check(template: &PodTemplateSpec) -> Result<(), String> {
     let Some(spec) = &template.spec else { return Err("spec.template.spec: Required value".to_owned()) };
     let refused = |what: &str| Err(format!("spec.template.spec: the cluster on loopback does not run {what}"));
     let [container] = &spec.containers[..] else { return refused("pods of several containers") };
     if spec.init_containers.as_ref().is_some_and(|all| !all.is_empty()) {
         return refused("init containers");
-    }
-    if container.command.as_ref().is_some_and(|command| !command.is_empty()) {
-        return refused("commands: the image says what runs, the arguments say how");
     }
     if container.env.iter().flatten().any(|variable| variable.value_from.is_some()) {
         return refused("variables with valueFrom");

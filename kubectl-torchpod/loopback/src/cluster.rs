@@ -14,6 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::balancer::Balancer;
 use crate::client::{ask, get_request};
 use crate::deployment::{Deployment, Watched};
 use crate::kubelet;
@@ -22,7 +23,6 @@ use crate::network::Network;
 use crate::object::{self, Problem};
 use crate::process::{Version, binary};
 use crate::scale::Scale;
-use crate::service;
 use crate::state::{Evicted, State};
 
 /// Long enough for a loaded machine, short enough to end a test that hangs. (A full rollout takes two minutes.)
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     born: Instant,
     pub(crate) network: Network,
     pub(crate) scale: Scale,
+    pub(crate) balancer: Balancer,
     logs: TempDir,
 }
 
@@ -87,6 +88,7 @@ impl Cluster {
             born: Instant::now(),
             network,
             scale,
+            balancer: Balancer::new(network.services()),
             logs: tempfile::tempdir().expect("a folder for logs"),
         });
         let kept = shared.clone();
@@ -336,10 +338,8 @@ impl Shared {
     pub(crate) fn pick(&self, chance: &mut fastrand::Rng) -> Option<(usize, SocketAddr)> {
         self.look(|state| {
             let service = state.services.first()?;
-            let pod = &state.pods[*chance.choice(&service.route.rules)?];
             let http = service.ports().iter().find(|port| port.name.as_deref() == Some("http"));
-            let port = pod.blueprint.port(&service::target(http.or(service.ports().first())?))?;
-            Some((pod.id, SocketAddr::from((pod.address, self.network.port(port)))))
+            state.pick(service, http.or(service.ports().first())?, chance)
         })
     }
 }

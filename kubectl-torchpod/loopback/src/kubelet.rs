@@ -18,7 +18,7 @@ use kubectl_torchpod::rollout::End;
 use crate::blueprint::Blueprint;
 use crate::cluster::Shared;
 use crate::pod::{Exit, Running, Waiting};
-use crate::process::{self, Version};
+use crate::process::{self, Place, Version};
 use prober::Prober;
 
 /// How often a process is looked at.
@@ -26,7 +26,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// A container that ends by itself comes back after this, and then ever later. (Measured on 1.36, p50.)
 const BACK_OFF: [u64; 4] = [400, 11_000, 22_000, 44_000];
 
-pub(crate) fn run(shared: &Shared, id: usize) {
+pub(crate) fn run(shared: &Arc<Shared>, id: usize) {
     let blueprint = shared.look(|state| state.pods[id].blueprint.clone());
     let probers = prober::all(shared, id, &blueprint);
     thread::scope(|scope| {
@@ -42,7 +42,7 @@ pub(crate) fn run(shared: &Shared, id: usize) {
 const PULL_AGAIN: Duration = Duration::from_secs(1);
 
 struct Kubelet<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     id: usize,
     blueprint: Arc<Blueprint>,
 }
@@ -139,9 +139,14 @@ impl Kubelet<'_> {
     }
 
     fn start(&self, version: &Version) -> (Duration, Child) {
-        let address = self.shared.look(|state| state.pods[self.id].address);
+        let (address, namespace) = self.shared.look(|state| {
+            let pod = &state.pods[self.id];
+            (pod.address, pod.namespace().to_owned())
+        });
+        let services = self.shared.balancer.variables(self.shared, &namespace);
+        let place = Place { network: self.shared.network, address, services };
         let log = OpenOptions::new().create(true).append(true).open(self.shared.log(self.id)).expect("a log opens");
-        let child = process::start(self.blueprint.container(), version, self.shared.network, address, log);
+        let child = process::start(self.blueprint.container(), version, &place, log);
         let rules = rules::Container::new(prober::specs(&self.blueprint, self.shared.scale));
         let since = self.shared.change(|state, now| {
             let pod = &mut state.pods[self.id];

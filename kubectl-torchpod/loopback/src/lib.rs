@@ -10,6 +10,7 @@
 mod client;
 
 mod api;
+mod balancer;
 mod blueprint;
 mod cluster;
 mod deployment;

@@ -1,7 +1,8 @@
-//! A load that goes on while the cluster changes: clients that open a connection for each request, and clients that keep
-//! theirs for as long as they may.
+//! A load that goes on while the cluster changes: clients that open a connection for each request, clients that keep
+//! theirs for as long as they may, and callers of gRPC.
 
 mod client;
+mod grpc;
 mod tally;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::thread;
 use crate::cluster::{Cluster, Shared};
 use crate::state::State;
 use client::{Fresh, Kept};
+use grpc::Calls;
 pub use tally::{Kind, Lost, Tally};
 
 /// Clients of each kind.
@@ -39,6 +41,8 @@ impl Load {
             clients.push(spawn("fresh", move || fresh.0.go_on(Kind::Fresh, fresh.1)));
             let kept = (shared.clone(), Kept::new(CLIENTS + seed));
             clients.push(spawn("kept", move || kept.0.go_on(Kind::Kept, kept.1)));
+            let calls = (shared.clone(), Calls::new(&cluster.shared, seed));
+            clients.push(spawn("grpc", move || calls.0.go_on(Kind::Grpc, calls.1)));
         }
         Load { shared, clients }
     }

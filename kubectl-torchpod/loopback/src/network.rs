@@ -43,6 +43,11 @@ impl Network {
         Ipv4Addr::new(127, self.second, self.third, Self::PODS + 1)
     }
 
+    /// Where Services listen.
+    pub(crate) fn services(self) -> Ipv4Addr {
+        Ipv4Addr::new(127, self.second, self.third, Self::PODS + 2)
+    }
+
     pub(crate) fn port(self, port: u16) -> u16 {
         port + self.shift
     }

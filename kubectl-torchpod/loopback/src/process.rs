@@ -59,8 +59,32 @@ pub(crate) fn binary() -> PathBuf {
     binary
 }
 
-/// Starts a container, and sends its log to a file.
-pub(crate) fn start(container: &Container, version: &Version, network: Network, address: Ipv4Addr, log: File) -> Child {
+/// Where a container runs, and what it is told about that.
+pub(crate) struct Place {
+    pub(crate) network: Network,
+    pub(crate) address: Ipv4Addr,
+    /// The variables that name the Services.
+    pub(crate) services: Vec<(String, String)>,
+}
+
+/// Starts a container, and sends its log to a file: the server of its image, or the command that it names.
+pub(crate) fn start(container: &Container, version: &Version, place: &Place, log: File) -> Child {
+    let mut command = match container.command.as_deref() {
+        Some([program, arguments @ ..]) => {
+            let mut command = Command::new(program);
+            command.args(arguments).args(container.args.iter().flatten());
+            command
+        }
+        _ => server(container, version, place),
+    };
+    command.envs(place.services.iter().map(|(name, value)| (name, value)));
+    let both = log.try_clone().expect("a log opens twice");
+    command.stdin(Stdio::null()).stdout(both).stderr(log);
+    command.spawn().expect("the container's program starts")
+}
+
+fn server(container: &Container, version: &Version, place: &Place) -> Command {
+    let Place { network, address, .. } = place;
     let mut command = Command::new(binary());
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
         command.env_remove(name);
@@ -84,11 +108,12 @@ pub(crate) fn start(container: &Container, version: &Version, network: Network, 
     }
     command
         .args(arguments.clone().map(|text| if text == "/models" { version.models.as_os_str() } else { text.as_ref() }));
-    if !arguments.clone().any(|text| text == "--label") {
+    let names_itself = container.env.iter().flatten().any(|variable| variable.name == "TORCHPOD_LABEL");
+    if !names_itself && !arguments.clone().any(|text| text == "--label") {
         command.args(["--label", &version.label]);
     }
-    command.args(&version.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().expect("the server starts")
+    command.args(&version.arguments);
+    command
 }
 
 pub(crate) fn terminate(child: &Child) {

@@ -2,9 +2,11 @@
 //! is made of it (`object`), and what they write goes into it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -21,7 +23,7 @@ use crate::object;
 use crate::pod::Pod;
 use crate::process::Version;
 use crate::route::Route;
-use crate::service::Service;
+use crate::service::{self, Service};
 
 pub(crate) const NODES: usize = 2;
 
@@ -340,6 +342,18 @@ impl State {
 
     pub(crate) fn service_named(&self, namespace: &str, name: &str) -> Option<&Service> {
         self.services.iter().find(|one| one.namespace() == namespace && one.name() == name)
+    }
+
+    /// A pod to which a Service's rules send the next connection, and where; none, where they refuse it.
+    pub(crate) fn pick(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+        chance: &mut fastrand::Rng,
+    ) -> Option<(usize, SocketAddr)> {
+        let pod = &self.pods[*chance.choice(&service.route.rules)?];
+        let port = pod.blueprint.port(&service::target(port))?;
+        Some((pod.id, SocketAddr::from((pod.address, self.network.port(port)))))
     }
 
     /// A pod that is still there.

@@ -52,9 +52,10 @@ pub struct Phase {
 }
 
 impl Default for Phase {
-    /// Listed 0.81 s later, as in the middle one of the recordings; half a second has passed.
+    /// Listed 0.81 s later, as in the middle one of the recordings; and as much of the second has passed as makes a
+    /// rollout with minReadySeconds about as long as the middle one of all that it might be.
     fn default() -> Phase {
-        Phase { listing: Duration::from_millis(810), second: Duration::from_millis(500) }
+        Phase { listing: Duration::from_millis(810), second: Duration::from_millis(750) }
     }
 }
 

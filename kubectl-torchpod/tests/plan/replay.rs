@@ -240,11 +240,9 @@ fn bounds_and_sizes_do_not_depend_on_what_nobody_can_know() {
         let outcome = run(&recording.scenario(Phase::default()));
         assert_bounds(&recording, &outcome);
         assert!(is_part(&sizes(&outcome), &recording.sizes()), "{}", recording.name);
-        // Each wave of pods may come a second sooner or later.
-        if let Some(duration) = outcome.duration {
-            let recorded = recording.json["summary"]["duration_s"].as_f64().unwrap();
-            let off = (duration.as_secs_f64() - recorded).abs();
-            assert!(off <= 1.0_f64.max(recorded * 0.12), "{}: {duration:?} for {recorded} s", recording.name);
+        if outcome.duration.is_some() {
+            let recorded = &recording.json["summary"]["duration_s"];
+            assert!(is_near(&outcome, recorded), "{}: {:?} for {recorded} s", recording.name, outcome.duration);
         }
     }
 }

@@ -7,6 +7,7 @@ mod blue_green;
 mod broken;
 mod canary;
 mod disruption;
+mod e2e;
 mod recreate;
 mod rolling;
 mod tutorial;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a connection that is to be closed is left alone first: a request may be on its way.
-pub(super) const SILENCE: Duration = Duration::from_millis(500);
+/// How long a connection that is to be closed is left alone first: a request may be on its way. Whoever asks at least this
+/// often on a connection hears that it closes, and never loses a request to that.
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 /// While closing, a client has this long without a byte: one that owes its reading, or a request's body.
 const LEAVE_SILENCE: Duration = Duration::from_secs(2);
@@ -307,7 +308,7 @@ mod tests {
         let table: [Row; 6] = [
             ("unasked", &[], Some((100_000, Overstays))),
             ("a head that trickles in", &[(1, Asked), (9, Answered), (99, PART)], Some((100_000, Overstays))),
-            ("an answer that ended a moment ago", &[(1, Asked), (100, Answered)], Some((100_500, Overstays))),
+            ("an answer that ended a moment ago", &[(1, Asked), (100, Answered)], Some((101_000, Overstays))),
             ("a silent HTTP/2 client", &[(1, PREFACE_WHOLE)], Some((100_000, Overstays))),
             ("a request in flight", &[(1, Asked)], None),
             ("an answer that is not read", &[(1, Asked), (99, Gave)], Some((129_000, NeverReads))),

@@ -117,11 +117,14 @@ impl Session {
             self.activity.say_farewell();
             // hyper closes an HTTP/1 connection that is between requests at once, with whatever its client has just
             // sent, and soon refuses what comes over HTTP/2.
-            while let Some(silence) = self.activity.silence_left() {
+            let mut silence = Some(Duration::ZERO);
+            while let Some(left) = silence {
                 tokio::select! {
+                    biased; // What has come by now is no silence.
                     result = connection.as_mut() => return result,
-                    () = tokio::time::sleep(silence) => {}
+                    () = sleep_and_look(left) => {}
                 }
+                silence = self.activity.silence_left();
             }
             if !self.activity.deserves_a_farewell() {
                 return Ok(()); // There is no request to finish, only half a head at most.
@@ -161,6 +164,12 @@ async fn overstays(patience: &Patience, activity: &Activity, stages: &mut Stages
         () = stages.reach(Stage::Leave) => {}
     }
     activity.holds_the_end(patience, Instant::now() + LAST_CALL).await
+}
+
+/// After it, what the kernel had for us is known: on a busy machine, a timer is late, and a request may be there already.
+async fn sleep_and_look(time: Duration) {
+    tokio::time::sleep(time).await;
+    tokio::task::yield_now().await;
 }
 
 fn log_end(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

@@ -170,7 +170,6 @@ fn log(serving: &Arc<Serving>, target: &Target, asking: &Asking) -> Result<Answe
     let text = std::fs::read_to_string(serving.cluster.log(id)).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let tail = asking.query.get("tailLines").and_then(|lines| lines.parse().ok()).unwrap_or(lines.len());
-    let mut text = lines[lines.len().saturating_sub(tail)..].join("\n");
-    text.push('\n');
-    Ok(answer::text(text))
+    let lines = lines[lines.len().saturating_sub(tail)..].iter().map(|line| format!("{line}\n"));
+    Ok(answer::text(lines.collect()))
 }

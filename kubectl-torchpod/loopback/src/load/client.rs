@@ -1,4 +1,4 @@
-//! The two kinds of clients. Neither sends a request twice: what was sent and not answered is lost, whether another
+//! Clients of HTTP, of two kinds. Neither sends a request twice: what was sent and not answered is lost, whether another
 //! client might have tried again or not.
 
 use std::io::{self, ErrorKind};
@@ -86,7 +86,7 @@ impl Open {
     }
 }
 
-fn pick(cluster: &Shared, chance: &mut fastrand::Rng) -> Result<(usize, SocketAddr), Failure> {
+pub(super) fn pick(cluster: &Shared, chance: &mut fastrand::Rng) -> Result<(usize, SocketAddr), Failure> {
     cluster.pick(chance).ok_or_else(|| (None, "refused: the Service has no pods".to_owned()))
 }
 

@@ -10,6 +10,8 @@ pub enum Kind {
     Fresh,
     /// Connections that are kept.
     Kept,
+    /// gRPC, on connections that are kept.
+    Grpc,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -42,7 +44,11 @@ impl Tally {
 
     /// How many were sent of the kind of which fewer were.
     pub fn least_sent(&self) -> usize {
-        [Kind::Fresh, Kind::Kept].map(|kind| self.sent.get(&kind).copied().unwrap_or(0)).into_iter().min().unwrap_or(0)
+        [Kind::Fresh, Kind::Kept, Kind::Grpc]
+            .map(|kind| self.sent.get(&kind).copied().unwrap_or(0))
+            .into_iter()
+            .min()
+            .unwrap_or(0)
     }
 }
 

@@ -14,12 +14,7 @@ use crate::blueprint;
 pub(super) fn admitted(resource: &Resource, value: Value, before: Option<&Value>) -> Result<Value, Problem> {
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let invalid = |why: String| Problem::invalid(resource, &name, why);
-    let shaped = resource.shaped(value).map_err(|error| {
-        Problem::Bad(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {error}",
-            resource.kind, resource.version, resource.kind
-        ))
-    })?;
+    let shaped = resource.shaped(value).map_err(Problem::Bad)?;
     match resource.does {
         Kind::Deployment => deployment(read(shaped), before).map_err(invalid),
         Kind::Service => service(read(shaped), before).map_err(invalid),

@@ -188,6 +188,8 @@ impl Resource {
 
     /// The object with what has its place in its type, or what is wrong with it.
     pub(crate) fn shaped(&self, value: Value) -> Result<Value, String> {
-        (self.shape)(value).map_err(|error| error.to_string())
+        (self.shape)(value).map_err(|error| {
+            format!("{kind} in version \"{}\" cannot be handled as a {kind}: {error}", self.version, kind = self.kind)
+        })
     }
 }

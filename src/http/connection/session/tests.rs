@@ -278,6 +278,19 @@ async fn at_the_end_nobody_stays_without_a_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_the_end_a_request_that_comes_with_the_last_of_the_silence_is_served() {
+    for _ in 0..20 {
+        let (served, mut client) = full(1024);
+        ask(&mut client, "/").await;
+        read_until(&mut client, "small").await;
+        served.stage.send_replace(Stage::Leave);
+        tokio::time::sleep(SILENCE).await;
+        ask(&mut client, "/").await;
+        read_until(&mut client, "small").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_the_end_a_request_in_flight_is_waited_for() {
     let (served, mut client) = full(1024);
     ask(&mut client, "/slow").await;
