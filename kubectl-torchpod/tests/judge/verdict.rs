@@ -1,7 +1,8 @@
 //! What decides, and in which words.
 
-use kubectl_torchpod::judge::{Against, Decision, ENDLESS, Judge, Kind, Limits, Seen, Tally, Verdict, Window};
-use kubectl_torchpod::judge::{Counts, Reading};
+use kubectl_torchpod::judge::{
+    Against, Counts, Decision, ENDLESS, Judge, Kind, Limits, Reading, Seen, Tally, Verdict, Window,
+};
 use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
 
 const ROUNDS: usize = 24;
@@ -29,7 +30,7 @@ fn tally_of(models: &[(&str, &[Vec<Slice>])]) -> Tally {
         let seen = |pod: usize| {
             let series =
                 models.iter().map(|(model, pods)| (((*model).to_owned(), "1".to_owned()), counts(&pods[pod][..round])));
-            Seen { uid: pod.to_string(), name: format!("pod-{pod}"), page: Ok(Reading::from_iter(series)) }
+            Seen { uid: pod.to_string(), name: format!("pod-{pod}"), page: Ok(series.collect()) }
         };
         window.round((0..pods).map(seen));
     }
