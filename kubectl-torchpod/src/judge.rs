@@ -44,13 +44,13 @@
 //!
 //! Requests are not independent: a pod stalls, a caller sends the same thing again. How much more things vary between
 //! stable's pods than they would by chance is measured, and both tracks' numbers are worth as much less. Of all but
-//! `failed`, the canary's two worst slices (a pod between two rounds) do not count: one stall is not a slow version. A round is
-//! best 5 s and a gate at least a dozen of them.
+//! `failed`, the canary's worst slices (a pod between two rounds) do not count, one for each of its pods and one more:
+//! stalls of single pods are no slow version. A round is best 5 s and a gate at least a dozen of them.
 //!
 //! Nothing bad in too few requests is no pass. There is enough when 5 % more failed or slow requests would be noticed in 99
-//! of 100 cases: about 200 requests to the canary beside nine times as many to a stable that fails never and evenly, 400
-//! and more where it does not; and eight slices. Until then the verdict is how many are missing. A model with less than a
-//! tenth of the requests is judged by what there is.
+//! of 100 cases: 300 requests to one pod in ten beside a stable that never fails and is always as fast, 900 where one in a
+//! hundred fails and one is slow, more where stable's pods are uneven. Until then the verdict is how many are missing. A
+//! model with less than a tenth of the requests is judged by what there is.
 //!
 //! Where no pod of stable is left, at 100 %, the canary is compared with stable's last window before. Traffic may have
 //! changed since then, so that the limits are doubled and stable's variation in time counts, too.

@@ -26,6 +26,8 @@ pub(super) struct Pair<'a> {
     pub(super) model: Option<&'a str>,
     pub(super) canary: &'a Sums,
     pub(super) stable: &'a Sums,
+    /// How many pods the canary has.
+    pub(super) pods: usize,
     /// Which part of stable's requests it had.
     pub(super) part: f64,
 }
@@ -48,13 +50,15 @@ pub(super) struct Tail {
 impl<'a> Pair<'a> {
     #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests.
     pub(super) fn all(stable: &'a Tally, canary: &'a Tally) -> Vec<Pair<'a>> {
-        let mut pairs = vec![Pair { model: None, canary: &canary.all, stable: &stable.all, part: 1.0 }];
+        let pods = canary.pods;
+        let mut pairs = vec![Pair { model: None, canary: &canary.all, stable: &stable.all, pods, part: 1.0 }];
         if stable.models.len() > 1 {
             let whole = stable.all.failed.of.max(1) as f64;
             pairs.extend(stable.models.iter().map(|(model, stable)| Pair {
                 model: Some(model),
                 canary: canary.models.get(model).unwrap_or(&NOTHING),
                 stable,
+                pods,
                 part: stable.failed.of as f64 / whole,
             }));
         }
@@ -77,7 +81,7 @@ pub(super) fn findings(pair: &Pair<'_>, bar: &Bar<'_>) -> Vec<Finding> {
     let rejections = bar.limits.rejection_increase * bar.slack;
     // An error is one whenever it happens; the others may come of one stall, or of one caller's rush.
     let failed = canary.failed.count;
-    let (unserved, rejected) = (canary.unserved.usual(), canary.rejected.usual());
+    let (unserved, rejected) = (canary.unserved.without(stalls(pair)), canary.rejected.without(stalls(pair)));
     let mut findings = vec![
         excess(pair, bar, &Excess { kind: Kind::Failed, of: |sums| sums.failed, counted: failed, allowed: errors }),
         excess(
@@ -93,6 +97,12 @@ pub(super) fn findings(pair: &Pair<'_>, bar: &Bar<'_>) -> Vec<Finding> {
     ];
     findings.extend(pair.tail().and_then(|tail| slowness(pair, bar, &tail)));
     findings
+}
+
+/// How many of the canary's slices may be due to stalls of single pods: one of each, and one more, since a stall may
+/// lie in two of them.
+pub(super) fn stalls(pair: &Pair<'_>) -> usize {
+    pair.pods + 1
 }
 
 /// A share that is not to be higher than stable's by more than `allowed`.
@@ -123,14 +133,16 @@ fn excess(pair: &Pair<'_>, bar: &Bar<'_>, excess: &Excess) -> Finding {
 }
 
 /// Whether the canary's 99th percentile is too many times stable's, and not by chance: that is told by how many requests
-/// took longer than a bucket's bound, the nearest to stable's.
+/// took longer than a bucket's bound, the one at stable's or next to it.
 fn slowness(pair: &Pair<'_>, bar: &Bar<'_>, tail: &Tail) -> Option<Finding> {
     let Tail { bounds, stable_p99, bound } = tail;
     let of = bound.canary.of;
-    let p99 =
-        |count: fn(&Share) -> u64| latency::p99(bounds.iter().map(|bound| (bound.seconds, count(&bound.canary))), of);
-    let (shown, usual) = (p99(|share| share.count)?, p99(Share::usual)?);
-    let chance = bar.chance(sample(bound.canary.usual(), of), &bound.stable);
+    let p99 = |left_out: usize| {
+        let slower = bounds.iter().map(|bound| (bound.seconds, bound.canary.without(left_out)));
+        latency::p99(slower, of)
+    };
+    let (shown, usual) = (p99(0)?, p99(stalls(pair))?);
+    let chance = bar.chance(sample(bound.canary.without(stalls(pair)), of), &bound.stable);
     let allowed = 1.0 + (bar.limits.latency_ratio - 1.0) * bar.slack;
     let what = format!("took longer than {}", time(bound.seconds));
     let text = format!(

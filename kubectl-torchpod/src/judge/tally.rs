@@ -39,8 +39,8 @@ pub struct Share {
     pub of: u64,
     /// Slices with requests.
     pub slices: u64,
-    /// The two slices with the highest counts.
-    worst: [u64; 2],
+    /// The highest counts of single slices, falling.
+    worst: [u64; WORST],
     /// Sums over slices of count², count · of, and of².
     squares: [f64; 3],
     /// Within rounds: squares of what pods are apart from what all of them together did, and what these would be if
@@ -48,7 +48,9 @@ pub struct Share {
     apart: [f64; 2],
 }
 
-type Row = (u64, u64, u64, [u64; 2], [f64; 3], [f64; 2]);
+type Row = (u64, u64, u64, [u64; WORST], [f64; 3], [f64; 2]);
+
+const WORST: usize = 8;
 
 impl From<Row> for Share {
     fn from((count, of, slices, worst, squares, apart): Row) -> Self {
@@ -99,7 +101,7 @@ impl Sums {
 
 #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests.
 impl Share {
-    const NONE: Share = Share { count: 0, of: 0, slices: 0, worst: [0; 2], squares: [0.0; 3], apart: [0.0; 2] };
+    const NONE: Share = Share { count: 0, of: 0, slices: 0, worst: [0; WORST], squares: [0.0; 3], apart: [0.0; 2] };
 
     /// The slices of one round.
     fn round(&mut self, slices: &[(u64, u64)]) {
@@ -109,8 +111,11 @@ impl Share {
             self.count += count;
             self.of += of;
             self.slices += 1;
-            let [first, second] = self.worst;
-            self.worst = [first.max(*count), second.max(first.min(*count))];
+            let place = self.worst.partition_point(|worse| worse >= count);
+            if place < WORST {
+                self.worst[place..].rotate_right(1);
+                self.worst[place] = *count;
+            }
             let (x, n) = (*count as f64, *of as f64);
             let apart = [(x - share * n).powi(2), n * share * (1.0 - share) * (1.0 - n / whole as f64)];
             add(&mut self.squares, [x * x, x * n, n * n]);
@@ -122,9 +127,9 @@ impl Share {
         if self.of == 0 { 0.0 } else { self.count as f64 / self.of as f64 }
     }
 
-    /// The count without the two worst slices, into which a stall of one pod falls.
-    pub(super) fn usual(&self) -> u64 {
-        self.count - self.worst[0] - self.worst[1]
+    /// The count without so many of the worst slices, eight at most.
+    pub(super) fn without(&self, slices: usize) -> u64 {
+        self.count - self.worst.iter().take(slices).sum::<u64>()
     }
 
     /// By how much the count varies more than that of independent requests would, at least 1: the design effect of Rao

@@ -1,13 +1,10 @@
 //! Whether there was enough to judge by. A canary that gets ten requests does not pass for having lost none of them.
 
 use super::chance::Demand;
-use super::compare::{Bar, Pair, sample};
+use super::compare::{Bar, Pair, sample, stalls};
 use super::tally::Share;
 use super::verdict::{Kind, Reason};
 use super::words::{percent, requests};
-
-/// Fewer slices with requests do not tell how things vary, and cannot lose the two worst.
-const LEAST_SLICES: u64 = 8;
 
 /// Nobody waits for a model with a smaller part of stable's requests; it is judged by what there is.
 const RARE: f64 = 0.1;
@@ -25,7 +22,9 @@ pub(super) fn lack(pair: &Pair<'_>, bar: &Bar<'_>) -> Option<Lack> {
     }
     let (canary, stable) = (pair.canary.failed, pair.stable.failed);
     let missing = missing(pair, bar);
-    if canary.slices >= LEAST_SLICES && missing == Some(0) {
+    // So that what is left without the stalls is most of it.
+    let least = 4 * stalls(pair) as u64;
+    if canary.slices >= least && missing == Some(0) {
         return None;
     }
     let who = requests(pair.model);
@@ -33,7 +32,7 @@ pub(super) fn lack(pair: &Pair<'_>, bar: &Bar<'_>) -> Option<Lack> {
         _ if canary.of == 0 => format!("canary: answered no {who}: does the Service select its pods?"),
         None => format!("stable: {} {who} are too few to compare with", stable.of),
         Some(0) => format!(
-            "canary: {who} came between {} readings of its pods, expected at least {LEAST_SLICES} to see how they vary",
+            "canary: {who} came between {} readings of its pods, expected at least {least} to see how they vary",
             canary.slices
         ),
         Some(more) => format!(
@@ -61,8 +60,8 @@ fn missing(pair: &Pair<'_>, bar: &Bar<'_>) -> Option<u64> {
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)] // Below 2⁵³.
 fn enough(bar: &Bar<'_>, has: u64, stable: Share, kind: Kind) -> Option<u64> {
-    // Of slow requests, those of the canary's two worst slices do not count: of the least number of slices a quarter,
-    // and more where they are the worst for a reason.
+    // Of slow requests, those of the canary's worst slices do not count: a quarter of the least number of slices, and
+    // the slices with the most of them.
     const WITHOUT_WORST: f64 = 0.65;
     let (slack, kept) = match kind {
         Kind::Failed => (bar.limits.error_increase * bar.slack, 1.0),

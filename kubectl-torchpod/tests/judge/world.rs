@@ -1,6 +1,8 @@
 //! A made-up service whose pods count as a server does, with the unevenness that real ones have: shared noise and
 //! rushes, slower nodes, uneven callers, stalls of single pods, errors one by one and in bursts.
 
+use std::time::Duration;
+
 use kubectl_torchpod::judge::{Counts, ENDLESS, Reading, Seen};
 
 use crate::dice::Dice;
@@ -58,7 +60,7 @@ pub(crate) struct World {
 
 /// More to do than usual for all pods.
 struct Rush {
-    slices: u32,
+    slices: u64,
     traffic: f64,
 }
 
@@ -110,8 +112,7 @@ impl World {
             Some(Rush { slices: 1, .. }) => None,
             Some(rush) => Some(Rush { slices: rush.slices - 1, ..rush }),
             None if self.dice.happens(0.08) => {
-                let slices = 1 + self.dice.count(2.0) as u32;
-                Some(Rush { slices, traffic: self.dice.between(1.5, 3.0) })
+                Some(Rush { slices: 1 + self.dice.count(2.0), traffic: self.dice.between(1.5, 3.0) })
             }
             None => None,
         };
@@ -150,7 +151,8 @@ impl World {
                     seconds += self.dice.between(0.0, stall);
                 }
             }
-            pod.buckets[BOUNDS.partition_point(|bound| (*bound as f64) < seconds * 1e9)] += 1;
+            let nanos = u64::try_from(Duration::from_secs_f64(seconds).as_nanos()).unwrap_or(ENDLESS);
+            pod.buckets[BOUNDS.partition_point(|bound| *bound < nanos)] += 1;
         }
     }
 
