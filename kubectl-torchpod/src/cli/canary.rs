@@ -144,6 +144,7 @@ impl CanaryArgs {
         let mut hold = Hold::take(&api, voice, &self.name).await?;
         let ended = stop.or(Box::pin(drive.to_end(&plan, &mut hold))).await;
         hold.release(&api).await;
+        // Whoever wanted the stop is told by the signal's own code.
         let Some(ended) = ended else { return Ok(Ended::Back) };
         let half_way = || {
             let name = &self.name;

@@ -48,11 +48,11 @@ pub(super) struct CutoverArgs {
 
     /// A file with the JSON that each new pod has to answer with 2xx; without it, a row of zeros for each model
     #[arg(long, value_name = "FILE")]
-    sample: Option<PathBuf>,
+    request: Option<PathBuf>,
 
-    /// Where the sample is sent, or what is fetched without one
+    /// Where the request is sent; without --request, what is fetched
     #[arg(long, value_name = "PATH")]
-    sample_path: Option<String>,
+    request_path: Option<String>,
 
     /// The new one may have fewer pods than the old one
     #[arg(long)]
@@ -87,7 +87,7 @@ impl CutoverArgs {
     }
 
     async fn cutover(&self, voice: &Voice, stop: &Stop) -> Result<Ended, Stopped> {
-        let request = self.request().map_err(Error::Refused)?;
+        let request = self.question().map_err(Error::Refused)?;
         let api = Api::connect(&self.cluster.access(), voice).await?;
         let wanted = Wanted {
             name: &self.name,
@@ -114,6 +114,7 @@ impl CutoverArgs {
         let mut hold = Hold::take(&api, voice, &self.name).await?;
         let ended = stop.or(Box::pin(shift.to_end(&plan, &mut hold))).await;
         hold.release(&api).await;
+        // Whoever wanted the stop is told by the signal's own code.
         let Some(ended) = ended else { return Ok(Ended::Back) };
         match ended {
             Ok(stands) => {
@@ -130,16 +131,16 @@ impl CutoverArgs {
         }
     }
 
-    fn request(&self) -> Result<Option<Request>, String> {
-        let body = match &self.sample {
+    fn question(&self) -> Result<Option<Request>, String> {
+        let body = match &self.request {
             None => None,
             Some(path) => {
-                let wrong = |error: &dyn std::fmt::Display| format!("--sample {}: {error}", path.display());
+                let wrong = |error: &dyn std::fmt::Display| format!("--request {}: {error}", path.display());
                 let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
                 Some(serde_json::from_str::<Value>(&text).map_err(|error| wrong(&error))?)
             }
         };
-        let path = self.sample_path.clone().or_else(|| body.is_some().then(|| "/predict".to_owned()));
+        let path = self.request_path.clone().or_else(|| body.is_some().then(|| "/predict".to_owned()));
         Ok(path.map(|path| Request { path, body }))
     }
 

@@ -85,7 +85,7 @@ impl Watch {
         };
         let verdict = Judge { limits: *limits }.judge(self.looks, against, &canary);
         let said = || said(&verdict);
-        let numbers = || serde_json::to_string(&stable).ok().filter(|_| self.step.sizes.stable > 0);
+        let numbers = || Some(kept_in_short(&stable)).filter(|_| self.step.sizes.stable > 0);
         let gate = match verdict.decision {
             Decision::Fail => Gate::Failed(said()),
             _ if is_early => return None,
@@ -112,10 +112,25 @@ impl Watch {
     }
 }
 
-/// All reasons in one sentence.
+/// All reasons in one sentence, as long as an annotation may well be.
 fn said(verdict: &Verdict) -> String {
-    let reasons: Vec<_> = verdict.reasons.iter().map(|reason| reason.text.as_str()).collect();
-    reasons.join("; ")
+    let mut said = String::new();
+    for reason in &verdict.reasons {
+        if said.len() + reason.text.len() > 2_000 {
+            said += "; …";
+            break;
+        }
+        let and = if said.is_empty() { "" } else { "; " };
+        said = said + and + &reason.text;
+    }
+    said
+}
+
+/// What an annotation can hold, of 256 KiB in all; without each model's own, where there are too many.
+fn kept_in_short(tally: &Tally) -> String {
+    let json = |tally: &Tally| serde_json::to_string(tally).unwrap_or_default();
+    let whole = json(tally);
+    if whole.len() < 100_000 { whole } else { json(&Tally { models: [].into(), ..tally.clone() }) }
 }
 
 /// What each pod of a track that stays says of itself; nothing, where the API server was too busy to ask them all.
