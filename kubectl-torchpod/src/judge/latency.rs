@@ -45,6 +45,10 @@ pub(super) fn p99(slower: impl IntoIterator<Item = (f64, u64)>, of: u64) -> Opti
             let part = (share_before / TAIL).ln() / (share_before / share).ln();
             return Some(before * (seconds / before).powf(part));
         }
+        // Of fewer than fifty requests half a one is more than a hundredth: all were faster than this, and that is all.
+        if count == 0 {
+            return Some(seconds);
+        }
         last = Some((seconds, share));
     }
     // Beyond the last bound.
@@ -72,5 +76,10 @@ mod tests {
             assert!((found / expected - 1.0).abs() < 0.01, "{slower:?}: {found}, not {expected}");
         }
         assert_eq!(p99([], 10_000), None);
+        assert_eq!(
+            p99([(0.01, 39), (0.1, 0), (30.0, 0)], 39),
+            Some(0.1),
+            "too few for a hundredth, and none was slower"
+        );
     }
 }
