@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment as Manifest;
 use k8s_openapi::api::core::v1::PodSpec;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -23,6 +23,7 @@ use crate::network::Network;
 use crate::object::{self, Problem};
 use crate::process::{Version, binary};
 use crate::scale::Scale;
+use crate::service::Service;
 use crate::state::{Evicted, State};
 
 /// Long enough for a loaded machine, short enough to end a test that hangs. (A full rollout takes two minutes.)
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) network: Network,
     pub(crate) scale: Scale,
     pub(crate) balancer: Balancer,
+    /// Services by their shares of connections, where a router in front of them has been told.
+    shares: Mutex<Vec<(String, u32)>>,
     logs: TempDir,
 }
 
@@ -89,6 +92,7 @@ impl Cluster {
             network,
             scale,
             balancer: Balancer::new(network.services()),
+            shares: Mutex::default(),
             logs: tempfile::tempdir().expect("a folder for logs"),
         });
         let kept = shared.clone();
@@ -164,6 +168,19 @@ impl Cluster {
             selector.insert(key.to_owned(), value.to_owned());
             state.note(now, format!("the Service selects {key}: {value}"));
         });
+    }
+
+    /// Has a router in front of the Services share connections among them.
+    pub fn share(&self, shares: &[(&str, u32)]) {
+        let shares: Vec<_> = shares.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect();
+        self.shared.change(|state, now| state.note(now, format!("connections are shared: {shares:?}")));
+        *self.shared.shares.lock().unwrap_or_else(PoisonError::into_inner) = shares;
+    }
+
+    /// `kubectl create`
+    pub fn create(&self, value: Value) {
+        self.shared
+            .change(|state, now| object::create(state, value, now).unwrap_or_else(|problem| panic!("{problem}")));
     }
 
     pub fn evict(&self, pod: usize) -> Result<(), Evicted> {
@@ -334,10 +351,23 @@ impl Shared {
         words.join("\n")
     }
 
+    /// The Service that the next connection is for.
+    fn service<'a>(&self, state: &'a State, chance: &mut fastrand::Rng) -> Option<&'a Service> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: u32 = shares.iter().map(|(_, share)| share).sum();
+        let mut left = chance.u32(0..all.max(1));
+        let chosen = shares.iter().find(|(_, share)| {
+            let is_it = left < *share;
+            left = left.saturating_sub(*share);
+            is_it
+        });
+        chosen.map_or(state.services.first(), |(name, _)| state.services.iter().find(|service| service.name() == name))
+    }
+
     /// A pod to which the rules send the next connection; none, where they refuse it.
     pub(crate) fn pick(&self, chance: &mut fastrand::Rng) -> Option<(usize, SocketAddr)> {
         self.look(|state| {
-            let service = state.services.first()?;
+            let service = self.service(state, chance)?;
             let http = service.ports().iter().find(|port| port.name.as_deref() == Some("http"));
             state.pick(service, http.or(service.ports().first())?, chance)
         })

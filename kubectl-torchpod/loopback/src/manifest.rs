@@ -27,7 +27,7 @@ impl Rendered {
     }
 
     /// Its objects, in order.
-    pub(crate) fn objects(&self) -> Vec<Value> {
+    pub fn objects(&self) -> Vec<Value> {
         let text =
             std::fs::read_to_string(&self.path).unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
         let read = serde_saphyr::from_multiple::<Value>(&text);

@@ -8,6 +8,7 @@ mod broken;
 mod canary;
 mod disruption;
 mod e2e;
+mod flagger;
 mod recreate;
 mod rolling;
 mod tutorial;
