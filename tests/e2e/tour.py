@@ -4,6 +4,7 @@ Each stop has a namespace of its own, calls the Service from pods in it all the 
 a promise broken. What is not visited is said, with the reason.
 
     IMAGE=torchpod:0.1.0   the image, where the cluster's registry has it
+    IMAGE_NEW=torchpod:2   the same of another version, to be promoted by the plugin's canary
     CPU=100m               what a pod asks for, on a cluster that is too small for 13 pods of a core each
     REQUESTS=20000         of each kind of caller, at each stop
     DRAIN_NODE=NAME        a node that may be drained
@@ -21,6 +22,7 @@ import time
 from cluster import KUBECTL, PATIENCE, Failed, Namespace, Watched, kubectl, until
 from load import Load, count
 
+IMAGE_NEW = os.environ.get("IMAGE_NEW", "")
 REQUESTS = int(os.environ.get("REQUESTS", "20000"))
 DRAIN_NODE = os.environ.get("DRAIN_NODE", "")
 PLUGIN = os.environ.get("PLUGIN", "target/debug/kubectl-torchpod")
@@ -139,6 +141,39 @@ def canary(namespace: Namespace) -> None:
     expect_all(namespace, "v2")
 
 
+def plugin(namespace: Namespace, *arguments: str, code: int = 0) -> None:
+    """Runs `kubectl torchpod`, which is to end so."""
+    done = subprocess.run([PLUGIN, *arguments, "--namespace", namespace.name], text=True, capture_output=True)
+    if done.returncode != code:
+        raise Failed(f"kubectl torchpod {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}")
+
+
+def plugin_canary(namespace: Namespace) -> None:
+    """A version that cannot come up is taken back, and a good one, where there is one, is promoted."""
+    namespace.apply("strategy-canary")
+    with Load(namespace) as load:
+        plugin(namespace, "canary", NAME, "--image", "torchpod:there-is-none", code=1)
+        if IMAGE_NEW:
+            plugin(namespace, "canary", NAME, "--image", IMAGE_NEW, "--gate", "30s")
+        load.wait_for(REQUESTS)
+    if not IMAGE_NEW:
+        raise Skipped("IMAGE_NEW names no version to promote; one that cannot come up was taken back")
+
+
+def plugin_cutover(namespace: Namespace) -> None:
+    namespace.apply("strategy-blue-green")
+    for colour in ("blue", "green"):
+        namespace.update(f"ml-model-{colour}", colour)
+        namespace.complete(f"ml-model-{colour}")
+    with Load(namespace) as load:
+        for arguments, colour in ((("cutover", NAME, "--to", "green"), "green"), (("rollback", NAME), "blue")):
+            plugin(namespace, *arguments)
+            namespace.served_by(SERVICE, f"app=ml-model,version={colour}")
+            time.sleep(RULES)
+            expect_all(namespace, colour)
+        load.wait_for(REQUESTS)
+
+
 def recreate(namespace: Namespace) -> None:
     """Requests fail in the gap between the last old pod and the first new one, and at no other time."""
     namespace.apply("strategy-recreate")
@@ -239,6 +274,8 @@ STOPS = {
     "crash": functools.partial(stopped, variable="TORCHPOD_DRAIN_TIMEOUT=never", kind="crash"),
     "blue-green": blue_green,
     "canary": canary,
+    "plugin-canary": plugin_canary,
+    "plugin-cutover": plugin_cutover,
     "recreate": recreate,
     "hands-on": hands_on,
     "budget": budget,

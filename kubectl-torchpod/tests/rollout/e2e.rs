@@ -25,11 +25,13 @@ fn tour(cluster: &Cluster, stops: &str, image: &str) -> (Option<i32>, String) {
 
 #[test]
 fn a_tour_of_a_cluster_that_keeps_its_promises_passes() {
-    let (code, said) = tour(&Cluster::empty(Scale::few(3)), "recreate,hands-on,budget,drain,flagger", "");
+    let (code, said) =
+        tour(&Cluster::empty(Scale::few(3)), "recreate,hands-on,budget,drain,plugin-canary,plugin-cutover,flagger", "");
     assert_eq!(code, Some(0));
-    for stop in ["recreate", "hands-on", "budget", "drain"] {
+    for stop in ["recreate", "hands-on", "budget", "drain", "plugin-cutover"] {
         assert!(said.contains(&format!("{stop}: passed")), "{stop}");
     }
+    assert!(said.contains("plugin-canary: NOT VISITED: IMAGE_NEW names no version to promote"));
     assert!(said.contains("flagger: NOT VISITED: Flagger is not installed"), "nothing is skipped in silence");
 }
 
