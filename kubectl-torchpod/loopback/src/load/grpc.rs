@@ -1,6 +1,7 @@
 //! Callers of gRPC: a few channels, each on one connection until the server says that it goes away, as gRPC's clients are
 //! behind a Service with an address of its own. What was sent and not answered is lost here, too.
 
+use std::error::Error as _;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -82,7 +83,14 @@ impl Client for Calls {
     fn ask(&mut self, _: &Shared) -> Result<(), Failure> {
         self.next = (self.next + 1) % self.channels.len();
         let line = &self.channels[self.next];
-        let answer = self.runtime.block_on(infer(line.channel.clone(), self.request.clone()));
+        let answer = self.runtime.block_on(async {
+            loop {
+                match infer(line.channel.clone(), self.request.clone()).await {
+                    Err(status) if was_never_sent(&status) => {}
+                    answer => return answer,
+                }
+            }
+        });
         let pod = *line.pod.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Ok(response) if digit(&response) == Some(7) => Ok(()),
@@ -96,10 +104,10 @@ impl Line {
     /// Each time that it connects, the Service's rules say where.
     fn new(cluster: &Arc<Shared>, seed: u64) -> Line {
         let (cluster, pod) = (Arc::clone(cluster), Arc::new(Mutex::new(None)));
-        let (seen, mut chance) = (Arc::clone(&pod), fastrand::Rng::with_seed(seed));
+        let (last, mut chance) = (Arc::clone(&pod), fastrand::Rng::with_seed(seed));
         let connector = tower::service_fn(move |_| {
             let (picked, port) = (pick(&cluster, &mut chance), cluster.network.port(PORT));
-            *seen.lock().unwrap_or_else(PoisonError::into_inner) = picked.as_ref().ok().map(|(pod, _)| *pod);
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = picked.as_ref().ok().map(|(pod, _)| *pod);
             async move {
                 let (_, address) = picked.map_err(|(_, why)| io::Error::other(why))?;
                 TcpStream::connect((address.ip(), port)).await.map(TokioIo::new)
@@ -108,6 +116,13 @@ impl Line {
         let channel = Endpoint::from_static("http://ml-model-service").timeout(PATIENCE);
         Line { channel: channel.connect_with_connector_lazy(connector), pod }
     }
+}
+
+/// Whether the connection was closed before the call was written to it, so that every client asks on the next one: this
+/// one reads a GOAWAY only when it has something to ask.
+fn was_never_sent(status: &Status) -> bool {
+    let causes = std::iter::successors(status.source(), |error| (*error).source());
+    causes.filter_map(|error| error.downcast_ref::<hyper::Error>()).any(hyper::Error::is_canceled)
 }
 
 async fn infer(channel: Channel, request: InferRequest) -> Result<InferResponse, Status> {
