@@ -1,0 +1,38 @@
+// Asks the server for its state, again and again while somebody looks, and tells what comes, or that nothing does.
+
+const PERIOD = 1000;
+const PATIENCE = 5000;
+
+class Server {
+  constructor(onstate, onlost) {
+    this.onstate = onstate;
+    this.onlost = onlost;
+    this.timer = null;
+    this.asking = false;
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.look()));
+  }
+
+  // Nobody looks: the server is left alone.
+  rest() {
+    clearTimeout(this.timer);
+    this.timer = null;
+  }
+
+  async look() {
+    if (this.asking || document.hidden) return;
+    this.rest();
+    this.asking = true;
+    try {
+      const answer = await fetch("/console/state", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+      this.onstate(await answer.json());
+    } catch (error) {
+      // A mistake of this page is no news of the server's.
+      if (error instanceof TypeError || error instanceof DOMException || error.message.startsWith("it answers")) this.onlost(error);
+      else console.error(error);
+    }
+    this.asking = false;
+    if (!document.hidden) this.timer = setTimeout(() => this.look(), PERIOD);
+  }
+}
+
