@@ -52,6 +52,13 @@ export async function open(browser, server, options = {}) {
 }
 
 export class Server {
+  static running = new Set();
+
+  // Of a test that failed, too: a child that lives on would keep its tests from ending.
+  static async endAll() {
+    await Promise.all([...Server.running].map((server) => server.kill()));
+  }
+
   // Its port is open when this resolves. `listen` is one that another has had.
   static async start(flags = [], listen = "127.0.0.1:0") {
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TORCHPOD")));
@@ -59,6 +66,8 @@ export class Server {
     const child = spawn(TORCHPOD, all, { cwd: ROOT, env, stdio: ["ignore", "ignore", "pipe"] });
     const server = new Server();
     Object.assign(server, { child, log: [], ended: once(child, "exit").then(([code]) => code) });
+    Server.running.add(server);
+    server.ended.finally(() => Server.running.delete(server));
     const listening = new Promise((resolve, reject) => {
       createInterface({ input: child.stderr }).on("line", (line) => {
         server.log.push(line);
@@ -108,7 +117,7 @@ export async function strokes(page, all) {
     const places = points.map(([u, v]) => [x + u * width, y + v * height]);
     await page.mouse.move(...places[0]);
     await page.mouse.down();
-    for (const place of places.slice(1)) await page.mouse.move(...place, { steps: 6 });
+    for (const place of places.slice(1)) await page.mouse.move(...place, { steps: 2 });
     await page.mouse.up();
   }
 }

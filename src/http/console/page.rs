@@ -56,3 +56,20 @@ fn policy() -> String {
         hash(STYLE)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_the_page_ends_what_it_stands_in() {
+        for part in ["{style}", "{script}"] {
+            assert_eq!(FRAME.matches(part).count(), 1, "{part}");
+        }
+        let text = SCRIPT.to_ascii_lowercase();
+        assert!(
+            !text.contains("</script") && !text.contains("<!--") && !STYLE.to_ascii_lowercase().contains("</style")
+        );
+        assert!(!STYLE.contains("{script}"));
+    }
+}

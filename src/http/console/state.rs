@@ -11,9 +11,9 @@ use crate::api::Shared;
 use crate::batch::Handle;
 use crate::health::Probe;
 use crate::http::State;
+use crate::http::error;
 use crate::http::openapi::{Absent, SERVER};
 use crate::http::probe::{self, DependencyBody, TransitionBody, seconds};
-use crate::http::error;
 use crate::lifecycle::history::Transition;
 use crate::lifecycle::{Fault, Snapshot};
 

@@ -25,7 +25,7 @@ class Chart {
   draw(points, now) {
     [this.points, this.now] = [points, now];
     const width = Math.max(240, this.place.clientWidth);
-    const [left, bottom] = [44, 18];
+    const [left, bottom] = [58, 18];
     const values = this.lines.flatMap(([name]) => points.map((point) => point[name]));
     const most = ceiling(Math.max(0, ...values.filter((value) => value !== null)));
     const x = (time) => left + (width - left - 2) * (1 - (now - time) / SPAN);
@@ -34,7 +34,10 @@ class Chart {
       svg("line", { class: "grid", x1: left, x2: width, y1: y(share * most), y2: y(share * most) }),
       svg("text", { class: "tick end", x: left - 6, y: y(share * most) + 4 }, share === 0 ? "0" : this.form(share * most)),
     ]);
-    const traces = this.lines.map(([name, , kind]) => svg("path", { class: `line ${kind}`, d: trace(points, name, x, y) }));
+    const traces = this.lines.flatMap(([name, , kind]) => [
+      svg("path", { class: `line ${kind}`, d: trace(points, name, x, y) }),
+      ...alone(points, name).map((point) => svg("circle", { class: `dot ${kind}`, cx: x(point.time), cy: y(point[name]), r: 2 })),
+    ]);
     const shown = this.cursor === null || this.cursor < left ? null : nearest(points, now - SPAN * (1 - (this.cursor - left) / (width - left - 2)));
     const last = shown ?? points.at(-1);
     this.lines.forEach(([name], index) => write(this.values[index], this.form(last?.[name] ?? null)));
@@ -46,19 +49,22 @@ class Chart {
   }
 }
 
-// A line, which breaks off where nothing is known; what stands alone is a dot.
+// A line, which breaks off where nothing is known.
 function trace(points, name, x, y) {
   let path = "";
   let is_open = false;
-  points.forEach((point, index) => {
-    const value = point[name];
-    if (value === null) { is_open = false; return; }
-    const place = `${x(point.time).toFixed(1)},${y(value).toFixed(1)}`;
-    const is_alone = !is_open && (points[index + 1]?.[name] ?? null) === null;
-    path += is_alone ? `M${place} h0.1` : `${is_open ? "L" : "M"}${place}`;
-    is_open = true;
-  });
+  for (const point of points) {
+    const is_known = point[name] !== null;
+    if (is_known) path += `${is_open ? "L" : "M"}${x(point.time).toFixed(1)},${y(point[name]).toFixed(1)}`;
+    is_open = is_known;
+  }
   return path;
+}
+
+// The points of which no line could be drawn.
+function alone(points, name) {
+  const is_known = (point) => point !== undefined && point[name] !== null;
+  return points.filter((point, index) => is_known(point) && !is_known(points[index - 1]) && !is_known(points[index + 1]));
 }
 
 // The next of 1, 2, 5, 10 and so on.

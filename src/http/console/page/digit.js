@@ -1,12 +1,16 @@
 // A digit that somebody draws, as the model saw its digits in training: 8 × 8 counts of ink, 0 to 16, of a drawing that
-// fills the height and whose ink is a third of the paper. The strokes are kept, and drawn again at that size.
+// NIST's programs had made upright, as large as fits, and of even ink. The strokes are kept, and drawn again like that.
 
 const PAPER = 32;
 const CELL = 4;
+// Of the paper: the training's digits are higher than wide.
+const WIDTH = 24;
+// How much of its slant a drawing loses: with all of it, a 7 would lose what makes it one.
+const UPRIGHT = 0.5;
 // What the training's digits have on average, in cells full of ink; measured over golden.json.
 const INK = 19.3;
 const [THIN, THICK] = [2.5, 9];
-// Of the pad's width: what is smaller than this is a dot, and not a digit from afar.
+// Of the pad's height: what is smaller than this is a dot, and not a digit from afar.
 const SMALLEST = 0.12;
 
 class Digit {
@@ -87,33 +91,48 @@ class Digit {
 
   // The rows that the model takes; null where nothing is drawn.
   pixels() {
-    const all = this.strokes.flat();
-    if (!all.length) return null;
+    if (!this.strokes.length) return null;
+    const strokes = upright(this.strokes);
     // As much ink as the training's digits have, by the width of the pen.
     let [low, high] = [THIN, THICK];
     for (let round = 0; round < 6; round += 1) {
       const width = (low + high) / 2;
-      if (sum(this.counts(all, width)) < INK * 16) low = width;
+      if (sum(this.counts(strokes, width)) < INK * 16) low = width;
       else high = width;
     }
-    return this.counts(all, low).map((row) => row.map((value) => Math.min(16, Math.round(value))));
+    return this.counts(strokes, low).map((row) => row.map((value) => Math.min(16, Math.round(value))));
   }
 
   // The ink in each cell, of strokes this wide.
-  counts(all, width) {
+  counts(strokes, width) {
+    const all = strokes.flat();
     const [xs, ys] = [all.map(([x]) => x), all.map(([, y]) => y)];
     const [left, top] = [Math.min(...xs), Math.min(...ys)];
     const [wide, high] = [Math.max(...xs) - left, Math.max(...ys) - top];
-    const scale = (PAPER - width) / Math.max(wide, high, SMALLEST);
-    const place = ([x, y]) => [PAPER / 2 + (x - left - wide / 2) * scale, PAPER / 2 + (y - top - high / 2) * scale];
+    const down = (PAPER - width) / Math.max(high, SMALLEST);
+    const across = Math.min((WIDTH - width) / Math.max(wide, 1e-6), down);
+    const place = ([x, y]) => [PAPER / 2 + (x - left - wide / 2) * across, PAPER / 2 + (y - top - high / 2) * down];
     const context = this.paper.getContext("2d", { willReadFrequently: true });
     context.clearRect(0, 0, PAPER, PAPER);
-    stroke(context, this.strokes, place, width);
+    stroke(context, strokes, place, width);
     const { data } = context.getImageData(0, 0, PAPER, PAPER);
     const rows = Array.from({ length: PAPER / CELL }, () => new Array(PAPER / CELL).fill(0));
     for (let y = 0; y < PAPER; y += 1) for (let x = 0; x < PAPER; x += 1) rows[y >> 2][x >> 2] += data[(y * PAPER + x) * 4 + 3] / 255;
     return rows;
   }
+}
+
+// The strokes sheared, so that what leans stands.
+function upright(strokes) {
+  const ink = strokes.flatMap((points) => points.slice(1).flatMap(([x, y], index) => {
+    const [u, v] = points[index];
+    const steps = Math.max(1, Math.ceil(Math.hypot(x - u, y - v) * 100));
+    return Array.from({ length: steps }, (_, step) => [u + ((x - u) * step) / steps, v + ((y - v) * step) / steps]);
+  }));
+  const mean = [0, 1].map((axis) => ink.reduce((all, point) => all + point[axis], 0) / Math.max(1, ink.length));
+  const [both, high] = ink.reduce(([a, b], [x, y]) => [a + (x - mean[0]) * (y - mean[1]), b + (y - mean[1]) ** 2], [0, 0]);
+  const lean = high > 0 ? (UPRIGHT * both) / high : 0;
+  return strokes.map((points) => points.map(([x, y]) => [x - lean * (y - mean[1]), y]));
 }
 
 const sum = (rows) => rows.flat().reduce((all, value) => all + value, 0);

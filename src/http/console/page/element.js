@@ -48,6 +48,7 @@ function took(seconds) {
 
 // A time that something has lasted.
 function lasted(seconds) {
+  if (seconds < 1) return took(seconds);
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const whole = Math.floor(seconds);
   const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];

@@ -1,15 +1,15 @@
 // The state machine, drawn: where the server is, where it has been and for how long, and where it can go.
 
 const PHASES = ["starting", "loading", "warming", "serving", "draining", "stopped", "failed"];
-const WIDE = { width: 1080, height: 132, node: [132, 48], places: { starting: [0, 0], loading: [1, 0], warming: [2, 0], serving: [3, 0], draining: [4, 0], stopped: [5, 0], failed: [2, 1] }, step: [189.6, 82] };
-const NARROW = { width: 350, height: 396, node: [132, 46], places: { starting: [0, 0], loading: [0, 1], warming: [0, 2], serving: [0, 3], draining: [0, 4], stopped: [0, 5], failed: [1, 2] }, step: [217, 70] };
+const WIDE = { width: 1096, height: 132, node: [132, 48], places: { starting: [0, 0], loading: [1, 0], warming: [2, 0], serving: [3, 0], draining: [4, 0], stopped: [5, 0], failed: [2, 1] }, step: [192.2, 82] };
+const NARROW = { width: 350, height: 400, node: [132, 46], places: { starting: [0, 0], loading: [0, 1], warming: [0, 2], serving: [0, 3], draining: [0, 4], stopped: [0, 5], failed: [1, 2] }, step: [217, 70] };
 const WAYS = [["starting", "loading"], ["loading", "warming"], ["warming", "serving"], ["serving", "draining"], ["draining", "stopped"]];
 const WHAT = {
   starting: "ports are open, nothing has been read",
   loading: "models are being read",
   warming: "models prove themselves and warm up",
   serving: "every model is loaded, checked and warm",
-  draining: "asked to end; requests are still answered",
+  draining: "asked to end",
   stopped: "it has ended",
   failed: "loading failed for good; the process is ending",
 };
@@ -47,8 +47,8 @@ function node(layout, phase, current, seconds, progress) {
   const done = is_now && progress !== undefined ? svg("rect", { class: "done", x, y, width: Math.max(6, width * progress), height, rx: 6 }) : null;
   return svg("g", { class: `node ${kind}` },
     svg("rect", { x, y, width, height, rx: 6 }), done,
-    svg("text", { x: x + width / 2, y: y + 20, class: "name" }, phase),
-    svg("text", { x: x + width / 2, y: y + 37, class: "for" }, !is_now && seconds !== undefined ? lasted(seconds) : ""));
+    svg("text", { x: x + width / 2, y: y + (kind === "never" ? height / 2 + 5 : 20), class: "name" }, phase),
+    svg("text", { x: x + width / 2, y: y + 37, class: "for" }, kind === "been" ? lasted(seconds) : ""));
 }
 
 // From each phase to the next, and the two that lead to `failed`.

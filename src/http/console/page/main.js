@@ -69,7 +69,7 @@ function drawFigures(state) {
 
 // What somebody who looks should know at once.
 function trouble(state) {
-  if (state.phase === "draining") return `Draining since ${lasted(state.seconds)}: ${state.transition}. Requests are still answered; new ones should go to another server.`;
+  if (state.phase === "draining") return `Draining for ${lasted(state.seconds)}, after ${state.transition}. ${state.probes[0].status === 200 ? "Requests are still answered; new ones should go to another server." : "It never served."}`;
   if (state.phase === "failed") return `Loading failed: ${state.transition}. The process is ending.`;
   if (state.faults.length) return `Fault: ${state.faults.join(", ")}. The kubelet will restart this container if it lasts.`;
   const down = state.dependencies.filter((known) => known.required && known.state === "down");
@@ -77,11 +77,11 @@ function trouble(state) {
   return "";
 }
 
-function onlost(error) {
+function onlost(why) {
   lost ??= { at: new Date() };
   pill("no answer", "failed");
   document.title = "no answer · torchpod";
-  const how = error.message.startsWith("it answers") ? ` (${error.message})` : "";
+  const how = why ? ` (${why})` : "";
   const last = !known ? "" : known.phase === "draining"
     ? " It was draining, so it has most likely ended as it was asked to."
     : ` It was ${known.phase}, and said no farewell.`;
@@ -91,7 +91,7 @@ function onlost(error) {
 function notice(text) {
   const place = at("notice");
   // Seconds that go on are no news: they are not read out again.
-  const gist = text.replace(/since [^:]+:/, "");
+  const gist = text.replace(/for [^,]+,/, "");
   if (place.dataset.gist !== gist) place.setAttribute("aria-live", "polite");
   else place.setAttribute("aria-live", "off");
   place.dataset.gist = gist;

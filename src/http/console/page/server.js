@@ -22,17 +22,19 @@ class Server {
     if (this.asking || document.hidden) return;
     this.rest();
     this.asking = true;
+    let state = null;
+    let why = "";
     try {
       const answer = await fetch("/console/state", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-      this.onstate(await answer.json());
-    } catch (error) {
-      // A mistake of this page is no news of the server's.
-      if (error instanceof TypeError || error instanceof DOMException || error.message.startsWith("it answers")) this.onlost(error);
-      else console.error(error);
+      if (answer.ok) state = await answer.json();
+      else why = `it answers ${answer.status}`;
+    } catch {
+      // No answer, or one that is no state: the same to whoever looks.
     }
     this.asking = false;
     if (!document.hidden) this.timer = setTimeout(() => this.look(), PERIOD);
+    if (state) this.onstate(state);
+    else this.onlost(why);
   }
 }
 

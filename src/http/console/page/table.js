@@ -1,5 +1,7 @@
 // Models, dependencies and transitions, a row each.
 
+const counted = (count, word, many = `${word}s`) => `${count.toLocaleString("en")} ${count === 1 ? word : many}`;
+
 const field = (name, value) => (value === null || value === undefined || value === "" ? null : el("span", { class: "field" }, el("span", { class: "quiet" }, `${name} `), value));
 
 function drawModels(place, models) {
@@ -14,7 +16,7 @@ function drawModels(place, models) {
     if (!load || !model.figures) return;
     const { ok, failed, rows, batches, max_batch_rows } = model.figures;
     const batch = max_batch_rows === null ? "one by one" : `at most ${max_batch_rows} rows a batch`;
-    write(load, `${(ok + failed).toLocaleString("en")} requests, ${rows.toLocaleString("en")} rows in ${batches.toLocaleString("en")} batches, ${batch}`);
+    write(load, `${counted(ok + failed, "request")}, ${counted(rows, "row")} in ${counted(batches, "batch", "batches")}, ${batch}`);
   });
 }
 
@@ -29,7 +31,7 @@ function drawDependencies(place, dependencies) {
     known.error ? el("p", { class: "reason" }, known.error) : null)));
   dependencies.forEach((known, index) => {
     const load = place.children[index]?.querySelector(".load");
-    const checked = known.checked_seconds_ago === null ? "never checked" : `checked ${lasted(known.checked_seconds_ago)} ago, in ${took(known.latency_seconds)}`;
+    const checked = known.checked_seconds_ago === null ? "never checked" : `checked ${known.checked_seconds_ago < 1 ? "just now" : `${lasted(known.checked_seconds_ago)} ago`}, in ${took(known.latency_seconds)}`;
     if (load) write(load, `${known.state} for ${lasted(known.seconds)}, ${checked}`);
   });
 }
