@@ -67,11 +67,11 @@ function alone(points, name) {
   return points.filter((point, index) => is_known(point) && !is_known(points[index - 1]) && !is_known(points[index + 1]));
 }
 
-// The next of 1, 2, 5, 10 and so on.
+// The next round number.
 function ceiling(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
 function nearest(points, time) {

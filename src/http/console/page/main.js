@@ -57,7 +57,7 @@ function drawFigures(state) {
   at("scope").value = ids.includes(before) ? before : ALL;
   const figures = [
     ["in flight", number(state.in_flight)],
-    ["waiting", `${number(total("queue_requests"))} (${number(total("queue_rows"))} rows)`],
+    ["waiting", `${number(total("queue_requests"))} (${counted(total("queue_rows"), "row")})`],
     ["oldest batch", state.oldest_batch_seconds ? took(state.oldest_batch_seconds) : "–"],
     ["answered", total("ok").toLocaleString("en")],
     ["failed", total("failed").toLocaleString("en")],
