@@ -2,8 +2,8 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers test-clients test-schema test-manifests test-training test-image manifests image e2e lint \
-	bench soak train libtorch clean help
+.PHONY: serve test test-servers test-clients test-schema test-manifests test-console test-training test-image manifests \
+	image e2e lint bench soak train libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,7 @@ libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host 
 test: libtorch test-servers test-clients test-schema test-manifests ## every test that CI runs
 	cargo build
 	cargo test --workspace
+	$(MAKE) test-console
 	scripts/fuzz 10
 
 # The tests start them by themselves, with data of their own; Debian keeps two of them out of PATH.
@@ -46,6 +47,15 @@ test-schema: $(SCHEMA)/installed
 
 $(SCHEMA)/installed: tests/conformance/schemathesis.txt
 	$(VENV)
+
+# SHOTS=folder writes pictures of what it sees.
+test-console: libtorch ## look at the console with Debian's Chromium, and with axe-core
+	@set --; \
+	command -v chromium >/dev/null || set -- "$$@" chromium; \
+	command -v npm >/dev/null || set -- "$$@" nodejs npm; \
+	[ $$# = 0 ] || scripts/install "$$@"
+	$(if $(TORCHPOD),,cargo build)
+	cd tests/console && npm ci --ignore-scripts --no-audit --no-fund --silent && npm test --silent
 
 # Schemas for the tests of k8s/, and a kubectl for its kustomize.
 MANIFESTS := .venvs/manifests
@@ -103,4 +113,4 @@ test-image: ## build an image with buildah, run it as a kubelet would and stop i
 	python3 tests/image/$(if $(filter trainer,$(TARGET)),trainer,server).py
 
 clean: ## remove what was built; libtorch stays in its cache
-	rm -rf target .venvs
+	rm -rf target .venvs tests/console/node_modules

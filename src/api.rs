@@ -49,6 +49,8 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     pub oldest_batch: watchdog::Oldest,
     pub label: Option<String>,
+    /// Whether browsers get the console.
+    pub console: bool,
     pub request_timeout: Duration,
     /// What bodies and tensors may hold together.
     pub memory: Pool,

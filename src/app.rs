@@ -71,6 +71,7 @@ impl App {
             telemetry: telemetry.clone(),
             oldest_batch: watchdog.spawn().map_err(Exit::configuration)?,
             label: config.label.clone(),
+            console: config.console,
             request_timeout: config.request_timeout,
             memory: Pool::new(config.request_memory),
         };

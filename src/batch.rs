@@ -27,7 +27,7 @@ use ceiling::Ceiling;
 use identity::Identity;
 use job::Job;
 pub use models::Models;
-use pace::Load;
+pub use pace::Load;
 use policy::Limits;
 use queue::Queue;
 
@@ -129,9 +129,14 @@ impl Served {
         self.queue.admit(rows, deadline, priority, self.limits(0))
     }
 
+    /// What waits now.
+    pub fn waiting(&self) -> Load {
+        self.queue.load()
+    }
+
     /// Tells the metrics what waits now: nobody counts it as it comes and goes.
     pub fn count_waiting(&self) {
-        let Load { requests, rows } = self.queue.load();
+        let Load { requests, rows } = self.waiting();
         self.metrics.waiting(requests);
         self.metrics.waiting_rows(rows);
     }

@@ -213,6 +213,10 @@ pub struct ServeArgs {
     #[arg(help_heading = "Serving", long, value_name = "TEXT", hide_env_values = true, env = "TORCHPOD_LABEL")]
     pub label: Option<String>,
 
+    /// Show no console to browsers that open /: they get the line that everybody else gets
+    #[arg(help_heading = "Serving", long, hide_env_values = true, env = "TORCHPOD_NO_CONSOLE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_console: bool,
+
     /// Address of a second listener for probes and metrics, with a thread and a runtime of its own
     #[arg(help_heading = "Probes", long, value_name = "ADDR", hide_env_values = true, env = "TORCHPOD_PROBE_LISTEN")]
     pub probe_listen: Option<String>,

@@ -54,6 +54,8 @@ pub struct Config {
     pub max_connections: usize,
     pub idle_timeout: Duration,
     pub label: Option<String>,
+    /// Whether browsers get the console.
+    pub console: bool,
     pub log_format: LogFormat,
     pub log_filter: EnvFilter,
     pub termination_log: PathBuf,
@@ -134,6 +136,7 @@ impl Config {
             max_connections: at_least_one("--max-connections", args.max_connections, &mut wrong),
             idle_timeout: wrong.or("--idle-timeout", &args.idle_timeout, some_time, MAX_TIME),
             label: args.label,
+            console: !args.no_console,
             log_format: args.log_format,
             log_filter: wrong.or("--log-filter", &args.log_filter, log_filter, EnvFilter::default()),
             termination_log: args.termination_log,

@@ -3,7 +3,7 @@
 mod watch;
 pub mod watchdog;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Rx, Snapshot, State};
@@ -62,6 +62,21 @@ impl Health {
         (verdict(probe, &snapshot.state, self.ready_while_draining), snapshot)
     }
 
+    /// What `probe` says of a moment that may have passed.
+    pub fn verdict(&self, probe: Probe, state: &State) -> Verdict {
+        verdict(probe, state, self.ready_while_draining)
+    }
+
+    /// The transition by which `probe` came to pass, or not to, as it does in `snapshot`. None, where it has been so from
+    /// the start, or for longer than transitions are kept.
+    pub fn turned(&self, probe: Probe, snapshot: &Snapshot) -> Option<SystemTime> {
+        let pass = |state: &State| self.verdict(probe, state).pass;
+        let now = pass(&snapshot.state);
+        // The first transition turns nothing: every probe answers in `starting` as it does in what may follow.
+        let before = snapshot.history.last().rposition(|transition| pass(&transition.after) != now)?;
+        snapshot.history.last().nth(before + 1).map(|transition| transition.at)
+    }
+
     /// Each dependency as it was at the moment of `snapshot`, with its latest check.
     pub fn dependencies(&self, snapshot: &Snapshot) -> Vec<Dependency> {
         let reports = self.dependencies.reports().into_iter().enumerate();
@@ -114,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::state::tests::life;
-    use crate::lifecycle::{Dependencies, Event};
+    use crate::lifecycle::{self, Dependencies, Event};
 
     fn pass(probe: Probe, state: &State) -> bool {
         verdict(probe, state, false).pass
@@ -174,6 +189,35 @@ mod tests {
         let draining = |served| State { phase: Phase::Draining { served }, ..State::new(Dependencies::default()) };
         assert!(verdict(Probe::Readiness, &draining(true), true).pass);
         assert!(!verdict(Probe::Readiness, &draining(false), true).pass);
+    }
+
+    #[test]
+    fn a_probe_turned_with_the_transition_that_changed_what_it_says() {
+        let (lifecycle, rx) = lifecycle::channel([("redis", true)]);
+        let health = Health::new(rx, dependency::watch(Vec::new(), |_| {}), false);
+        let turned = || {
+            let snapshot = health.snapshot();
+            let by = |at| snapshot.history.last().find(|transition| transition.at == at).map(|found| found.to);
+            [Probe::Startup, Probe::Liveness, Probe::Readiness]
+                .map(|probe| health.turned(probe, &snapshot).and_then(by).unwrap_or("never"))
+        };
+        assert_eq!(turned(), ["never"; 3]);
+        for (event, expected) in [
+            (Event::LoadStarted, ["never"; 3]),
+            (Event::Loaded, ["never"; 3]),
+            (Event::Warmed, ["serving", "never", "never"]),
+            (Event::Up(0), ["serving", "never", "up"]),
+            (Event::Raised(Fault::Hung), ["serving", "raised", "raised"]),
+            (Event::Down(0), ["serving", "raised", "raised"]),
+            (Event::Cleared(Fault::Hung), ["serving", "clear", "raised"]),
+            (Event::Up(0), ["serving", "clear", "up"]),
+            (Event::Terminate, ["serving", "clear", "draining"]),
+        ] {
+            // No two at one moment of a coarse clock.
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(lifecycle.apply(event, "a reason"), "{event:?}");
+            assert_eq!(turned(), expected, "{event:?}");
+        }
     }
 
     proptest! {

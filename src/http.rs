@@ -61,12 +61,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let encode = middleware::from_fn(layer::encode);
     let predict = || post(predict::predict).layer(encode.clone()).layer(count.clone());
     let routes = Router::new()
-        .route("/", get(console::index))
+        .route("/", get(console::index).layer(encode.clone()))
         .route("/openapi.json", get(openapi::document).layer(encode.clone()))
         .route("/docs", get(docs::page).layer(encode.clone()))
         .route("/predict", predict())
         .route("/predict/{model}", predict())
         .route("/predict/{model}/{version}", predict())
+        .merge(console::routes(&shared))
         .merge(repository::routes(&shared, Trust::Token))
         .merge(v1::routes(&shared))
         .merge(v2::routes(&shared))

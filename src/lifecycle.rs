@@ -66,7 +66,7 @@ impl Tx {
             let Some(next) = snapshot.state.next(event) else { return false };
             let (subject, change) = self.change(event, snapshot.state.phase, next.phase);
             let history = Arc::make_mut(&mut snapshot.history);
-            made = Some(history.record(subject, change, reason.into()));
+            made = Some(history.record(subject, change, reason.into(), next));
             if next.phase != snapshot.state.phase {
                 snapshot.stage = "".into();
                 snapshot.progress = 0.0;

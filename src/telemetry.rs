@@ -2,6 +2,7 @@
 
 mod exposition;
 pub mod metrics;
+mod spread;
 pub mod statistics;
 
 pub use metrics::Telemetry;

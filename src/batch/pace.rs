@@ -32,9 +32,9 @@ struct Class {
 
 /// Requests, and their rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Load {
-    pub(super) requests: usize,
-    pub(super) rows: usize,
+pub struct Load {
+    pub requests: usize,
+    pub rows: usize,
 }
 
 /// Who computes: so many workers, each a batch within the limits.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use utoipa::{OpenApi, ToSchema};
 
 pub(super) use parameter::{Named, Wishes};
-pub(super) use refusal::{Index, Inference, Load, Prediction, Unknown, Unload};
+pub(super) use refusal::{Absent, Index, Inference, Load, Prediction, Unknown, Unload};
 
 use common::Common;
 
@@ -62,6 +62,7 @@ pub(super) struct Bytes(Vec<u8>);
         probe::ready,
         super::scrape,
         console::index,
+        console::state::state,
         document,
         docs::page,
     ),

@@ -1,4 +1,4 @@
-//! `/startup`, `/health` and `/ready`: the verdict, and enough to see why.
+//! `/startup`, `/health` and `/ready`: the verdict, and enough to see why. The console shows the same bodies.
 
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use utoipa::ToSchema;
 
 use super::openapi::PROBES;
 use super::{Shared, State, error};
+use crate::batch::Handle;
 use crate::batch::control::Entry;
-use crate::health::{Dependency, Probe};
+use crate::health::{Dependency, Probe, Verdict};
 use crate::lifecycle::history::Transition;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
 /// The lesson's `{"status": …}`, then detail. Below 1 KiB unless verbose.
 #[derive(Serialize, ToSchema)]
 #[schema(as = probe::Verdict)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
     status: &'static str,
     phase: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +53,7 @@ struct Verbose<'a> {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = probe::Model)]
-struct Model {
+pub(super) struct Model {
     name: String,
     version: String,
     state: &'static str,
@@ -70,7 +71,7 @@ struct Model {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = probe::Dependency)]
-struct DependencyBody<'a> {
+pub(super) struct DependencyBody<'a> {
     name: &'a str,
     state: &'static str,
     required: bool,
@@ -86,7 +87,7 @@ struct DependencyBody<'a> {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = probe::Transition)]
-struct TransitionBody<'a> {
+pub(super) struct TransitionBody<'a> {
     /// RFC 3339.
     at: String,
     subject: &'a str,
@@ -123,18 +124,27 @@ pub(super) async fn ready(state: State, uri: Uri) -> Response {
 
 fn answer(shared: &Shared, probe: Probe, uri: &Uri) -> Response {
     let (verdict, snapshot) = shared.health.ask(probe);
-    let on_the_way_up = matches!(snapshot.state.phase, Phase::Loading | Phase::Warming) && !snapshot.stage.is_empty();
     let asked_for_more = uri.query().is_some_and(|query| query.split('&').any(|key| key.starts_with("verbose")));
     let dependencies = if asked_for_more { shared.health.dependencies(&snapshot) } else { Vec::new() };
-    let body = Body {
+    let verbose = asked_for_more.then(|| verbose(shared, &snapshot, &dependencies));
+    error::json(status(verdict), &Body { verbose, ..body(verdict, &snapshot) })
+}
+
+pub(super) fn status(verdict: Verdict) -> StatusCode {
+    if verdict.pass { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// What a probe says that asks for no more than that.
+pub(super) fn body(verdict: Verdict, snapshot: &Snapshot) -> Body<'_> {
+    let on_the_way_up = matches!(snapshot.state.phase, Phase::Loading | Phase::Warming) && !snapshot.stage.is_empty();
+    Body {
         status: verdict.status,
         phase: snapshot.state.phase.name(),
         reason: verdict.reason,
         stage: on_the_way_up.then_some(&*snapshot.stage),
         progress: on_the_way_up.then_some(snapshot.progress),
-        verbose: asked_for_more.then(|| verbose(shared, &snapshot, &dependencies)),
-    };
-    error::json(if verdict.pass { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+        verbose: None,
+    }
 }
 
 fn verbose<'a>(shared: &'a Shared, snapshot: &'a Snapshot, dependencies: &'a [Dependency]) -> Verbose<'a> {
@@ -151,24 +161,31 @@ fn verbose<'a>(shared: &'a Shared, snapshot: &'a Snapshot, dependencies: &'a [De
 
 /// Those that serve first.
 fn models(shared: &Shared) -> Vec<Model> {
-    let (serving, mut others) = (shared.models.now(), shared.control.states());
-    others.retain(|entry| !entry.is_ready());
-    let serving = serving.all().map(|handle| Model {
+    let serving = shared.models.now();
+    serving.all().map(serves).chain(others(shared)).collect()
+}
+
+pub(super) fn serves(handle: &Handle) -> Model {
+    Model {
         name: handle.version.name.clone(),
         version: handle.version.version.clone(),
         state: "READY",
         digest: handle.version.digest.get().map(ToString::to_string),
         device: Some(handle.version.device.to_string()),
         reason: String::new(),
-    });
-    let other = |Entry { name, version, state, reason }| {
-        let state = state.name();
-        Model { name, version, state, digest: None, device: None, reason }
-    };
-    serving.chain(others.into_iter().map(other)).collect()
+    }
 }
 
-fn dependency(known: &Dependency) -> DependencyBody<'_> {
+/// Those that do not serve.
+pub(super) fn others(shared: &Shared) -> impl Iterator<Item = Model> {
+    let states = shared.control.states().into_iter().filter(|entry| !entry.is_ready());
+    states.map(|Entry { name, version, state, reason }| {
+        let state = state.name();
+        Model { name, version, state, digest: None, device: None, reason }
+    })
+}
+
+pub(super) fn dependency(known: &Dependency) -> DependencyBody<'_> {
     let report = &known.report;
     DependencyBody {
         name: &report.name,
@@ -181,7 +198,7 @@ fn dependency(known: &Dependency) -> DependencyBody<'_> {
     }
 }
 
-fn transition(transition: &Transition) -> TransitionBody<'_> {
+pub(super) fn transition(transition: &Transition) -> TransitionBody<'_> {
     TransitionBody {
         at: humantime::format_rfc3339_millis(transition.at).to_string(),
         subject: &transition.subject,
@@ -193,6 +210,6 @@ fn transition(transition: &Transition) -> TransitionBody<'_> {
 }
 
 /// To the microsecond: more would be noise.
-fn seconds(time: Duration) -> f64 {
+pub(super) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e6
 }

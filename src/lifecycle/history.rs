@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Fault;
+use super::{Fault, State};
 
 /// The subject that is the server's phase.
 pub(super) const PHASE: &str = "phase";
@@ -30,11 +30,14 @@ pub struct Transition {
     pub reason: Arc<str>,
     /// How long `from` had lasted.
     pub lasted: Duration,
+    /// All that was true once it was made.
+    pub after: State,
 }
 
 #[derive(Clone, Debug)]
 pub struct History {
     started: Instant,
+    began: SystemTime,
     last: VecDeque<Transition>,
     latest: BTreeMap<Arc<str>, Latest>,
     counts: BTreeMap<(Arc<str>, &'static str), u64>,
@@ -52,7 +55,8 @@ impl History {
     pub(super) fn new() -> Self {
         let started = Instant::now();
         let phase = Latest { at: started, reason: "process started".into() };
-        Self { started, last: VecDeque::new(), latest: [(PHASE.into(), phase)].into(), counts: BTreeMap::new() }
+        let latest = [(PHASE.into(), phase)].into();
+        Self { started, began: SystemTime::now(), last: VecDeque::new(), latest, counts: BTreeMap::new() }
     }
 
     pub(super) fn record(
@@ -60,6 +64,7 @@ impl History {
         subject: Arc<str>,
         (from, to): (&'static str, &'static str),
         reason: Arc<str>,
+        after: State,
     ) -> Transition {
         let lasted = self.since(&subject).elapsed();
         self.latest.insert(subject.clone(), Latest { at: Instant::now(), reason: reason.clone() });
@@ -67,14 +72,19 @@ impl History {
         if self.last.len() == KEPT {
             self.last.pop_front();
         }
-        let transition = Transition { at: SystemTime::now(), subject, from, to, reason, lasted };
+        let transition = Transition { at: SystemTime::now(), subject, from, to, reason, lasted, after };
         self.last.push_back(transition.clone());
         transition
     }
 
     /// The last [`KEPT`] transitions, the oldest first.
-    pub fn last(&self) -> impl DoubleEndedIterator<Item = &Transition> {
+    pub fn last(&self) -> impl DoubleEndedIterator<Item = &Transition> + ExactSizeIterator {
         self.last.iter()
+    }
+
+    /// When the process started, which tells it from the one before.
+    pub fn began(&self) -> SystemTime {
+        self.began
     }
 
     /// When `subject` last changed; the start of the process where it never did.
@@ -96,13 +106,15 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::Dependencies;
 
     #[test]
     fn the_last_hundred_are_kept_and_all_are_counted() {
         let mut history = History::new();
+        let state = State::new(Dependencies::default());
         for _ in 0..KEPT {
-            history.record("hung".into(), ("clear", "raised"), "a batch runs".into());
-            history.record("hung".into(), ("raised", "clear"), "it returned".into());
+            history.record("hung".into(), ("clear", "raised"), "a batch runs".into(), state);
+            history.record("hung".into(), ("raised", "clear"), "it returned".into(), state);
         }
         assert_eq!(history.last().count(), KEPT);
         assert_eq!(history.counts().collect::<Vec<_>>(), [("hung", "clear", 100), ("hung", "raised", 100)]);

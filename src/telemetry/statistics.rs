@@ -1,6 +1,6 @@
 //! Sums that the inference protocol's statistics tell: counts and times since the version was first loaded.
 //!
-//! Apart from the metrics since those cannot be read back: an exporter has their only copy.
+//! Apart from the metrics since those cannot be read back: an exporter has their only copy. The console reads them, too.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::metrics::Outcome;
+use super::spread::Spread;
 
 /// How often something happened, and how long it took in sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub rows: u64,
     /// Requests that were answered with outputs, from head to answer.
     pub success: Timing,
+    /// The same by how long they took: the time that a bucket ends at, and how many are in it.
+    pub spread: Vec<(Duration, u64)>,
     /// Requests that were not, whatever the reason; not those whose client has left.
     pub fail: Timing,
     /// Waiting for a batch, of every part of a request that was cut.
@@ -41,6 +44,7 @@ pub(super) struct Statistics {
     last_inference_millis: AtomicU64,
     rows: AtomicU64,
     success: Sum,
+    spread: Spread,
     fail: Sum,
     queue: Sum,
     compute: Sum,
@@ -72,7 +76,10 @@ fn nanos(took: Duration) -> u64 {
 impl Statistics {
     pub(super) fn request(&self, outcome: Outcome, took: Duration) {
         match outcome {
-            Outcome::Ok => self.success.add(took),
+            Outcome::Ok => {
+                self.success.add(took);
+                self.spread.add(took);
+            }
             Outcome::Left => return,
             _ => self.fail.add(took),
         }
@@ -98,6 +105,7 @@ impl Statistics {
             last_inference_millis: self.last_inference_millis.load(Ordering::Relaxed),
             rows: self.rows.load(Ordering::Relaxed),
             success: self.success.read(),
+            spread: self.spread.read(),
             fail: self.fail.read(),
             queue: self.queue.read(),
             compute: self.compute.read(),
@@ -125,6 +133,7 @@ mod tests {
         let read = statistics.read();
         let timing = |count| Timing { count, nanos: 10 * count };
         assert_eq!((read.success, read.fail, read.queue, read.compute), (timing(2), timing(1), timing(1), timing(3)));
+        assert_eq!(read.spread.iter().map(|(_, count)| count).sum::<u64>(), 2);
         assert_eq!((read.rows, read.by_rows), (9, BTreeMap::from([(1, timing(1)), (4, timing(2))])));
         assert!(read.last_inference_millis > 1_600_000_000_000);
     }

@@ -8,6 +8,7 @@ mod support;
 mod check;
 mod conformance;
 mod connection;
+mod console;
 mod control;
 mod dependency;
 mod dependency_probes;

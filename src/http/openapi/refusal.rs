@@ -99,6 +99,8 @@ refused! {
         BadInput, NotFound, BodyTimeout, TooLarge, UnsupportedEncoding, ModelFailed, Overloaded, OutOfMemory, NotReady,
         Deadline
     ];
+    /// Of what a flag may have taken away.
+    Absent: "Error", [NotFound];
     /// Of what tells of one model.
     Unknown: "FlatError", [NotFound, NotReady];
     /// Of the repository's index.
