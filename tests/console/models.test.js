@@ -27,14 +27,21 @@ after(async () => {
   await rm(models, { recursive: true });
 });
 
-async function ask(model, value) {
+// The field of a model's form, once that is there.
+async function field(model) {
   await page.locator("#model").selectOption({ label: model });
-  const area = page.locator("#trial textarea");
-  await page.locator("#trial label", { hasText: model.startsWith("row_sum") ? "x" : "INPUT0" }).waitFor();
-  const before_ = await area.inputValue();
+  const form = page.getByRole("form", { name: `Ask ${model}` });
+  await form.waitFor();
+  return form.locator("textarea");
+}
+
+// Asks what is given, or else the example that the form holds, which it returns.
+async function ask(model, value) {
+  const area = await field(model);
+  const example = await area.inputValue();
   if (value !== undefined) await area.fill(value);
   await page.getByRole("button", { name: "Ask" }).click();
-  return before_;
+  return example;
 }
 
 test("a form holds a row that the model takes, and shows what it gives", async () => {
@@ -65,10 +72,10 @@ test("a quote in what is asked does not end the curl line", async () => {
 });
 
 test("a form stays as somebody filled it in, whatever else the page hears", async () => {
-  await page.locator("#model").selectOption({ label: "identity_bool@1" });
-  await page.locator("#trial textarea").fill("[[true]]");
+  const area = await field("identity_bool@1");
+  await area.fill("[[true]]");
   for (let answers = 0; answers < 2; answers += 1) await page.waitForResponse(/console\/state/);
-  assert.equal(await page.locator("#trial textarea").inputValue(), "[[true]]");
+  assert.equal(await area.inputValue(), "[[true]]");
   assert.equal(await page.locator("#model").inputValue(), '["identity_bool","1"]');
 });
 

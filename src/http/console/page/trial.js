@@ -85,7 +85,7 @@ class Trial {
       }
       this.ask(inputs);
     };
-    return [el("form", { onsubmit: send }, ...labels, el("button", { type: "submit", class: "main" }, "Ask")), el("div", { class: "result" }, this.bars, this.said)];
+    return [el("form", { onsubmit: send, "aria-label": `Ask ${JSON.parse(this.select.value).join("@")}` }, ...labels, el("button", { type: "submit", class: "main" }, "Ask")), el("div", { class: "result" }, this.bars, this.said)];
   }
 
   forget(why = "Draw a digit: the answer comes with each stroke.") {
