@@ -118,6 +118,17 @@ fn a_difference_within_the_limits_passes_however_sure_it_is() {
 }
 
 #[test]
+fn a_version_a_little_slower_passes_however_sure_it_is() {
+    let (stable, canary) = (pods(9, &Slice { slow: 2, ..ok(100) }), pods(1, &Slice { slow: 6, ..ok(100) }));
+    let (stable, canary) = (tally("m", &stable), tally("m", &canary));
+    let verdict = judged(&stable, &canary);
+    assert!(verdict.is_pass(), "{verdict}");
+    let strict = Judge { limits: Limits { latency_ratio: 1.1, ..Limits::default() } };
+    let verdict = strict.judge(1, Against::Now(&stable), &canary);
+    assert_eq!((&verdict.decision, kinds(&verdict)), (&Decision::Fail, vec![Kind::Latency]), "{verdict}");
+}
+
+#[test]
 fn a_difference_that_chance_makes_is_none_however_large_it_looks() {
     let mut few = pods(1, &ok(3));
     few[0][..3].fill(Slice { failed: 1, ..ok(2) });
