@@ -6,6 +6,7 @@ mod fault;
 mod patch;
 mod proxy;
 mod request;
+mod right;
 mod selector;
 mod server;
 mod strategic;
@@ -17,11 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch as signal;
 
 use crate::cluster::{Cluster, Shared};
+use crate::object::Problem;
 pub use fault::Fault;
 use fault::Faults;
 
@@ -42,6 +45,8 @@ pub(crate) struct Serving {
     pub(crate) cluster: Arc<Shared>,
     pub(crate) faults: Faults,
     asked: Mutex<Vec<Asked>>,
+    /// None, where everything is allowed.
+    rights: Mutex<Option<Vec<PolicyRule>>>,
 }
 
 /// A request that was answered.
@@ -59,7 +64,8 @@ impl Api {
         let cluster = cluster.shared.clone();
         let listener = server::listen((cluster.network.api(), 0).into()).expect("an address of its own");
         let address = listener.local_addr().expect("it listens");
-        let serving = Arc::new(Serving { cluster, faults: Faults::default(), asked: Mutex::default() });
+        let serving =
+            Arc::new(Serving { cluster, faults: Faults::default(), asked: Mutex::default(), rights: Mutex::default() });
         let (end, ended) = signal::channel(false);
         let kept = serving.clone();
         let serve = move || server::serve(listener, &kept, ended);
@@ -100,6 +106,11 @@ impl Api {
         self.serving.faults.heal();
     }
 
+    /// Allows what the rules of a Role do, and nothing else, in every namespace.
+    pub fn permit(&self, rules: Vec<PolicyRule>) {
+        *self.serving.rights.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    }
+
     /// What was asked so far, in the order of the answers.
     pub fn asked(&self) -> Vec<Asked> {
         self.serving.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -115,6 +126,13 @@ impl Drop for Api {
 }
 
 impl Serving {
+    fn check_right(&self, target: &request::Target, asking: &request::Asking) -> Result<(), Problem> {
+        match &*self.rights.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(rules) => right::check(rules, target, asking),
+            None => Ok(()),
+        }
+    }
+
     fn note(&self, asked: Asked) {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
     }

@@ -150,7 +150,8 @@ impl Deployment {
         if self.deleted {
             return pods.iter().all(|pod| pod.end != End::Stays);
         }
-        self.controller.is_done(&self.spec(), pods, now)
+        let is_seen = self.object.metadata.generation == Some(self.observed);
+        is_seen && self.controller.is_done(&self.spec(), pods, now)
     }
 
     pub fn has_missed_its_deadline(&self) -> bool {

@@ -66,6 +66,7 @@ async fn route(serving: &Arc<Serving>, path: &str, asking: &Asking) -> Result<An
         return Ok(answer);
     }
     let target = target(path, &parts).ok_or(Problem::UnknownKind)?;
+    serving.check_right(&target, asking)?;
     match target.part.as_deref() {
         Some("proxy") => proxy::forward(serving, &target, asking).await,
         Some("log") if asking.method == Method::GET => log(serving, &target, asking),
@@ -119,6 +120,10 @@ impl Asking {
         self.query.get(name).is_some_and(|given| given == value)
     }
 
+    pub(super) fn watches(&self) -> bool {
+        ["1", "true"].iter().any(|yes| self.is("watch", yes))
+    }
+
     pub(super) fn wants_table(&self) -> bool {
         let accept = self.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         accept.flat_map(|value| value.split(',')).next().is_some_and(|first| first.contains("as=Table"))
@@ -126,10 +131,9 @@ impl Asking {
 }
 
 fn read(serving: &Arc<Serving>, target: &Target, asking: &Asking) -> Result<Answer, Problem> {
-    let watches = ["1", "true"].iter().any(|yes| asking.is("watch", yes));
     let selector = Selector::of(&asking.query).map_err(Problem::Bad)?;
     let resource = target.resource;
-    if target.name.is_none() && watches {
+    if target.name.is_none() && asking.watches() {
         return watch::watch(serving, target, selector, asking);
     }
     let mut state = serving.cluster.lock();

@@ -25,6 +25,8 @@ pub(crate) enum Problem {
     Media(String),
     #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
     Budget { cause: String },
+    #[error("{0}")]
+    Forbidden(String),
     #[error("too old resource version: {asked} ({oldest})")]
     Gone { asked: u64, oldest: u64 },
     #[error("{0}")]
@@ -66,6 +68,7 @@ impl Problem {
             Problem::Bad(_) => (400, "BadRequest"),
             Problem::Media(_) => (415, "UnsupportedMediaType"),
             Problem::Budget { .. } => (429, "TooManyRequests"),
+            Problem::Forbidden(_) => (403, "Forbidden"),
             Problem::Gone { .. } => (410, "Expired"),
             Problem::Unavailable(_) => (503, "ServiceUnavailable"),
         }

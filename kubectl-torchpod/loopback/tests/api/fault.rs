@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use loopback::Fault;
 use serde_json::json;
@@ -93,6 +94,33 @@ async fn nobody_reaches_it_for_a_time_and_then_everything_is_as_it_was() {
         assert!(begun.elapsed() < crate::served::PATIENCE, "it is over by itself");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_may_do_what_its_rules_say_and_is_told_what_it_lacks() {
+    let served = Served::empty();
+    let leases = lease(&served).await;
+    let rule = |verbs: &[&str], names: &[&str]| PolicyRule {
+        api_groups: Some(vec!["coordination.k8s.io".to_owned()]),
+        resources: Some(vec!["leases".to_owned()]),
+        resource_names: (!names.is_empty()).then(|| names.iter().map(|name| (*name).to_owned()).collect()),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    served.api.permit(vec![rule(&["list"], &[]), rule(&["get"], &["release"])]);
+    leases.get("release").await.unwrap();
+    assert_eq!(code(leases.get("other").await), 403);
+    leases.list(&ListParams::default()).await.unwrap();
+    assert_eq!(code(leases.watch(&WatchParams::default(), "0").await.map(|_| ())), 403);
+    let patch = json!({"metadata": {"annotations": {"new": "yes"}}});
+    match leases.patch("release", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap_err() {
+        kube::Error::Api(status) => {
+            let lacks = "cannot patch resource \"leases\" in API group \"coordination.k8s.io\"";
+            assert!(status.code == 403 && status.message.contains(lacks), "{status:?}");
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(leases.get("release").await.unwrap().metadata.annotations, None);
 }
 
 #[tokio::test]

@@ -36,8 +36,10 @@ impl Served {
 
     pub(crate) async fn client(&self) -> Client {
         let read = Kubeconfig::read_from(self.api.kubeconfig()).expect("a kubeconfig");
-        let config =
+        let mut config =
             Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.expect("a configuration");
+        // What the server says is to be seen, a refusal too.
+        config.default_retry = false;
         Client::try_from(config).expect("a client")
     }
 
