@@ -28,6 +28,7 @@ test-servers:
 	command -v mariadbd >/dev/null || set -- "$$@" mariadb-server-core; \
 	command -v my_print_defaults >/dev/null || set -- "$$@" mariadb-client-core; \
 	command -v redis-server >/dev/null || set -- "$$@" redis-server; \
+	command -v promtool >/dev/null || set -- "$$@" prometheus; \
 	command -v openssl >/dev/null || set -- "$$@" openssl; \
 	command -v curl >/dev/null || set -- "$$@" curl; \
 	[ $$# = 0 ] || scripts/install "$$@"

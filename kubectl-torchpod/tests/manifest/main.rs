@@ -8,6 +8,7 @@ mod manifest;
 mod pod;
 mod readme;
 mod render;
+mod rules;
 mod schema;
 mod security;
 mod traffic;

@@ -95,7 +95,7 @@ fn a_strategy_takes_more_components_and_another_image() {
     assert_eq!(spec["affinity"]["podAntiAffinity"].as_object().unwrap().len(), 2, "by host and by zone");
     assert_eq!(spec["priorityClassName"], "ml-serving");
     assert_eq!(spec["terminationGracePeriodSeconds"], 45);
-    for kind in ["NetworkPolicy", "ServiceMonitor", "PriorityClass", "PodDisruptionBudget"] {
+    for kind in ["NetworkPolicy", "ServiceMonitor", "PrometheusRule", "PriorityClass", "PodDisruptionBudget"] {
         assert_eq!(file.of_kind(kind).count(), 1, "{kind}");
     }
 }
