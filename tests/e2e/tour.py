@@ -113,7 +113,6 @@ def blue_green(namespace: Namespace) -> None:
             selector = json.dumps({"spec": {"selector": {"version": colour}}})
             namespace.kubectl("patch", "service", SERVICE, "--patch", selector)
             namespace.served_by(SERVICE, f"app=ml-model,version={colour}")
-            time.sleep(RULES)
             expect_all(namespace, colour)
         namespace.scale("ml-model-blue", 0)
         load.wait_for(REQUESTS)
@@ -169,7 +168,6 @@ def plugin_cutover(namespace: Namespace) -> None:
         for arguments, colour in ((("cutover", NAME, "--to", "green"), "green"), (("rollback", NAME), "blue")):
             plugin(namespace, *arguments)
             namespace.served_by(SERVICE, f"app=ml-model,version={colour}")
-            time.sleep(RULES)
             expect_all(namespace, colour)
         load.wait_for(REQUESTS)
 
@@ -264,6 +262,7 @@ def flagger(_: Namespace) -> None:
 
 
 def expect_all(namespace: Namespace, label: str) -> None:
+    time.sleep(RULES)
     counted = count(namespace, SERVICE, 20)
     if set(counted) != {label}:
         raise Failed(f"expected all of 20 from {label}: {counted}")
