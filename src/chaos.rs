@@ -117,8 +117,8 @@ impl std::str::FromStr for Chaos {
 
 fn expected(part: &str) -> String {
     format!(
-        "{part}: expected load-delay, batch-delay, crowd-delay, request-errors, hang-after, worker-panic-after, worker-panics, device-lost-after, \
-         runtime-stall-after, candidate-hang or dependency-down, such as load-delay=30s"
+        "{part}: expected load-delay, batch-delay, crowd-delay, request-errors, hang-after, worker-panic-after, \
+         worker-panics, device-lost-after, runtime-stall-after, candidate-hang or dependency-down, such as load-delay=30s"
     )
 }
 
@@ -170,13 +170,18 @@ impl Rehearsal {
         Self { began: OnceLock::new(), planned: planned.collect(), candidate_hangs, request_errors, requests: 0.into() }
     }
 
-    /// Whether the next request's computation is to fail: evenly spread, since chance would make small counts say anything.
-    pub fn spoils_request(&self) -> bool {
+    /// Takes out the requests whose computation is to fail: evenly spread, since chance would make small counts say
+    /// anything.
+    pub fn spoilt<T>(&self, requests: &mut Vec<T>) -> Vec<T> {
         let share = u32::from(self.request_errors);
-        share > 0 && {
+        if share == 0 {
+            return Vec::new();
+        }
+        let spoils = |_: &mut T| {
             let number = self.requests.fetch_add(1, Ordering::Relaxed) % 100;
             (number + 1) * share / 100 > number * share / 100
-        }
+        };
+        requests.extract_if(.., spoils).collect()
     }
 
     /// Whether the version that is about to be proved is to hang: one that is loaded while serving.

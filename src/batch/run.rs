@@ -34,12 +34,13 @@ struct Attempt {
 }
 
 /// Computes one batch and answers everyone in it.
-pub(super) fn batch(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>) -> End {
+pub(super) fn batch(worker: &Worker, instance: &mut dyn Instance, mut jobs: Vec<Job>) -> End {
     let _work = worker.pulse.work();
     let attempt = Attempt { since: Instant::now(), trouble: worker.rehearsal.next(), fits: None };
     rehearse_delay(worker, &jobs);
-    let (spoilt, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|_| worker.rehearsal.spoils_request());
-    refuse(spoilt, &Error::Failed("rehearsed by --chaos request-errors".to_owned()));
+    for spoilt in worker.rehearsal.spoilt(&mut jobs) {
+        spoilt.fail(Error::Failed("rehearsed by --chaos request-errors".to_owned()));
+    }
     if jobs.is_empty() { End::Answered } else { compute_and_reply(worker, instance, jobs, attempt) }
 }
 

@@ -103,11 +103,16 @@ def predicted(replicas: int, kind: str) -> list[int]:
     return [one["size"] for one in json.loads(done.stdout)["steps"][-1]["sets"]]
 
 
-def blue_green(namespace: Namespace) -> None:
+def two_colours(namespace: Namespace) -> None:
+    """Blue-green, in which each environment answers with its name."""
     namespace.apply("strategy-blue-green")
     for colour in ("blue", "green"):
         namespace.update(f"ml-model-{colour}", colour)
         namespace.complete(f"ml-model-{colour}")
+
+
+def blue_green(namespace: Namespace) -> None:
+    two_colours(namespace)
     with Load(namespace) as load:
         for colour in ("green", "blue", "green"):
             selector = json.dumps({"spec": {"selector": {"version": colour}}})
@@ -160,10 +165,7 @@ def plugin_canary(namespace: Namespace) -> None:
 
 
 def plugin_cutover(namespace: Namespace) -> None:
-    namespace.apply("strategy-blue-green")
-    for colour in ("blue", "green"):
-        namespace.update(f"ml-model-{colour}", colour)
-        namespace.complete(f"ml-model-{colour}")
+    two_colours(namespace)
     with Load(namespace) as load:
         for arguments, colour in ((("cutover", NAME, "--to", "green"), "green"), (("rollback", NAME), "blue")):
             plugin(namespace, *arguments)

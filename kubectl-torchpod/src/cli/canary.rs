@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::cluster::{ClusterArgs, Ended, Stop, Stopped, is_wanted, run};
+use super::cluster::{ChangeArgs, Ended, GO_ON, Stop, Stopped, is_wanted, run};
 use super::print;
 use crate::judge::Limits;
 use crate::release::api::{Api, MANAGER};
@@ -84,32 +84,19 @@ pub(super) struct CanaryArgs {
     #[arg(long, value_name = "RATIO", default_value = "1.5", value_parser = ratio)]
     latency_ratio: f64,
 
-    /// The port of a pod that has /metrics; without it, the one named probes, or else metrics or http, or the first
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(i32).range(1..=65535))]
-    port: Option<i32>,
-
-    /// Print the patches, in order, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Do not ask on a terminal
-    #[arg(short, long)]
-    yes: bool,
-
     #[command(flatten)]
-    cluster: ClusterArgs,
+    change: ChangeArgs,
 }
 
 impl CanaryArgs {
     pub(super) fn run(self) -> ExitCode {
-        let voice = Voice::new(self.cluster.output);
-        let go_on = "the same command goes on from where it stands, and `kubectl torchpod rollback` takes it back";
+        let voice = Voice::new(self.change.cluster.output);
         let stop = Stop::default();
-        run(&voice, go_on, &stop, self.canary(&voice, &stop))
+        run(&voice, GO_ON, &stop, self.canary(&voice, &stop))
     }
 
     async fn canary(&self, voice: &Voice, stop: &Stop) -> Result<Ended, Stopped> {
-        let api = Api::connect(&self.cluster.access(), voice).await?;
+        let api = Api::connect(&self.change.cluster.access(), voice).await?;
         let names = names(&api, &self.name, self.stable.as_deref(), self.canary.as_deref()).await?;
         let drive = Drive {
             api: &api,
@@ -118,7 +105,7 @@ impl CanaryArgs {
             container: self.container.clone(),
             gate: self.gate,
             limits: Limits::default(),
-            port: self.port,
+            port: self.change.port,
             is_under_way: Cell::default(),
             stands: RefCell::default(),
         };
@@ -129,7 +116,7 @@ impl CanaryArgs {
         let gates = u32::try_from(plan.shares.of(total).len()).unwrap_or(u32::MAX);
         let drive = Drive { limits: self.limits(gates), ..drive };
         let parts = rehearse(drive.seen(&look, None), &plan, api.now()).map_err(Error::Refused)?;
-        if self.dry_run {
+        if self.change.dry_run {
             self.tell(&parts, &look, &api)?;
             return Ok(Ended::Well);
         }
@@ -137,7 +124,7 @@ impl CanaryArgs {
             drive.rehearse_reading(&look).await?;
             let (old, new) = (&look.stable.track.image, &plan.image);
             let question = format!("{}: from {old} to {new}, in {gates} steps of {total} pods?", self.name);
-            if !self.yes && !is_wanted(&question) {
+            if !self.change.yes && !is_wanted(&question) {
                 return Err(Error::Refused("not wanted".to_owned()).into());
             }
         }
@@ -192,7 +179,7 @@ impl CanaryArgs {
                     let path =
                         format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}?fieldManager={MANAGER}");
                     let body = change.body(Some("…"), api.now());
-                    match self.cluster.output {
+                    match self.change.cluster.output {
                         Format::Text => format!("# {}\nPATCH {path}\n{body}\n", change.what),
                         Format::Json => {
                             json!({"what": change.what, "method": "PATCH", "path": path, "body": body}).to_string()
@@ -212,7 +199,7 @@ impl CanaryArgs {
     }
 
     fn comment(&self, text: &str) -> String {
-        match self.cluster.output {
+        match self.change.cluster.output {
             Format::Text => format!("# {text}\n"),
             Format::Json => json!({"what": text}).to_string(),
         }

@@ -36,6 +36,29 @@ pub(super) struct ClusterArgs {
     pub(super) output: Format,
 }
 
+/// How a canary and a cutover that were stopped are gone on with.
+pub(super) const GO_ON: &str =
+    "the same command goes on from where it stands, and `kubectl torchpod rollback` takes it back";
+
+/// What a verb that brings a new version takes besides.
+#[derive(Debug, Args)]
+pub(super) struct ChangeArgs {
+    /// The port of a pod that has /metrics; without it, the one named probes, or else metrics or http, or the first
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(i32).range(1..=65535))]
+    pub(super) port: Option<i32>,
+
+    /// Print the patches, in order, and change nothing; a cutover asks the new pods nevertheless
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Do not ask on a terminal
+    #[arg(short, long)]
+    pub(super) yes: bool,
+
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+}
+
 /// How a command ends that could do what it was asked for, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::cluster::{ClusterArgs, Ended, Stop, Stopped, is_wanted, run};
+use super::cluster::{ChangeArgs, Ended, GO_ON, Stop, Stopped, is_wanted, run};
 use super::print;
 use crate::release::api::Api;
 use crate::release::cutover::{Action, Plan, Seen, next};
@@ -62,53 +62,40 @@ pub(super) struct CutoverArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     retire_when_idle: Option<Duration>,
 
-    /// The port of a pod that has /metrics; without it, the one named probes, or else metrics or http, or the first
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(i32).range(1..=65535))]
-    port: Option<i32>,
-
-    /// Print the patch, and change nothing; the new pods are asked nevertheless
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Do not ask on a terminal
-    #[arg(short, long)]
-    yes: bool,
-
     #[command(flatten)]
-    cluster: ClusterArgs,
+    change: ChangeArgs,
 }
 
 impl CutoverArgs {
     pub(super) fn run(self) -> ExitCode {
-        let voice = Voice::new(self.cluster.output);
-        let go_on = "the same command goes on from where it stands, and `kubectl torchpod rollback` takes it back";
+        let voice = Voice::new(self.change.cluster.output);
         let stop = Stop::default();
-        run(&voice, go_on, &stop, self.cutover(&voice, &stop))
+        run(&voice, GO_ON, &stop, self.cutover(&voice, &stop))
     }
 
     async fn cutover(&self, voice: &Voice, stop: &Stop) -> Result<Ended, Stopped> {
         let request = self.question().map_err(Error::Refused)?;
-        let api = Api::connect(&self.cluster.access(), voice).await?;
+        let api = Api::connect(&self.change.cluster.access(), voice).await?;
         let wanted = Wanted {
             name: &self.name,
             to: &self.to,
             service: self.service.as_deref(),
             container: self.container.as_deref(),
         };
-        let shift = Shift { api: &api, voice, wanted, request, port: self.port, is_changed: Cell::default() };
+        let shift = Shift { api: &api, voice, wanted, request, port: self.change.port, is_changed: Cell::default() };
         let plan = Plan {
             may_be_fewer: self.fewer_pods,
             retire: self.retire_when_idle,
             cause: format!("kubectl torchpod cutover {} --to {}", self.name, self.to),
         };
         let scene = shift.scene().await?;
-        if self.dry_run {
+        if self.change.dry_run {
             self.tell(&shift, &scene, &plan, &api.namespace).await?;
             return Ok(Ended::Well);
         }
         let is_new = scene.front.value != scene.to;
         let question = format!("{}: from {} to {}?", scene.front.service, scene.front.value, scene.to);
-        if is_new && !self.yes && !is_wanted(&question) {
+        if is_new && !self.change.yes && !is_wanted(&question) {
             return Err(Error::Refused("not wanted".to_owned()).into());
         }
         let mut hold = Hold::take(&api, voice, &self.name).await?;
@@ -152,7 +139,7 @@ impl CutoverArgs {
         }
         let text = match action {
             Action::Refuse(why) => return Err(Error::Refused(why)),
-            Action::Select { what, body } => match self.cluster.output {
+            Action::Select { what, body } => match self.change.cluster.output {
                 Format::Text => format!("# {what}\n{}", told(scene, namespace, &body)),
                 Format::Json => {
                     let path = format!("/api/v1/namespaces/{namespace}/services/{}", scene.front.service);
