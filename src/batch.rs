@@ -2,7 +2,7 @@
 //!
 //! `queue` holds what waits, in the groups and the order of `waiting`; `policy` says when a batch is cut, by the `pace`
 //! measured; `worker` takes it, `run` computes it, within the `ceiling` that the device's memory has shown. A request
-//! enters through [`Handle::infer`] as a `job` and leaves through its oneshot, in order of completion. `models` is where
+//! enters through [`Handle::infer`] as a `job` and leaves by `post` through its oneshot, in order of completion. `models` is where
 //! handles are found, `control` how what is found there changes.
 
 mod ceiling;
@@ -12,6 +12,7 @@ mod job;
 pub mod models;
 mod pace;
 mod policy;
+mod post;
 mod queue;
 mod run;
 mod waiting;
@@ -29,6 +30,7 @@ use job::Job;
 pub use models::Models;
 pub use pace::Load;
 use policy::Limits;
+use post::Post;
 use queue::Queue;
 
 /// What a caller wants computed.
@@ -97,6 +99,7 @@ pub struct Served {
     pub version: Arc<Version>,
     pub metrics: ModelMetrics,
     queue: Arc<Queue>,
+    post: Arc<Post>,
     ceiling: Arc<Ceiling>,
 }
 
@@ -152,7 +155,7 @@ impl Handle {
     pub fn new(version: Arc<Version>, metrics: ModelMetrics, max_queue: usize) -> Self {
         let queue = Arc::new(Queue::new(max_queue, version.spec.instances));
         metrics.batch_max_rows(version.spec.max_size);
-        let served = Served { version, metrics, queue, ceiling: Arc::default() };
+        let served = Served { version, metrics, queue, post: Arc::default(), ceiling: Arc::default() };
         Self(Arc::new(Door { served, identity: OnceLock::new() }))
     }
 
@@ -166,11 +169,15 @@ impl Handle {
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
     pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
         let deadline = call.deadline;
+        self.post.open();
         let (job, outputs) = Job::new(call);
         let limits = self.limits(job.row_bytes);
-        self.queue.push(job, limits)?;
+        let announcement = self.queue.push(job, limits)?;
         // Dropped after the channel, so that the queue finds it closed.
         let mut patience = Patience { queue: &self.queue, is_over: true };
+        if let Some(announcement) = announcement {
+            announcement.after_others(limits).await;
+        }
         match tokio::time::timeout_at(deadline.into(), outputs).await {
             Ok(Ok(result)) => {
                 patience.is_over = false;

@@ -12,11 +12,10 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::post::{Letters, Sender};
 use super::waiting::Item;
 use super::{Call, Error, Outputs, Priority};
 use crate::tensor::{DType, Tensor};
-
-type Sender = oneshot::Sender<Result<Outputs, Error>>;
 
 pub(super) struct Job {
     /// One tensor per input of the spec, all of `rows` rows.
@@ -95,11 +94,10 @@ impl Job {
         matches!(self.reply, Reply::Whole(_) | Reply::Part { start: 0, .. })
     }
 
-    /// Answers with outputs of as many rows as it has.
-    pub(super) fn answer(self, outputs: Outputs) {
+    /// Answers with outputs of as many rows as it has, together with the others of `letters`.
+    pub(super) fn answer(self, outputs: Outputs, letters: &mut Letters) {
         match self.reply {
-            // A closed channel is a client that has left.
-            Reply::Whole(sender) => drop(sender.send(Ok(outputs))),
+            Reply::Whole(sender) => letters.add(sender, outputs),
             Reply::Part { of, start } => of.put(start..start + self.rows, outputs),
         }
     }
@@ -107,6 +105,7 @@ impl Job {
     /// Answers that there will be none: of a split request, for all of it.
     pub(super) fn fail(self, error: Error) {
         match self.reply {
+            // A closed channel is a client that has left.
             Reply::Whole(sender) => drop(sender.send(Err(error))),
             Reply::Part { of, .. } => of.send(Err(error)),
         }
@@ -269,7 +268,7 @@ mod tests {
     /// What a model that returns its input answers.
     fn echo(job: Job) {
         let outputs = vec![("y".into(), job.inputs[0].clone())];
-        job.answer(outputs);
+        job.answer(outputs, &mut Letters::default());
     }
 
     #[test]
@@ -334,7 +333,7 @@ mod tests {
         let (first, second) = job.split(1);
         echo(first);
         let wide = Tensor { dtype: DType::Uint8, shape: vec![1, 2], bytes: vec![7, 8].into() };
-        second.answer(vec![("y".into(), wide)]);
+        second.answer(vec![("y".into(), wide)], &mut Letters::default());
         let Ok(Err(Error::Failed(message))) = answer.try_recv() else { panic!("answered") };
         assert!(message.contains("output y has rows of shape [1] in one batch and [2] in another"), "{message}");
     }
@@ -345,8 +344,8 @@ mod tests {
         for (one, other) in [(["y", "z"].as_slice(), ["y"].as_slice()), (&["y"], &["y", "z"]), (&["y"], &["z"])] {
             let (job, mut answer) = request(&[1, 2]);
             let (first, second) = job.split(1);
-            first.answer(names(one));
-            second.answer(names(other));
+            first.answer(names(one), &mut Letters::default());
+            second.answer(names(other), &mut Letters::default());
             let Ok(Err(Error::Failed(message))) = answer.try_recv() else {
                 panic!("{one:?} and {other:?} are one answer")
             };
@@ -361,8 +360,8 @@ mod tests {
     fn parts_without_outputs_come_together_to_none() {
         let (job, mut answer) = request(&[1, 2]);
         let (first, second) = job.split(1);
-        second.answer(Vec::new());
-        first.answer(Vec::new());
+        second.answer(Vec::new(), &mut Letters::default());
+        first.answer(Vec::new(), &mut Letters::default());
         assert_eq!(answer.try_recv(), Ok(Ok(Vec::new())));
     }
 

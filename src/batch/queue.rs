@@ -1,6 +1,9 @@
 //! The bounded queue in front of a model's workers: async callers push, OS threads take whole batches.
 //!
 //! What is decided under the lock is decided by the pure parts: `waiting` keeps the order, `policy` cuts, `pace` measures.
+//!
+//! Whoever finds a worker at rest does not wake it at once: it lets the other requests of its turn come first, and then
+//! announces all of them ([`Announcement`]). To wake a thread costs as much as to read several requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,10 +17,13 @@ use super::waiting::{Item as _, Waiting};
 use super::{Error, Priority};
 use crate::telemetry::metrics::CutReason;
 
-/// A worker that has rested no longer than this stays awake for as long when it rests again: requests come so quickly,
-/// then, that to sleep and be woken would take a good part of the time between two. Two wake-ups and cold caches are a
-/// third of what a request to a small model takes.
+/// A worker that has rested no longer than this stays awake for as long when it rests again, where requests come one by
+/// one: so quickly, then, that to sleep and be woken would take a good part of the time between two. Two wake-ups and cold
+/// caches are a third of what a request to a small model takes. Requests that come together share a wake-up.
 const ALERT: Duration = Duration::from_micros(150);
+
+/// How many turns of an I/O thread a rest may last longer, while each brings more requests. A turn takes some microseconds.
+const TURNS: usize = 8;
 
 pub(super) struct Queue {
     /// `None` once the queue is closed.
@@ -25,7 +31,7 @@ pub(super) struct Queue {
     arrived: Condvar,
     /// Requests that somebody has ceased to await since the last sweep, at most.
     left: AtomicUsize,
-    /// Changes with every arrival, and when the queue is closed; only under the lock.
+    /// Changes with every announcement, and when the queue is closed; only under the lock.
     news: AtomicUsize,
     /// In requests.
     limit: usize,
@@ -38,8 +44,12 @@ struct Open {
     pace: Pace,
     /// Workers with nothing to compute.
     idle: usize,
+    /// Whether somebody will announce those who wait.
+    is_promised: bool,
     /// How long the latest of them had nothing to compute, before it had.
     last_rest: Duration,
+    /// Whether the latest batch was of one request.
+    was_alone: bool,
     /// No deadline in the queue is earlier; `None` where it was empty at the last sweep, and nobody has come since.
     earliest: Option<Instant>,
 }
@@ -52,6 +62,31 @@ struct Newcomer<'a> {
     now: Instant,
     /// `None` where only its head has come.
     job: Option<&'a Job>,
+}
+
+/// Somebody came while a worker rested. Dropped, it wakes one; so whoever holds it may let others come first, and may leave
+/// at any moment.
+pub(super) struct Announcement<'a>(&'a Queue);
+
+impl Announcement<'_> {
+    /// After those who are read in the same turn of this thread of the async runtime, and in the next ones for as long as
+    /// each brings more, and a worker could take more.
+    pub(super) async fn after_others(self, limits: Limits) {
+        let mut waiting = self.0.load();
+        for _turn in 0..TURNS {
+            tokio::task::yield_now().await;
+            let before = std::mem::replace(&mut waiting, self.0.load());
+            if waiting.requests <= before.requests || waiting.rows >= limits.max_size {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Announcement<'_> {
+    fn drop(&mut self) {
+        self.0.announce();
+    }
 }
 
 /// One batch for one worker; never empty.
@@ -74,8 +109,8 @@ impl Queue {
     }
 
     /// Takes a request in, or refuses it where the queue is full or closed, or its deadline cannot be met. In a full queue
-    /// a `Normal` one takes the place of the youngest `Low` one.
-    pub(super) fn push(&self, job: Job, limits: Limits) -> Result<(), Error> {
+    /// a `Normal` one takes the place of the youngest `Low` one. The first to come while a worker rests gets to announce it.
+    pub(super) fn push(&self, job: Job, limits: Limits) -> Result<Option<Announcement<'_>>, Error> {
         let newcomer = Newcomer {
             rows: job.rows,
             deadline: job.deadline,
@@ -92,17 +127,29 @@ impl Queue {
         let displaced = if is_full { state.waiting.give_way() } else { None };
         state.earliest = Some(state.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
         state.waiting.push(job);
-        self.news.fetch_add(1, Ordering::Relaxed);
         let displaced = displaced.map(|job| (job, state.overloaded(&self.crew(limits))));
-        let is_somebody_idle = state.idle > 0;
+        let announces = state.idle > 0 && !state.is_promised;
+        state.is_promised |= announces;
         drop(open);
-        if is_somebody_idle {
-            self.arrived.notify_one();
-        }
         if let Some((job, refusal)) = displaced {
             job.fail(refusal);
         }
-        Ok(())
+        Ok(announces.then_some(Announcement(self)))
+    }
+
+    /// Wakes a worker for those who wait, if any still do.
+    fn announce(&self) {
+        let mut open = self.lock();
+        let Some(state) = open.as_mut() else { return };
+        state.is_promised = false;
+        let is_wanted = state.idle > 0 && state.waiting.load().requests > 0;
+        if is_wanted {
+            self.news.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(open);
+        if is_wanted {
+            self.arrived.notify_one();
+        }
     }
 
     /// Refuses a newcomer whose body has not come yet, where [`Self::push`] would certainly refuse it now.
@@ -173,6 +220,8 @@ impl Queue {
                 }
             };
             let cut = state.waiting.cut(head, &limits, |job| job.is_awaited(now));
+            state.was_alone = cut.batch.len() == 1;
+            state.is_promised = false;
             let is_more_for_others = state.waiting.load().requests > 0 && state.idle > 0;
             drop(open);
             if is_more_for_others {
@@ -196,10 +245,11 @@ impl Queue {
                 state.idle = state.idle.saturating_add_signed(change);
             }
         };
-        let (began, was_brief) = (Instant::now(), open.as_ref().is_some_and(|state| state.last_rest <= ALERT));
+        let began = Instant::now();
+        let stays_awake = open.as_ref().is_some_and(|state| state.was_alone && state.last_rest <= ALERT);
         count(&mut open, 1);
         open = match time {
-            None if was_brief => self.stay_alert(open, began),
+            None if stays_awake => self.stay_alert(open, began),
             None => self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner),
             Some(time) => self.arrived.wait_timeout(open, time).unwrap_or_else(PoisonError::into_inner).0,
         };

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::job::Job;
+use super::post::{Letters, Post};
 use super::waiting::Item as _;
 use super::worker::{Options, Worker};
 use super::{Error, Outputs};
@@ -67,7 +68,7 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
             if let Some(fits) = attempt.fits {
                 remember(worker, fits, jobs[0].row_bytes);
             }
-            reply(jobs, outputs);
+            reply(jobs, outputs, &served.post);
             End::Answered
         }
         Ok(Err(error)) => try_smaller_or_refuse(worker, instance, jobs, error),
@@ -217,13 +218,16 @@ fn refuse(jobs: impl IntoIterator<Item = Job>, error: &Error) {
 }
 
 /// Gives each job its rows of the outputs, which share the batch's bytes.
-fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>) {
+fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>, post: &Post) {
     let mut outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
+    let mut letters = Letters::default();
     if jobs.len() == 1 {
-        return jobs.remove(0).answer(outputs);
+        jobs.remove(0).answer(outputs, &mut letters);
+    } else {
+        for job in jobs {
+            let ours = outputs.iter_mut().map(|(name, rest)| (name.clone(), rest.split_to(job.rows))).collect();
+            job.answer(ours, &mut letters);
+        }
     }
-    for job in jobs {
-        let ours = outputs.iter_mut().map(|(name, rest)| (name.clone(), rest.split_to(job.rows))).collect();
-        job.answer(ours);
-    }
+    post.send(letters);
 }

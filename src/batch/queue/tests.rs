@@ -30,7 +30,7 @@ fn full(limit: usize) -> (Queue, Vec<Answer>) {
 }
 
 fn push(queue: &Queue, (job, answer): (Job, Answer)) -> Result<Answer, Error> {
-    queue.push(job, LIMITS).map(|()| answer)
+    queue.push(job, LIMITS).map(|_announced| answer)
 }
 
 fn admit(queue: &Queue, within: Duration) -> Result<(), Error> {

@@ -33,10 +33,12 @@ impl Held {
         self.engine.0.batches.shut.lock().unwrap()
     }
 
-    /// Queues a request.
+    /// Queues a request, and announces it.
     fn ask(&self, call: Call) -> Asked<'_> {
         let mut asked: Asked<'_> = Box::pin(self.handle.infer(call));
-        assert!(asked.as_mut().now_or_never().is_none(), "answered at once");
+        for _ in ["queued", "announced"] {
+            assert!(asked.as_mut().now_or_never().is_none(), "answered at once");
+        }
         asked
     }
 
