@@ -3,6 +3,7 @@
 //! A text that is not UTF-8 is `{"b64": "…"}`, as in version 1 of `KServe`'s and `TensorFlow` Serving's protocol.
 
 mod column;
+pub mod quick;
 mod write;
 
 use std::cell::Cell;

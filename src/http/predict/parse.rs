@@ -28,19 +28,20 @@ impl Format {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
         let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Self::Json) };
         let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        match essence.to_ascii_lowercase().as_str() {
-            // `curl -d` says the second, whatever it sends.
-            "application/json" | "application/x-www-form-urlencoded" => Ok(Self::Json),
-            "application/x-npy" => Ok(Self::Npy),
-            "application/octet-stream" => Ok(Self::Raw),
-            _ => {
-                let got = shown(&String::from_utf8_lossy(value.as_bytes()));
-                let message = format!(
-                    "Content-Type is {got:?}, expected application/json, application/x-npy or application/octet-stream"
-                );
-                Err(Error::new(Kind::UnsupportedMediaType, message))
-            }
-        }
+        // `curl -d` says the second, whatever it sends.
+        let known = [
+            ("application/json", Self::Json),
+            ("application/x-www-form-urlencoded", Self::Json),
+            ("application/x-npy", Self::Npy),
+            ("application/octet-stream", Self::Raw),
+        ];
+        known.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, format)| *format).ok_or_else(|| {
+            let got = shown(&String::from_utf8_lossy(value.as_bytes()));
+            let message = format!(
+                "Content-Type is {got:?}, expected application/json, application/x-npy or application/octet-stream"
+            );
+            Error::new(Kind::UnsupportedMediaType, message)
+        })
     }
 }
 
@@ -105,6 +106,9 @@ pub(in crate::http) fn raw(port: &Port, body: Bytes) -> Result<Tensor, Error> {
 
 fn parse_json(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Vec<Tensor>, Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
+    if let Some(tensor) = quickly(spec, body, pool) {
+        return Ok(vec![tensor]);
+    }
     let room = Room::new(pool, body);
     let whole = Whole { ports: &spec.inputs, room: &room };
     let tensors = whole.deserialize(&mut json).and_then(|tensors| json.end().map(|()| tensors));
@@ -112,6 +116,13 @@ fn parse_json(spec: &Spec, body: &[u8], pool: &Pool) -> Result<Vec<Tensor>, Erro
         Some(full) => Error::no_room(full, room.needed()),
         None => Error::bad_input(error.to_string()).hint("expected {\"inputs\": […]}"),
     })
+}
+
+/// What most requests are, read in a fraction of the time: numbers for the one input of a model. `None` of anything else.
+fn quickly(spec: &Spec, body: &[u8], pool: &Pool) -> Option<Tensor> {
+    let [Port { dtype: Some(dtype), .. }] = spec.inputs[..] else { return None };
+    let bytes = Room::new(pool, body).take::<serde_json::Error>(Some(dtype)).ok()?;
+    json::quick::object(body, "inputs", dtype, bytes)
 }
 
 /// A part of a body that could not be read: for want of memory, or for what is in it.
