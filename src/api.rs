@@ -1,7 +1,7 @@
 //! What every protocol does alike: the state that handlers read, which model a request means, on what terms it is
 //! taken, what its tensors must be, and how it is counted. `http` and `grpc` only translate.
 //!
-//! The way of a request: [`Shared::resolve`], then within [`counted`] [`Terms::of`] and [`Terms::admit`], the protocol's
+//! The way of a request: [`Shared::resolve`], then within a [`Count`] [`Terms::of`] and [`Terms::admit`], the protocol's
 //! own parser, [`checked`], [`compute`], and the protocol's own answer.
 
 pub mod asked;
@@ -28,10 +28,11 @@ use crate::lifecycle::drain::Ledger;
 use crate::model::Spec;
 use crate::model::spec::Port;
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::{ModelMetrics, Outcome};
+use crate::telemetry::metrics::Outcome;
 use crate::tensor::pool::Pool;
 use crate::tensor::{DType, Tensor, text};
 pub use error::{Error, Kind};
+pub use identity::Ids;
 pub use terms::Terms;
 
 /// The largest request, in bytes: an HTTP body or a gRPC message.
@@ -103,44 +104,36 @@ impl Shared {
     }
 }
 
-/// By what a request is found in logs: its own id, and that of the trace it belongs to.
-#[derive(Clone, Debug, Default)]
-pub struct Ids {
-    pub request: Option<String>,
-    pub trace: Option<trace::Id>,
-}
-
-/// `work`, counted as a request to `model` that began when it `started`, by its outcome; a failure of ours is logged, with
-/// the request's ids.
-pub async fn counted<T>(
-    model: &Handle,
-    started: Instant,
-    ids: &Ids,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let mut count = Count { metrics: &model.metrics, started, outcome: Outcome::Left };
-    let result = work.await;
-    count.outcome = outcome(&result);
-    if let Err(error) = &result
-        && error.status() == StatusCode::INTERNAL_SERVER_ERROR
-    {
-        let trace_id = ids.trace.map(tracing::field::display);
-        let request_id = ids.request.as_deref();
-        tracing::warn!(model = model.version.id(), request_id, trace_id, error = error.message(), "request failed");
-    }
-    result
-}
-
 /// Counts a request by its outcome when it ends, even if its client has left and nobody finishes handling it.
-struct Count<'a> {
-    metrics: &'a ModelMetrics,
+pub struct Count<'a> {
+    model: &'a Handle,
+    ids: &'a Ids,
     started: Instant,
     outcome: Outcome,
 }
 
+impl<'a> Count<'a> {
+    /// Of a request to `model` that began when it `started`.
+    pub fn new(model: &'a Handle, started: Instant, ids: &'a Ids) -> Self {
+        Self { model, ids, started, outcome: Outcome::Left }
+    }
+
+    /// It ended like this; a failure of ours is logged, with the request's ids.
+    pub fn end<T>(mut self, result: &Result<T, Error>) {
+        self.outcome = outcome(result);
+        if let Err(error) = result
+            && error.status() == StatusCode::INTERNAL_SERVER_ERROR
+        {
+            let trace_id = self.ids.trace().map(tracing::field::display);
+            let (model, error) = (self.model.version.id(), error.message());
+            tracing::warn!(model, request_id = self.ids.request(), trace_id, error, "request failed");
+        }
+    }
+}
+
 impl Drop for Count<'_> {
     fn drop(&mut self) {
-        self.metrics.request(self.outcome, self.started.elapsed());
+        self.model.metrics.request(self.outcome, self.started.elapsed());
     }
 }
 

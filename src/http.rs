@@ -1,7 +1,7 @@
 //! HTTP: the routes, and one state that every handler reads.
 //!
-//! The way of a request: `connection` accepts, `api::in_flight` counts, `predict`, `v1` or `v2` parses and asks the batch
-//! queue by way of `api`, `error` says what went wrong. `probe` tells what `health` has published, and waits for none of
+//! The way of a request: `connection` accepts, `front` lets it in, `predict`, `v1` or `v2` parses and asks the batch queue
+//! by way of `api`, `error` says what went wrong. `probe` tells what `health` has published, and waits for none of
 //! these.
 
 mod body;
@@ -10,6 +10,7 @@ mod console;
 mod docs;
 mod encoding;
 pub mod error;
+mod front;
 mod layer;
 mod openapi;
 pub(crate) mod predict;
@@ -22,21 +23,18 @@ pub(crate) mod v2;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, Uri, header};
 use axum::middleware;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::trace::{DefaultOnFailure, TraceLayer};
-use tracing::Level;
+use axum::routing::get;
 
+use crate::api::Shared;
 use crate::api::trust::Trust;
-use crate::api::{Shared, identity, in_flight};
 use crate::model::Version;
 use crate::telemetry::metrics::{self, Scrape};
 use error::{Error, Kind};
+pub use front::Front;
 use openapi::PROBES;
 
 /// The largest request head, in bytes.
@@ -55,37 +53,32 @@ const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics, POST /v2/repos
 /// What every handler reads.
 pub type State = axum::extract::State<Arc<Shared>>;
 
-/// The router of the main listener.
-pub fn router(shared: Arc<Shared>) -> Router {
-    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
+/// What the main listener answers.
+pub fn front(shared: Arc<Shared>) -> Front {
     let encode = middleware::from_fn(layer::encode);
-    let predict = || post(predict::predict).layer(encode.clone()).layer(count.clone());
-    let routes = Router::new()
+    let routes = probes()
         .route("/", get(console::index).layer(encode.clone()))
         .route("/openapi.json", get(openapi::document).layer(encode.clone()))
         .route("/docs", get(docs::page).layer(encode.clone()))
-        .route("/predict", predict())
-        .route("/predict/{model}", predict())
-        .route("/predict/{model}/{version}", predict())
         .merge(console::routes(&shared))
         .merge(repository::routes(&shared, Trust::Token))
-        .merge(v1::routes(&shared))
-        .merge(v2::routes(&shared))
+        .merge(v1::routes())
+        .merge(v2::routes())
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
-    wrapped(probes(), shared.clone()).merge(identity::with_ids(wrapped(routes, shared)))
+    Front::new(shared, routes, true)
 }
 
-/// The router of connections above `--max-connections`: probes are answered, whatever else is asked is refused.
-pub fn reserve_router(shared: Arc<Shared>) -> Router {
-    let rest = Router::new().fallback(no_place);
-    wrapped(probes(), shared.clone()).merge(identity::with_ids(wrapped(rest, shared)))
+/// What connections above `--max-connections` are answered: probes, and that there is no place for anything else.
+pub fn reserve_front(shared: Arc<Shared>) -> Front {
+    Front::new(shared, probes().fallback(no_place), false)
 }
 
-/// The router of the probe listener.
-pub fn probe_router(shared: Arc<Shared>) -> Router {
-    let rest = repository::routes(&shared, Trust::Everyone)
+/// What the probe listener answers.
+pub fn probe_front(shared: Arc<Shared>) -> Front {
+    let routes = probes()
+        .merge(repository::routes(&shared, Trust::Everyone))
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, PROBE_ROUTES) });
-    wrapped(probes(), shared.clone()).merge(identity::with_ids(wrapped(rest, shared)))
+    Front::new(shared, routes, false)
 }
 
 /// What Kubernetes and Prometheus ask.
@@ -95,37 +88,6 @@ fn probes() -> Router<Arc<Shared>> {
         .route("/health", get(probe::health))
         .route("/ready", get(probe::ready))
         .route("/metrics", get(scrape).layer(middleware::from_fn(layer::encode)))
-}
-
-/// `inner` in the layers that every listener has.
-fn wrapped(inner: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
-    let router = inner
-        .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(layer::limit_head))
-        .layer(middleware::from_fn_with_state(shared.clone(), layer::send_off))
-        .layer(CatchPanicLayer::custom(error::panicked))
-        .with_state(shared);
-    if !tracing::enabled!(target: "tower_http", Level::DEBUG) {
-        return router; // Spans that nobody sees cost some microseconds a request all the same.
-    }
-    // Failures too at debug level: a probe that says 503 is no error of the server's.
-    let on_failure = DefaultOnFailure::new().level(Level::DEBUG);
-    router.layer(TraceLayer::new_for_http().make_span_with(span::<Body>).on_failure(on_failure))
-}
-
-/// What the lines of a request have in common, at debug level.
-fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
-    let ids = identity::of(request.extensions());
-    let (request_id, trace_id) = (ids.request.as_deref(), ids.trace.map(tracing::field::display));
-    tracing::debug_span!(
-        target: "tower_http",
-        "request",
-        method = %request.method(),
-        uri = %request.uri(),
-        version = ?request.version(),
-        request_id,
-        trace_id
-    )
 }
 
 /// Metrics for Prometheus.
@@ -170,6 +132,5 @@ async fn no_place(request: Request) -> Error {
 }
 
 async fn no_method(method: Method, uri: Uri) -> Error {
-    Error::method_not_allowed(format!("{} does not take {}", error::shown(uri.path()), error::shown(method.as_str())))
-        .hint("the Allow header names the methods that it takes")
+    Error::no_method(&method, uri.path())
 }

@@ -7,11 +7,9 @@ use axum::extract::Request;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use tower::ServiceBuilder;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use uuid::Builder;
 
-use crate::api::Ids;
-use crate::api::trace::Caller;
+use crate::api::trace::{Caller, Id};
 use crate::batch::Handle;
 
 const MODEL: HeaderName = HeaderName::from_static("torchpod-model");
@@ -39,54 +37,79 @@ pub fn write(model: &Handle, headers: &mut HeaderMap) {
     }
 }
 
-/// `router`, whose requests and answers all have an id: the client's own, or a new one; and which answers in its client's
-/// trace.
-///
-/// Not around probes: they would pay for an id that nobody looks for.
-pub fn with_ids(router: Router) -> Router {
-    let layers = ServiceBuilder::new()
-        .map_request(without_odd_id)
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(middleware::from_fn(trace));
-    router.layer(layers)
+/// By what a request is found in logs, and its answer in those of its client: its own id, and the trace it belongs to.
+#[derive(Clone, Debug)]
+pub struct Ids {
+    request: HeaderValue,
+    caller: Option<Caller>,
+    /// `tracestate`, as it came.
+    states: Vec<HeaderValue>,
 }
 
-/// Takes away an id that is too long, or that would be trouble in a log; a new one takes its place.
-fn without_odd_id(mut request: Request) -> Request {
-    let is_odd =
-        |id: &HeaderValue| id.is_empty() || id.len() > LONGEST_ID || !id.as_bytes().iter().all(|byte| is_plain(*byte));
-    let mut ids = request.headers().get_all(REQUEST_ID).iter();
-    if ids.next().is_some_and(is_odd) || ids.next().is_some() {
-        request.headers_mut().remove(REQUEST_ID);
+impl Ids {
+    /// The client's own id, or a new one where it has none, or one that is too long, or that would be trouble in a log.
+    ///
+    /// A request that says where in a trace it belongs is answered with a span of ours in that trace, and its
+    /// `tracestate` as it came. One that says nothing, or nothing valid, gets none: whoever begins a trace must also
+    /// collect it.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let request = only(headers, &REQUEST_ID).filter(|id| is_plain(id)).cloned().unwrap_or_else(new_id);
+        let caller = only(headers, &TRACEPARENT).and_then(|value| Caller::read(value.as_bytes()));
+        let states = caller.map(|_| headers.get_all(TRACESTATE).iter().cloned().collect());
+        Self { request, caller, states: states.unwrap_or_default() }
     }
-    request
+
+    /// The request's own.
+    pub fn request(&self) -> &str {
+        self.request.to_str().unwrap_or_default() // It is plain.
+    }
+
+    pub fn trace(&self) -> Option<Id> {
+        self.caller.map(|caller| caller.trace)
+    }
+
+    /// Writes them into the headers of the answer.
+    pub fn answer(self, headers: &mut HeaderMap) {
+        headers.insert(REQUEST_ID, self.request);
+        let Some(caller) = self.caller else { return };
+        let span = NonZeroU64::new(fastrand::u64(1..)).unwrap_or(NonZeroU64::MIN);
+        // Digits and dashes are fit for a header.
+        headers.extend(HeaderValue::from_str(&caller.answer(span)).ok().map(|value| (TRACEPARENT, value)));
+        headers.extend(self.states.into_iter().map(|state| (TRACESTATE, state)));
+    }
 }
 
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte)
-}
-
-/// Answers a request that says where in a trace it belongs with a span of ours in that trace, and its `tracestate` as it
-/// came. One that says nothing, or nothing valid, gets none: whoever begins a trace must also collect it.
-async fn trace(mut request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let mut parents = headers.get_all(TRACEPARENT).iter();
-    let caller = parents.next().filter(|_| parents.next().is_none()).and_then(|value| Caller::read(value.as_bytes()));
-    let Some(caller) = caller else { return next.run(request).await };
-    let states: Vec<HeaderValue> = headers.get_all(TRACESTATE).iter().cloned().collect();
-    request.extensions_mut().insert(caller);
-    let mut response = next.run(request).await;
-    let span = NonZeroU64::new(fastrand::u64(1..)).unwrap_or(NonZeroU64::MIN);
-    let headers = response.headers_mut();
+/// A random UUID. Not of the system's randomness, which is a call into the kernel: nobody is kept out by it.
+fn new_id() -> HeaderValue {
+    let id = Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     // Digits and dashes are fit for a header.
-    headers.extend(HeaderValue::from_str(&caller.answer(span)).ok().map(|value| (TRACEPARENT, value)));
-    headers.extend(states.into_iter().map(|state| (TRACESTATE, state)));
-    response
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or(HeaderValue::from_static("none"))
 }
 
-/// The request's ids, for the log.
+/// The header's value where it is given once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let first = headers.get(name)?;
+    (headers.get_all(name).iter().nth(1).is_none()).then_some(first)
+}
+
+fn is_plain(id: &HeaderValue) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
+    !id.is_empty() && id.len() <= LONGEST_ID && id.as_bytes().iter().all(is_plain)
+}
+
+/// `router`, whose requests and answers all have ids, which handlers find by [`of`].
+pub fn with_ids(router: Router) -> Router {
+    router.layer(middleware::from_fn(|mut request: Request, next: Next| async move {
+        let ids = Ids::of(request.headers());
+        request.extensions_mut().insert(ids.clone());
+        let mut response: Response = next.run(request).await;
+        ids.answer(response.headers_mut());
+        response
+    }))
+}
+
+/// The ids of a request that came through [`with_ids`].
 pub fn of(extensions: &Extensions) -> Ids {
-    let id = extensions.get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
-    Ids { request: id.map(str::to_owned), trace: extensions.get::<Caller>().map(|caller| caller.trace) }
+    extensions.get::<Ids>().cloned().unwrap_or_else(|| Ids::of(&HeaderMap::new()))
 }

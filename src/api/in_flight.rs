@@ -15,8 +15,7 @@ use http_body::{Frame, SizeHint};
 use super::Shared;
 use crate::lifecycle::drain::InFlight;
 
-/// Whether a connection was cut, and with it whatever of its answers its client had not read. In the extensions of each
-/// of its requests.
+/// Whether a connection was cut, and with it whatever of its answers its client had not read.
 #[derive(Clone, Default)]
 pub struct Cut(Arc<AtomicBool>);
 
@@ -30,11 +29,16 @@ impl Cut {
     }
 }
 
-/// Keeps a request in the ledger until the last byte of its answer has been handed to its connection.
+/// Keeps a request in the ledger until the last byte of its answer has been handed to its connection, which its extensions
+/// name by their [`Cut`].
 pub async fn count(state: State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let in_flight = state.ledger.accept();
     let cut = request.extensions().get::<Cut>().cloned().unwrap_or_default();
-    let response = next.run(request).await;
+    let in_flight = state.ledger.accept();
+    counted(in_flight, cut, next.run(request).await)
+}
+
+/// An answer whose request is `in_flight` until its last byte has been handed to the connection that may be `cut`.
+pub fn counted(in_flight: InFlight, cut: Cut, response: Response) -> Response {
     let refused = response.status() == StatusCode::SERVICE_UNAVAILABLE || is_unavailable(response.headers());
     // Such as an error of gRPC, whose head must say that nothing follows.
     if response.body().is_end_stream() {

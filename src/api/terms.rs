@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{Error, shown};
 use crate::batch::{Handle, Priority};
 
 /// Both hold whole milliseconds; the second is what Envoy tells upstreams of its own timeout.
-const TIMEOUTS: [&str; 2] = ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"];
-const GRPC_TIMEOUT: &str = "grpc-timeout";
-const PRIORITY: &str = "torchpod-priority";
+static TIMEOUTS: [HeaderName; 2] =
+    [HeaderName::from_static("x-request-timeout-ms"), HeaderName::from_static("x-envoy-expected-rq-timeout-ms")];
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static PRIORITY: HeaderName = HeaderName::from_static("torchpod-priority");
 
 /// On what terms a request is computed.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,8 @@ impl Terms {
 
 /// The least of what the client has left for the answer, if it says so, and `longest`.
 fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Error> {
-    let asked = TIMEOUTS.iter().filter_map(|name| Some((name, headers.get(*name)?)));
-    let longest = match headers.get(GRPC_TIMEOUT) {
+    let asked = TIMEOUTS.iter().filter_map(|name| Some((name.as_str(), headers.get(name)?)));
+    let longest = match headers.get(&GRPC_TIMEOUT) {
         Some(value) => longest.min(grpc_timeout(value)?),
         None => longest,
     };
@@ -68,7 +69,7 @@ fn grpc_timeout(value: &HeaderValue) -> Result<Duration, Error> {
 
 /// Whether the request can wait for others: `normal`, which is also meant by silence, or `low`.
 fn priority(headers: &HeaderMap) -> Result<Priority, Error> {
-    match headers.get(PRIORITY).map(HeaderValue::as_bytes) {
+    match headers.get(&PRIORITY).map(HeaderValue::as_bytes) {
         None | Some(b"normal") => Ok(Priority::Normal),
         Some(b"low") => Ok(Priority::Low),
         Some(other) => {

@@ -12,7 +12,7 @@ use crate::api::Shared;
 use crate::config::Config;
 use crate::grpc;
 use crate::http;
-use crate::http::connection::{self, Connections, Limits, Routers};
+use crate::http::connection::{self, Connections, Fronts, Limits};
 
 /// Connections that the kernel holds until they are accepted, as far as it lets us. The usual 128 overflow in a burst, and
 /// a probe whose SYN is dropped tries again only after a second.
@@ -69,19 +69,18 @@ impl Servers {
         let Listeners { http, grpc, probe } = listeners;
         let limits = limits.on_each_of(1 + usize::from(grpc.is_some()) + usize::from(probe.is_some()));
         let count = |name, connections: Connections| shared.telemetry.listener(name, move || connections.open());
-        let serve = |name, listener, routers| {
-            let server = connection::serve(listener, routers, limits)?;
-            count(name, server.connections());
-            Ok::<_, io::Error>(server)
-        };
         if let Some(listener) = probe {
-            let routers = Routers::same(http::probe_router(shared.clone()));
-            count("probe", probe_listener::spawn(listener, routers, limits)?);
+            let fronts = Fronts::same(http::probe_front(shared.clone()));
+            count("probe", probe_listener::spawn(listener, fronts, limits)?);
         }
-        let grpc_routers = || Routers::same(grpc::router(shared.clone()));
-        let grpc = grpc.map(|listener| serve("grpc", listener, grpc_routers())).transpose()?;
-        let routers = Routers { all: http::router(shared.clone()), reserve: http::reserve_router(shared.clone()) };
-        Ok(Self { http: serve("http", http, routers)?, grpc })
+        let grpc_front = || Fronts::same(grpc::router(shared.clone()));
+        let grpc = grpc.map(|listener| connection::serve(listener, grpc_front(), limits)).transpose()?;
+        let fronts = Fronts { all: http::front(shared.clone()), reserve: http::reserve_front(shared.clone()) };
+        let http = connection::serve(http, fronts, limits)?;
+        for (name, server) in [("http", Some(&http)), ("grpc", grpc.as_ref())] {
+            server.into_iter().for_each(|server| count(name, server.connections()));
+        }
+        Ok(Self { http, grpc })
     }
 
     /// As [`connection::Server::send_off`].

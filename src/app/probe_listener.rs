@@ -4,17 +4,18 @@
 use std::net::TcpListener;
 use std::{io, thread};
 
-use crate::http::connection::{self, Connections, Limits, Routers};
+use crate::http::Front;
+use crate::http::connection::{self, Connections, Fronts, Limits};
 
 /// A step ahead of everybody else, where the process may take it.
 const NICENESS: i32 = -5;
 
 /// Serves until the process ends: a kubelet asks to the last moment.
-pub(super) fn spawn(listener: TcpListener, routers: Routers, limits: Limits) -> io::Result<Connections> {
+pub(super) fn spawn(listener: TcpListener, fronts: Fronts<Front>, limits: Limits) -> io::Result<Connections> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let server = {
         let _entered = runtime.enter();
-        connection::serve(listener, routers, limits)?
+        connection::serve(listener, fronts, limits)?
     };
     let serve = move || {
         // Without the privilege, it waits its turn like the others.

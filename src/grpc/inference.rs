@@ -20,7 +20,7 @@ use super::proto::grpc_inference_service_server::GrpcInferenceService;
 use super::proto::{self, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use super::status;
 use crate::api::trust::Trust;
-use crate::api::{self, Error, Ids, Shared, Terms, identity};
+use crate::api::{self, Count, Error, Ids, Shared, Terms, identity};
 use crate::batch::Handle;
 use crate::health::{Health, Probe};
 
@@ -62,7 +62,9 @@ impl Service {
     /// The answer, with the headers that name who gave it.
     async fn infer(&self, head: &Head, message: ModelInferRequest) -> Result<(ModelInferResponse, HeaderMap), Status> {
         let model = self.resolve(&message.model_name, &message.model_version)?;
-        let answer = api::counted(&model, head.started, &head.ids, self.compute(&model, head, message)).await;
+        let count = Count::new(&model, head.started, &head.ids);
+        let answer = self.compute(&model, head, message).await;
+        count.end(&answer);
         let mut headers = HeaderMap::new();
         identity::write(&model, &mut headers);
         Ok((answer.map_err(|error| status::of(&error, Some(&model)))?, headers))

@@ -17,11 +17,15 @@ use std::io;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use tower::Service as _;
 
+use crate::api::in_flight::Cut;
 use door::Door;
 
 /// A listener that is being served. Dropped, it goes on; `close` ends it.
@@ -31,25 +35,40 @@ pub struct Server {
     connections: Connections,
 }
 
-/// What is served: `all` of it, and what is left of it for the few connections above the limit.
-#[derive(Clone)]
-pub struct Routers {
-    pub all: Router,
-    /// Answers probes, and refuses the rest.
-    pub reserve: Router,
+/// What answers the requests of a connection.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// The answer to a request on a connection that may be `cut` before it has gone out.
+    fn answer(&self, request: Request, cut: Cut) -> impl Future<Output = Response> + Send;
 }
 
-impl Routers {
-    /// Of a router that answers nothing but probes.
-    pub fn same(probes: Router) -> Self {
-        Self { all: probes.clone(), reserve: probes }
+impl Answers for Router {
+    /// Handlers find `cut` in the request's extensions.
+    async fn answer(&self, mut request: Request, cut: Cut) -> Response {
+        request.extensions_mut().insert(cut);
+        let Ok(response) = self.clone().call(request).await;
+        response
+    }
+}
+
+/// What is served: `all` of it, and what is left of it for the few connections above the limit.
+#[derive(Clone)]
+pub struct Fronts<A> {
+    pub all: A,
+    /// Answers probes, and refuses the rest.
+    pub reserve: A,
+}
+
+impl<A: Answers> Fronts<A> {
+    /// Of one that answers nothing but probes, or that nobody probes.
+    pub fn same(front: A) -> Self {
+        Self { all: front.clone(), reserve: front }
     }
 }
 
 /// How many connections a listener may have at a time, and for how long one may do nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// At least 1. A few more are served by [`Routers::reserve`].
+    /// At least 1. A few more are served by [`Fronts::reserve`].
     pub max_connections: usize,
     /// More than nothing.
     pub idle_timeout: Duration,
@@ -98,12 +117,12 @@ impl Stages {
     }
 }
 
-/// Serves `routers` on `listener`, which must be non-blocking. Needs a tokio runtime.
-pub fn serve(listener: std::net::TcpListener, routers: Routers, limits: Limits) -> io::Result<Server> {
+/// Serves `fronts` on `listener`, which must be non-blocking. Needs a tokio runtime.
+pub fn serve<A: Answers>(listener: std::net::TcpListener, fronts: Fronts<A>, limits: Limits) -> io::Result<Server> {
     let listener = TcpListener::from_std(listener)?;
     let (stage, stages) = watch::channel(Stage::Open);
     let connections = Connections::default();
-    let door = Door::new(routers, limits, Stages(stages), connections.0.clone());
+    let door = Door::new(fronts, limits, Stages(stages), connections.0.clone());
     let accepting = tokio::spawn(door.accept_until_closed(listener));
     Ok(Server { accepting, stage, connections })
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -72,6 +72,14 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let mut bytes = serde_json::to_vec(body).unwrap_or_default();
     bytes.push(b'\n');
     (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
+
+impl Error {
+    /// A path that does not take this method; the Allow header is the router's.
+    pub(super) fn no_method(method: &Method, path: &str) -> Self {
+        Self::method_not_allowed(format!("{} does not take {}", shown(path), shown(method.as_str())))
+            .hint("the Allow header names the methods that it takes")
+    }
 }
 
 /// What a handler that panicked answers; the log has the rest.

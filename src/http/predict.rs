@@ -3,18 +3,16 @@
 mod answer;
 pub(crate) mod parse;
 
-use std::time::Instant;
-
-use axum::extract::Request;
+use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::body;
 use super::error::Error;
+use super::front::Asked;
 use super::openapi::{Bytes, Named, PREDICTION, Prediction, Wishes};
-use super::target::{self, Path};
-use super::{State, body};
-use crate::api::{self, Terms, identity};
+use crate::api::{self, Count, Shared, Terms, identity};
 use crate::batch::Handle;
 
 /// Outputs for one row or many.
@@ -23,29 +21,29 @@ use crate::batch::Handle;
 #[utoipa::path(post, path = "/predict/{model}/{version}", tag = PREDICTION, operation_id = "predict",
     params(Named, Wishes),
     request_body(content(
-        (Asked = "application/json"), (Bytes = "application/x-npy"), (Bytes = "application/octet-stream"),
-        (Asked = "application/x-www-form-urlencoded"))),
+        (Inputs = "application/json"), (Bytes = "application/x-npy"), (Bytes = "application/octet-stream"),
+        (Inputs = "application/x-www-form-urlencoded"))),
     responses((status = 200, body = Answer, headers(
             ("torchpod-model" = String, description = "Who answered"),
             ("torchpod-model-version" = String), ("torchpod-model-digest" = String))), Prediction))]
-pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Error> {
-    let started = Instant::now();
-    let model = target::resolve(&state, path)?;
-    let ids = identity::of(request.extensions());
-    let result = api::counted(&model, started, &ids, infer(&state, &model, request, started)).await;
+pub(super) async fn predict(shared: &Shared, asked: Asked<'_>, body: Body) -> Result<Response, Error> {
+    let model = asked.target.resolve(shared)?;
+    let count = Count::new(&model, asked.started, asked.ids);
+    let result = infer(shared, &model, &asked, body).await;
+    count.end(&result);
     Ok(identity::stamp(&model, result.into_response()))
 }
 
-async fn infer(state: &State, model: &Handle, request: Request, started: Instant) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
-    let terms = Terms::of(&parts.headers, started, state.request_timeout)?;
-    let format = parse::Format::of(&parts.headers)?;
+async fn infer(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body) -> Result<Response, Error> {
+    let headers = asked.headers;
+    let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
+    let format = parse::Format::of(headers)?;
     if let Err(error) = terms.admit(model) {
-        body::refuse(&parts.headers, body).await;
+        body::refuse(headers, body).await;
         return Err(error);
     }
-    let body = body::read(&parts.headers, body, terms.deadline, &state.memory).await?;
-    let (inputs, rows) = parse::tensors(&model.version, format, body, &state.memory).await?;
+    let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
+    let (inputs, rows) = parse::tensors(&model.version, format, body, &shared.memory).await?;
     let outputs = api::compute(model, inputs, rows, terms).await?;
     let version = model.version.clone();
     api::heavy(api::size(&outputs), move || answer::json(&version, &outputs)).await
@@ -56,7 +54,7 @@ async fn infer(state: &State, model: &Handle, request: Request, started: Instant
 #[schema(as = predict::Request)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it only describes")]
-struct Asked {
+struct Inputs {
     /// Nested arrays of numbers, a row or several; an object of such by name where the model has several inputs.
     inputs: Value,
 }

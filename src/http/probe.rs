@@ -98,6 +98,11 @@ pub(super) struct TransitionBody<'a> {
     seconds: f64,
 }
 
+/// Whether this is a path that Kubernetes asks, or Prometheus.
+pub(super) fn is_one(path: &str) -> bool {
+    matches!(path, "/startup" | "/health" | "/ready" | "/metrics")
+}
+
 /// Whether every model has been loaded, checked and warmed.
 #[utoipa::path(get, path = "/startup", tag = PROBES, operation_id = "startup",
     params(("verbose" = Option<String>, Query, description = "Whatever it is, models, dependencies and transitions are told")),

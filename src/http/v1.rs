@@ -7,30 +7,28 @@ mod rows;
 mod schema;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use axum::extract::Request;
+use axum::Router;
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::routing::get;
 
 use super::error::{self, Error, Flat};
+use super::front::Asked;
 use super::openapi::{FIRST_PROTOCOL, Inference, Named, Unknown, Wishes};
 use super::target::{self, Path};
-use super::{State, body, layer};
-use crate::api::{self, Shared, Terms, identity, in_flight};
+use super::{State, body};
+use crate::api::{self, Count, Shared, Terms, identity};
 use crate::batch::Handle;
 use crate::health::Probe;
 
-pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
-    // A path ends with what is asked of the model, as in `digits:predict`, which is no part of its own for the router.
-    let model = || get(model).merge(post(predict).layer(middleware::from_fn(layer::encode)).layer(count.clone()));
+/// But for the predictions, which `front` hands to [`predict`].
+pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v1/models", get(models))
-        .route("/v1/models/{model}", model())
-        .route("/v1/models/{model}/versions/{version}", model())
+        .route("/v1/models/{model}", get(model))
+        .route("/v1/models/{model}/versions/{version}", get(model))
 }
 
 /// The names of those that serve.
@@ -72,37 +70,23 @@ fn available(model: &Handle) -> schema::Available {
     responses((status = 200, body = schema::Answer, headers(
             ("torchpod-model" = String, description = "Who answered"),
             ("torchpod-model-version" = String), ("torchpod-model-digest" = String))), Inference))]
-pub(super) async fn predict(state: State, path: Path, request: Request) -> Result<Response, Flat> {
-    let started = Instant::now();
-    let model = asked(&state, path)?;
-    let ids = identity::of(request.extensions());
-    let result = api::counted(&model, started, &ids, compute(&state, &model, request, started)).await;
+pub(super) async fn predict(shared: &Shared, asked: Asked<'_>, body: Body) -> Result<Response, Flat> {
+    let model = asked.target.before(":predict")?.resolve(shared)?;
+    let count = Count::new(&model, asked.started, asked.ids);
+    let result = compute(shared, &model, &asked, body).await;
+    count.end(&result);
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }
 
-/// The model of a path that ends with `:predict`.
-fn asked(state: &Shared, path: Path) -> Result<Handle, Error> {
-    let path = path.map_err(|_| Error::not_found("the model's name is no UTF-8"))?;
-    let mut parts: Vec<&str> = path.iter().map(|(_, value)| value).collect();
-    if let Some(last) = parts.last_mut() {
-        let target = last.strip_suffix(":predict");
-        *last = target.ok_or_else(|| {
-            Error::not_found(format!("{:?}: expected :predict at the end of the path", error::shown(last)))
-                .hint("as in POST /v1/models/MODEL:predict")
-        })?;
-    }
-    state.resolve(parts.first().copied(), parts.get(1).copied())
-}
-
-async fn compute(state: &State, model: &Handle, request: Request, started: Instant) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
-    let terms = Terms::of(&parts.headers, started, state.request_timeout)?;
+async fn compute(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body) -> Result<Response, Error> {
+    let headers = asked.headers;
+    let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
     if let Err(error) = terms.admit(model) {
-        body::refuse(&parts.headers, body).await;
+        body::refuse(headers, body).await;
         return Err(error);
     }
-    let body = body::read(&parts.headers, body, terms.deadline, &state.memory).await?;
-    let (version, pool) = (model.version.clone(), state.memory.clone());
+    let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
+    let (version, pool) = (model.version.clone(), shared.memory.clone());
     let read = api::heavy(body.len(), move || request::read(&version.spec, &body, &pool)).await?;
     let request::Inputs { tensors, rows, form } = read?;
     let outputs = api::compute(model, tensors, rows, terms).await?;

@@ -7,23 +7,22 @@ pub(crate) mod request;
 mod schema;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use axum::extract::Request;
+use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Router, middleware};
 
 use super::error::{Error, Flat};
+use super::front::Asked;
 use super::openapi::{Bytes, INFERENCE, Inference, Named, Wishes};
-use super::target::{self, Path};
-use super::{State, body, layer};
-use crate::api::{self, Shared, Terms, identity, in_flight};
+use super::{body, layer};
+use crate::api::{self, Count, Shared, Terms, identity};
 use crate::batch::Handle;
 use schema::{InferAnswer, InferRequest};
 
-pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let count = middleware::from_fn_with_state(shared.clone(), in_flight::count);
+/// But for the predictions, which `front` hands to [`infer`].
+pub(super) fn routes() -> Router<Arc<Shared>> {
     let encode = middleware::from_fn(layer::encode);
     let mut router = Router::new()
         .route("/v2", get(describe::server))
@@ -35,8 +34,7 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
             .route(model, get(describe::model).layer(encode.clone()))
             .route(&format!("{model}/ready"), get(describe::model_ready))
             .route(&format!("{model}/config"), get(describe::config).layer(encode.clone()))
-            .route(&format!("{model}/stats"), get(describe::statistics).layer(encode.clone()))
-            .route(&format!("{model}/infer"), post(infer).layer(encode.clone()).layer(count.clone()));
+            .route(&format!("{model}/stats"), get(describe::statistics).layer(encode.clone()));
     }
     router
 }
@@ -56,29 +54,29 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
             ("Inference-Header-Content-Length" = usize, description = "How many bytes are JSON, where others follow")), content((InferAnswer = "application/json"), (Bytes = "application/octet-stream"))),
         Inference,
     ))]
-pub(super) async fn infer(state: State, path: Path, request: Request) -> Result<Response, Flat> {
-    let started = Instant::now();
-    let model = target::resolve(&state, path)?;
-    let ids = identity::of(request.extensions());
-    let result = api::counted(&model, started, &ids, compute(&state, &model, request, started)).await;
+pub(super) async fn infer(shared: &Shared, asked: Asked<'_>, body: Body) -> Result<Response, Flat> {
+    let model = asked.target.resolve(shared)?;
+    let count = Count::new(&model, asked.started, asked.ids);
+    let result = compute(shared, &model, &asked, body).await;
+    count.end(&result);
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }
 
-async fn compute(state: &State, model: &Handle, request: Request, started: Instant) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
-    let terms = Terms::of(&parts.headers, started, state.request_timeout)?;
-    let header = request::header_length(&parts.headers)?;
+async fn compute(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body) -> Result<Response, Error> {
+    let headers = asked.headers;
+    let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
+    let header = request::header_length(headers)?;
     if let Err(error) = terms.admit(model) {
-        body::refuse(&parts.headers, body).await;
+        body::refuse(headers, body).await;
         return Err(error);
     }
-    let body = body::read(&parts.headers, body, terms.deadline, &state.memory).await?;
-    let (version, pool) = (model.version.clone(), state.memory.clone());
+    let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
+    let (version, pool) = (model.version.clone(), shared.memory.clone());
     let read = api::heavy(body.len(), move || request::read(&version.spec, &body, header, &pool)).await?;
-    let (inputs, asked) = read?;
-    asked.check(&model.version)?;
-    let terms = asked.parameters.apply(terms, started);
+    let (inputs, wanted) = read?;
+    wanted.check(&model.version)?;
+    let terms = wanted.parameters.apply(terms, asked.started);
     let outputs = api::compute(model, inputs.tensors, inputs.rows, terms).await?;
     let version = model.version.clone();
-    api::heavy(api::size(&outputs), move || answer::write(&version, &outputs, &asked)).await?
+    api::heavy(api::size(&outputs), move || answer::write(&version, &outputs, &wanted)).await?
 }

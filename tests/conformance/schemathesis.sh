@@ -11,6 +11,7 @@ schemathesis=$PWD/.venvs/schema/bin/schemathesis
 [ -x "$schemathesis" ] || { echo "it is not installed: run \`make test-schema\`" >&2; exit 1; }
 
 scratch=$(mktemp -d)
+: >"$scratch/log"
 TORCHPOD_CONTROL_TOKEN=secret "$torchpod" serve models --listen 127.0.0.1:0 --grpc-listen off --log-format json \
   2>"$scratch/log" &
 server=$!

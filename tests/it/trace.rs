@@ -76,12 +76,13 @@ fn a_request_in_no_trace_or_an_invalid_one_is_answered_without() {
 #[test]
 fn a_request_is_found_in_the_log_by_its_trace() {
     let turn = Turn::shared();
-    let server = turn.serve(&["--chaos", "worker-panic-after=0s", "--log-filter", "info,tower_http=debug"]);
+    let server = turn.serve(&["--chaos", "worker-panic-after=0s", "--log-filter", "info,torchpod::http=debug"]);
     let parent = format!("traceparent: 00-{TRACE}-{PARENT}-01");
     let request = posting("/predict", &[&parent, "X-Request-Id: find-me"], SAMPLE);
     assert_eq!(client::ask(server.address, &request).unwrap().status, 500);
     let line = server.log.wait_for("the failed request", |line| line["message"] == "request failed");
     assert_eq!((&line["trace_id"], &line["request_id"]), (&TRACE.into(), &"find-me".into()), "{line}");
-    let span = server.log.wait_for("its span", |line| line["span"]["trace_id"] == TRACE);
+    let span = server.log.wait_for("its line", |line| line["message"] == "answered");
+    assert_eq!((&span["status"], &span["span"]["trace_id"]), (&500.into(), &TRACE.into()), "{span}");
     assert_eq!((&span["span"]["request_id"], &span["level"]), (&"find-me".into(), &"DEBUG".into()), "{span}");
 }

@@ -1,7 +1,8 @@
 //! Requests' bodies on their way in, so that one that stands still cannot hold the end. Apart from `activity`, which is
 //! of a connection: over HTTP/2, other requests on it are whole, and must be answered.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -28,8 +29,29 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What `answer` resolves to, unless the server must end and the body has had its time.
+    pub(super) async fn unless_never_whole<T>(
+        self,
+        mut answer: impl Future<Output = T> + Unpin,
+        stages: Stages,
+    ) -> Result<T, NeverWhole> {
+        let mut overdue = pin!(self.overdue(stages));
+        poll_fn(|cx| {
+            // What has come by now is handled first.
+            if let Poll::Ready(answer) = Pin::new(&mut answer).poll(cx) {
+                return Poll::Ready(Ok(answer));
+            }
+            // Most bodies come with their heads: then there is nothing to wait for, and no timer to set.
+            if self.lock().is_over() {
+                return Poll::Pending;
+            }
+            overdue.as_mut().poll(cx).map(|()| Err(NeverWhole))
+        })
+        .await
+    }
+
     /// Resolves when the server must end and the body has had its time. Cancel safe.
-    pub(super) async fn overdue(self, mut stages: Stages) {
+    async fn overdue(&self, mut stages: Stages) {
         stages.reach(Stage::Leave).await;
         let told = Instant::now();
         loop {
@@ -58,9 +80,9 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    pub(super) fn request(request: Request<Incoming>) -> (Request<Self>, Shared) {
+    pub(super) fn request(request: Request<Incoming>) -> (Request<axum::body::Body>, Shared) {
         let arrival = Shared(Arc::default());
-        (request.map(|body| Self { body, arrival: arrival.clone() }), arrival)
+        (request.map(|body| axum::body::Body::new(Self { body, arrival: arrival.clone() })), arrival)
     }
 }
 
@@ -86,6 +108,6 @@ impl Body for Arriving {
 impl Drop for Arriving {
     /// Nobody waits for it any more.
     fn drop(&mut self) {
-        self.arrival.lock().note_asked(true, Instant::now());
+        self.arrival.lock().note_over();
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::session::{Session, Terms};
-use super::{Limits, Routers, Stage, Stages};
+use super::{Answers, Fronts, Limits, Stage, Stages};
 
 /// Connections above the limit that are still served, so that probes are.
 pub(super) const RESERVE: usize = 64;
@@ -23,8 +23,8 @@ const LAST_HANDSHAKES: Duration = Duration::from_millis(50);
 /// The pause between two warnings of one kind.
 const SELDOM: Duration = Duration::from_secs(10);
 
-pub(super) struct Door {
-    routers: Routers,
+pub(super) struct Door<A> {
+    fronts: Fronts<A>,
     limits: Limits,
     stages: Stages,
     connections: TaskTracker,
@@ -34,11 +34,11 @@ pub(super) struct Door {
     failed: Seldom,
 }
 
-impl Door {
-    pub(super) fn new(routers: Routers, limits: Limits, stages: Stages, connections: TaskTracker) -> Self {
+impl<A: Answers> Door<A> {
+    pub(super) fn new(fronts: Fronts<A>, limits: Limits, stages: Stages, connections: TaskTracker) -> Self {
         let places = limits.max_connections.min(Semaphore::MAX_PERMITS);
         Self {
-            routers,
+            fronts,
             limits,
             stages,
             connections,
@@ -93,7 +93,7 @@ impl Door {
     /// Serves a newcomer on the terms of the place that is free for it. Where none is, it is closed.
     fn admit(&mut self, stream: TcpStream) {
         if let Ok(place) = self.places.clone().try_acquire_owned() {
-            let session = Session::new(self.routers.all.clone(), Terms::full(self.limits.idle_timeout), &self.stages);
+            let session = Session::new(self.fronts.all.clone(), Terms::full(self.limits.idle_timeout), &self.stages);
             return self.spawn(session, stream, place);
         }
         if let Some(newcomers) = self.full.say() {
@@ -105,11 +105,11 @@ impl Door {
             );
         }
         if let Ok(place) = self.reserve.clone().try_acquire_owned() {
-            self.spawn(Session::new(self.routers.reserve.clone(), Terms::reserve(), &self.stages), stream, place);
+            self.spawn(Session::new(self.fronts.reserve.clone(), Terms::reserve(), &self.stages), stream, place);
         }
     }
 
-    fn spawn(&self, session: Session, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn spawn(&self, session: Session<A>, stream: TcpStream, place: OwnedSemaphorePermit) {
         // Answers are written whole: waiting for more only delays them.
         let _ = stream.set_nodelay(true);
         // Writes are how we see a client read; with the kernel's megabytes between, a slow reader would look like none.

@@ -194,6 +194,8 @@ impl Moments {
 pub(super) struct Arrival {
     /// Since when the server waits for the next part. `None` while it does not, and after the last.
     awaited: Option<Instant>,
+    /// Whether nobody will ask for more of it.
+    over: bool,
 }
 
 impl Arrival {
@@ -204,6 +206,15 @@ impl Arrival {
         } else {
             self.awaited.get_or_insert(now);
         }
+    }
+
+    /// All of it has come, or the rest is not wanted.
+    pub(super) fn note_over(&mut self) {
+        *self = Self { awaited: None, over: true };
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
     }
 
     /// When the time of the request is up, where all were told to leave at `told`. `None` while it is the server's turn.

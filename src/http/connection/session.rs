@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -17,7 +14,7 @@ use super::activity::Activity;
 use super::arriving::{Arriving, NeverWhole};
 use super::moments::{Fault, Patience, SILENCE};
 use super::watched::{Answer, Watched};
-use super::{Stage, Stages};
+use super::{Answers, Stage, Stages};
 
 /// A client has this long to send a request's head, from its first byte, or from the accept of its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -61,16 +58,16 @@ impl Terms {
 }
 
 /// A connection that is about to be served.
-pub(super) struct Session {
-    router: Router,
+pub(super) struct Session<A> {
+    front: A,
     terms: Terms,
     stages: Stages,
     activity: Activity,
 }
 
-impl Session {
-    pub(super) fn new(router: Router, terms: Terms, stages: &Stages) -> Self {
-        Self { router, terms, stages: stages.clone(), activity: Activity::new() }
+impl<A: Answers> Session<A> {
+    pub(super) fn new(front: A, terms: Terms, stages: &Stages) -> Self {
+        Self { front, terms, stages: stages.clone(), activity: Activity::new() }
     }
 
     /// Serves `stream` until either end has had enough, and nothing is in flight on it.
@@ -83,24 +80,15 @@ impl Session {
 
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let io = TokioIo::new(Watched::new(stream, self.activity.clone()));
-        let (router, activity) = (TowerToHyperService::new(self.router.clone()), self.activity.clone());
-        let stages = self.stages.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(activity.cut());
+        let (front, activity, stages) = (self.front.clone(), self.activity.clone(), self.stages.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
             let in_flight = activity.begin();
             let (request, arrival) = Arriving::request(request);
-            let answer = router.call(request);
-            let overdue = arrival.overdue(stages.clone());
+            let (front, cut, stages) = (front.clone(), activity.cut(), stages.clone());
             async move {
-                tokio::select! {
-                    biased; // What has come by now is handled first.
-                    answer = answer => {
-                        let Ok(answer) = answer;
-                        Ok(answer.map(|body: Body| Answer::new(body, in_flight)))
-                    }
-                    // Ends an HTTP/1 connection, and resets only the stream of an HTTP/2 one.
-                    () = overdue => Err(NeverWhole),
-                }
+                // An error ends an HTTP/1 connection, and resets only the stream of an HTTP/2 one.
+                let answer = arrival.unless_never_whole(Box::pin(front.answer(request, cut)), stages).await?;
+                Ok::<_, NeverWhole>(answer.map(|body| Answer::new(body, in_flight)))
             }
         });
         let builder = self.terms.builder();

@@ -1,6 +1,7 @@
 //! What a connection's bytes pass through, so that its `Activity` knows of them: the stream, and the answers' bodies.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::{Activity, InFlight};
 use super::goaway::Goaway;
+
+/// The head and the body of an answer that are together no longer than this are copied into one piece: the kernel takes
+/// one sooner than two.
+const SHORT: usize = 2048;
 
 /// A stream that notes its activity, and says GOAWAY when it is to.
 pub(super) struct Watched<S> {
@@ -78,7 +83,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_goaway(cx))?;
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let mut room = [MaybeUninit::uninit(); SHORT];
+        let poll = match in_one_piece(bufs, &mut ReadBuf::uninit(&mut room)) {
+            Some(piece) => Pin::new(&mut self.stream).poll_write(cx, piece),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        };
         self.note(bufs, &poll);
         poll
     }
@@ -95,6 +104,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// `bufs`, copied into `room`, where they fit.
+fn in_one_piece<'a>(bufs: &[IoSlice<'_>], room: &'a mut ReadBuf<'_>) -> Option<&'a [u8]> {
+    let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+    (length <= room.capacity()).then(|| {
+        bufs.iter().for_each(|buf| room.put_slice(buf));
+        room.filled()
+    })
 }
 
 /// An answer's body that keeps its request in flight until its client has made room for all of it.
