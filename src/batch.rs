@@ -107,6 +107,7 @@ pub struct Served {
 struct Door {
     served: Served,
     identity: OnceLock<Identity>,
+    attended: OnceLock<()>,
 }
 
 impl Drop for Door {
@@ -156,7 +157,7 @@ impl Handle {
         let queue = Arc::new(Queue::new(max_queue, version.spec.instances));
         metrics.batch_max_rows(version.spec.max_size);
         let served = Served { version, metrics, queue, post: Arc::default(), ceiling: Arc::default() };
-        Self(Arc::new(Door { served, identity: OnceLock::new() }))
+        Self(Arc::new(Door { served, identity: OnceLock::new(), attended: OnceLock::new() }))
     }
 
     /// How clients are told which version answers. First asked once the version has its digest.
@@ -164,20 +165,27 @@ impl Handle {
         self.0.identity.get_or_init(|| Identity::of(&self.version))
     }
 
+    /// Lets tasks of the async runtime announce requests and hand answers out, from the first request on. They end with the
+    /// model.
+    fn attend(&self) {
+        self.0.attended.get_or_init(|| {
+            let queue = self.queue.clone();
+            tokio::spawn(async move { queue.announce_turns().await });
+            self.post.open();
+        });
+    }
+
     /// Queues one request and waits for its outputs.
     ///
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
     pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
         let deadline = call.deadline;
-        self.post.open();
+        self.attend();
         let (job, outputs) = Job::new(call);
         let limits = self.limits(job.row_bytes);
-        let announcement = self.queue.push(job, limits)?;
+        self.queue.push(job, limits)?;
         // Dropped after the channel, so that the queue finds it closed.
         let mut patience = Patience { queue: &self.queue, is_over: true };
-        if let Some(announcement) = announcement {
-            announcement.after_others(limits).await;
-        }
         match tokio::time::timeout_at(deadline.into(), outputs).await {
             Ok(Ok(result)) => {
                 patience.is_over = false;

@@ -2,13 +2,16 @@
 //!
 //! What is decided under the lock is decided by the pure parts: `waiting` keeps the order, `policy` cuts, `pace` measures.
 //!
-//! Whoever finds a worker at rest does not wake it at once: it lets the other requests of its turn come first, and then
-//! announces all of them ([`Announcement`]). To wake a thread costs as much as to read several requests.
+//! Workers see what has come turn by turn of the async runtime, which reads from all connections that have sent something:
+//! a task of it announces what each turn has brought ([`Queue::announce_turns`]). Seen one by one, requests would be computed
+//! by twos and threes, and each be paid for with the waking of a thread, which costs as much as to read several of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::job::Job;
 use super::pace::{Crew, Load, Pace};
@@ -22,8 +25,10 @@ use crate::telemetry::metrics::CutReason;
 /// caches are a third of what a request to a small model takes. Requests that come together share a wake-up.
 const ALERT: Duration = Duration::from_micros(150);
 
-/// How many turns of an I/O thread a rest may last longer, while each brings more requests. A turn takes some microseconds.
-const TURNS: usize = 8;
+/// How many turns are announced together at most, while each brings more. One takes some microseconds.
+const TURNS: usize = 4;
+/// An announcement that does not come within this time is not waited for any longer.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 pub(super) struct Queue {
     /// `None` once the queue is closed.
@@ -33,6 +38,8 @@ pub(super) struct Queue {
     left: AtomicUsize,
     /// Changes with every announcement, and when the queue is closed; only under the lock.
     news: AtomicUsize,
+    /// Called by the first request of a turn, and when the queue is closed.
+    herald: Notify,
     /// In requests.
     limit: usize,
     workers: usize,
@@ -44,7 +51,7 @@ struct Open {
     pace: Pace,
     /// Workers with nothing to compute.
     idle: usize,
-    /// Whether somebody will announce those who wait.
+    /// Whether some have come who are not announced yet, but will be.
     is_promised: bool,
     /// How long the latest of them had nothing to compute, before it had.
     last_rest: Duration,
@@ -64,31 +71,6 @@ struct Newcomer<'a> {
     job: Option<&'a Job>,
 }
 
-/// Somebody came while a worker rested. Dropped, it wakes one; so whoever holds it may let others come first, and may leave
-/// at any moment.
-pub(super) struct Announcement<'a>(&'a Queue);
-
-impl Announcement<'_> {
-    /// After those who are read in the same turn of this thread of the async runtime, and in the next ones for as long as
-    /// each brings more, and a worker could take more.
-    pub(super) async fn after_others(self, limits: Limits) {
-        let mut waiting = self.0.load();
-        for _turn in 0..TURNS {
-            tokio::task::yield_now().await;
-            let before = std::mem::replace(&mut waiting, self.0.load());
-            if waiting.requests <= before.requests || waiting.rows >= limits.max_size {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Announcement<'_> {
-    fn drop(&mut self) {
-        self.0.announce();
-    }
-}
-
 /// One batch for one worker; never empty.
 pub(super) struct Batch {
     pub(super) jobs: Vec<Job>,
@@ -103,14 +85,15 @@ impl Queue {
             arrived: Condvar::new(),
             left: AtomicUsize::new(0),
             news: AtomicUsize::new(0),
+            herald: Notify::new(),
             limit,
             workers,
         }
     }
 
     /// Takes a request in, or refuses it where the queue is full or closed, or its deadline cannot be met. In a full queue
-    /// a `Normal` one takes the place of the youngest `Low` one. The first to come while a worker rests gets to announce it.
-    pub(super) fn push(&self, job: Job, limits: Limits) -> Result<Option<Announcement<'_>>, Error> {
+    /// a `Normal` one takes the place of the youngest `Low` one.
+    pub(super) fn push(&self, job: Job, limits: Limits) -> Result<(), Error> {
         let newcomer = Newcomer {
             rows: job.rows,
             deadline: job.deadline,
@@ -128,19 +111,42 @@ impl Queue {
         state.earliest = Some(state.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
         state.waiting.push(job);
         let displaced = displaced.map(|job| (job, state.overloaded(&self.crew(limits))));
-        let announces = state.idle > 0 && !state.is_promised;
-        state.is_promised |= announces;
+        let is_first = !std::mem::replace(&mut state.is_promised, true);
         drop(open);
+        if is_first {
+            self.herald.notify_one();
+        }
         if let Some((job, refusal)) = displaced {
             job.fail(refusal);
         }
-        Ok(announces.then_some(Announcement(self)))
+        Ok(())
     }
 
-    /// Wakes a worker for those who wait, if any still do.
-    fn announce(&self) {
+    /// Announces what comes, turn by turn of the runtime that this runs on, until the queue is closed.
+    ///
+    /// A task of its own, never a part of a request's: nobody can say when that is polled next.
+    pub(super) async fn announce_turns(&self) {
+        loop {
+            self.herald.notified().await;
+            let mut before = self.load().requests;
+            for _turn in 0..TURNS {
+                tokio::task::yield_now().await;
+                let now = self.load().requests;
+                if now <= before {
+                    break;
+                }
+                before = now;
+            }
+            if !self.announce() {
+                return;
+            }
+        }
+    }
+
+    /// Lets a worker see those who wait, if any still do; false once the queue is closed.
+    pub(super) fn announce(&self) -> bool {
         let mut open = self.lock();
-        let Some(state) = open.as_mut() else { return };
+        let Some(state) = open.as_mut() else { return false };
         state.is_promised = false;
         let is_wanted = state.idle > 0 && state.waiting.load().requests > 0;
         if is_wanted {
@@ -150,6 +156,7 @@ impl Queue {
         if is_wanted {
             self.arrived.notify_one();
         }
+        true
     }
 
     /// Refuses a newcomer whose body has not come yet, where [`Self::push`] would certainly refuse it now.
@@ -192,6 +199,7 @@ impl Queue {
         self.news.fetch_add(1, Ordering::Relaxed);
         drop(open);
         self.arrived.notify_all();
+        self.herald.notify_one();
         for job in refused.into_iter().flat_map(|state| state.waiting) {
             job.fail(Error::Lost);
         }
@@ -203,6 +211,7 @@ impl Queue {
     /// Requests whose client has left or whose deadline has passed are dropped when their turn comes.
     pub(super) fn take(&self, limits: impl Fn(&Job) -> Limits) -> Option<Batch> {
         let mut open = self.lock();
+        let mut is_patient = true;
         loop {
             let state = open.as_mut()?;
             let Some(head) = state.waiting.head() else {
@@ -211,6 +220,10 @@ impl Queue {
             };
             let (limits, now) = (limits(state.waiting.example(head)?), Instant::now());
             let about = state.waiting.about(head, &limits)?;
+            if std::mem::take(&mut is_patient) && state.is_promised && about.rows < limits.max_size {
+                open = self.rest(open, Some(PATIENCE));
+                continue;
+            }
             let needs = state.pace.expected(about.rows.min(limits.max_size));
             let reason = match policy::decide(&about, &limits, needs, now) {
                 Decision::Cut(reason) => reason,
@@ -221,7 +234,6 @@ impl Queue {
             };
             let cut = state.waiting.cut(head, &limits, |job| job.is_awaited(now));
             state.was_alone = cut.batch.len() == 1;
-            state.is_promised = false;
             let is_more_for_others = state.waiting.load().requests > 0 && state.idle > 0;
             drop(open);
             if is_more_for_others {
@@ -235,6 +247,7 @@ impl Queue {
                 return Some(Batch { jobs: cut.batch, reason: if is_short { CutReason::Idle } else { reason } });
             }
             open = self.lock();
+            is_patient = true;
         }
     }
 

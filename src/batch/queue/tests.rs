@@ -30,7 +30,10 @@ fn full(limit: usize) -> (Queue, Vec<Answer>) {
 }
 
 fn push(queue: &Queue, (job, answer): (Job, Answer)) -> Result<Answer, Error> {
-    queue.push(job, LIMITS).map(|_announced| answer)
+    queue.push(job, LIMITS).map(|()| {
+        queue.announce();
+        answer
+    })
 }
 
 fn admit(queue: &Queue, within: Duration) -> Result<(), Error> {
