@@ -1,5 +1,8 @@
 //! A request's body, read within its limits: its own size, its time, and what all requests may hold together.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -40,11 +43,18 @@ pub(super) async fn read_up_to(
     let read = async {
         let bytes = read_in_time(limit, headers, body, pool).await?;
         match coding {
-            Some(coding) => encoding::decoded(coding, bytes, limit, pool).await,
+            // Apart from the state of every request, few of which come here.
+            Some(coding) => Box::pin(encoding::decoded(coding, bytes, limit, pool)).await,
             None => Ok(bytes),
         }
     };
-    tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late())
+    let mut read = pin!(read);
+    // Most bodies have come with their heads: no timer for those.
+    let at_once = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
+    match at_once {
+        Poll::Ready(read) => read,
+        Poll::Pending => tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| late()),
+    }
 }
 
 async fn read_in_time(limit: usize, headers: &HeaderMap, mut body: Body, pool: &Pool) -> Result<Bytes, Error> {
@@ -55,7 +65,7 @@ async fn read_in_time(limit: usize, headers: &HeaderMap, mut body: Body, pool: &
     }
     let collected = collect(&mut body, announced, limit, pool).await;
     if collected.is_err() {
-        discard(body).await;
+        Box::pin(discard(body)).await;
     }
     collected
 }
@@ -111,7 +121,7 @@ pub(super) fn too_large(limit: usize) -> Error {
 /// hears an answer only once it has sent all.
 pub(super) async fn refuse(headers: &HeaderMap, body: Body) {
     if !headers.contains_key(header::EXPECT) {
-        discard(body).await;
+        Box::pin(discard(body)).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! One connection, from its accept to its close.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use hyper::Request;
@@ -87,12 +88,12 @@ impl<A: Answers> Session<A> {
             let (front, cut, stages) = (front.clone(), activity.cut(), stages.clone());
             async move {
                 // An error ends an HTTP/1 connection, and resets only the stream of an HTTP/2 one.
-                let answer = arrival.unless_never_whole(Box::pin(front.answer(request, cut)), stages).await?;
+                let answer = arrival.unless_never_whole(pin!(front.answer(request, cut)), stages).await?;
                 Ok::<_, NeverWhole>(answer.map(|body| Answer::new(body, in_flight)))
             }
         });
         let builder = self.terms.builder();
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let mut connection = pin!(builder.serve_connection(io, service));
         let patience = self.terms.patience;
 
         tokio::select! {

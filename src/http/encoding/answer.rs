@@ -28,7 +28,8 @@ pub(in crate::http) async fn encoded(accepted: Accepted, response: Response) -> 
     parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     let wanted = accepted.best.filter(|_| accepted.is_only || !is_binary(&parts.headers));
     let Some(coding) = wanted else { return Response::from_parts(parts, body) };
-    match encode(coding, body).await {
+    // Apart from the state of every request, few of which come here.
+    match Box::pin(encode(coding, body)).await {
         Ok(bytes) => {
             parts.headers.remove(CONTENT_LENGTH); // It is told from the body.
             parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));

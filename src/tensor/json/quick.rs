@@ -44,6 +44,7 @@ struct Number<'a> {
 
 impl Number<'_> {
     /// The nearest double.
+    #[inline]
     fn double(&self) -> Option<f64> {
         let exact = self.parts.and_then(|(digits, exponent)| {
             #[allow(clippy::cast_precision_loss)]
@@ -69,6 +70,7 @@ impl Number<'_> {
     }
 
     /// Appends it as an element of this type.
+    #[inline]
     fn push(&self, dtype: DType, bytes: &mut Buffer) -> Option<()> {
         macro_rules! whole {
             ($type:ty) => {
@@ -113,6 +115,7 @@ impl<'a> Scan<'a> {
         is_it
     }
 
+    #[inline]
     fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
             self.at += 1;
@@ -165,6 +168,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A number as JSON has it.
+    #[inline]
     fn number(&mut self) -> Option<Number<'a>> {
         let start = self.at;
         let is_negative = self.next_is(b'-');
@@ -195,14 +199,39 @@ impl<'a> Scan<'a> {
     }
 
     /// Appends the digits that come to `value`, which wraps where they are too many, and counts them.
+    #[inline]
     fn digits(&mut self, value: &mut u64) -> usize {
-        let start = self.at;
-        while let Some(digit) = self.peek().map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-            *value = value.wrapping_mul(10).wrapping_add(digit.into());
-            self.at += 1;
+        let rest = &self.text[self.at..];
+        let mut count = 0;
+        while let Some(eight) = rest[count..].first_chunk().and_then(|chunk| eight_digits(u64::from_le_bytes(*chunk))) {
+            *value = value.wrapping_mul(100_000_000).wrapping_add(eight);
+            count += 8;
         }
-        self.at - start
+        for byte in &rest[count..] {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            *value = value.wrapping_mul(10).wrapping_add(digit.into());
+            count += 1;
+        }
+        self.at += count;
+        count
     }
+}
+
+/// The number that eight bytes of digits are, the first in the lowest byte: pairs are put together, then fours, then all.
+#[inline]
+fn eight_digits(bytes: u64) -> Option<u64> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    // A digit has a 3 in its upper half, and still has it with 6 more.
+    let are_digits = bytes & HIGH == ZEROS && bytes.wrapping_add(0x0606_0606_0606_0606) & HIGH == ZEROS;
+    let values = bytes.wrapping_sub(ZEROS);
+    let pairs = (values.wrapping_mul(10).wrapping_add(values >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let all = (fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xffff_ffff;
+    are_digits.then_some(all)
 }
 
 #[cfg(test)]
@@ -253,6 +282,22 @@ mod tests {
             let tensor = quickly(text, dtype);
             assert_eq!(tensor.as_ref().map(|tensor| &tensor.shape[..]), Some(shape), "{text}");
             assert_eq!(tensor, slowly(text, dtype), "{text}");
+        }
+    }
+
+    #[test]
+    fn eight_digits_are_read_at_once_and_nothing_else_is() {
+        let read = |text: &[u8; 8]| eight_digits(u64::from_le_bytes(*text));
+        assert_eq!(
+            (read(b"12345678"), read(b"00000000"), read(b"99999999")),
+            (Some(12_345_678), Some(0), Some(99_999_999))
+        );
+        for place in 0..8 {
+            for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+                let mut text = *b"12345678";
+                text[place] = byte;
+                assert_eq!(read(&text), None, "{text:?}");
+            }
         }
     }
 
