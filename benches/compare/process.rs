@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HERE, request};
 
-/// The release binary, with the engine beside it.
-pub(crate) fn executable() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_torchpod"))
+/// The release binary, with the engine beside it: `TORCHPOD`, or else the one that cargo has built.
+pub(crate) fn executable() -> PathBuf {
+    std::env::var_os("TORCHPOD").map_or_else(|| env!("CARGO_BIN_EXE_torchpod").into(), PathBuf::from)
 }
 
 /// A server on loopback. Dropped, it is killed.

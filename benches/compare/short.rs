@@ -1,0 +1,91 @@
+//! `cargo bench --bench compare -- cell MODEL ROWS json|binary CONNECTIONS [ROUNDS]`: one cell, for whoever works on speed.
+
+use anyhow::{Context as _, Result};
+
+use crate::cell::{Cell, Figure, Measured, Round};
+use crate::stage::Stage;
+use crate::table::Table;
+use crate::target;
+
+const ROUNDS: usize = 5;
+
+pub(crate) fn run(words: &[String]) -> Result<()> {
+    let (cell, rounds) = words.split_at(words.len().min(4));
+    let cell = Cell::parse(cell)?;
+    let rounds = rounds.first().map_or(Ok(ROUNDS), |rounds| rounds.parse().context("ROUNDS is a number"))?;
+    let scratch = tempfile::tempdir()?;
+    let mut stage = Stage::set(cell.model, &[cell], scratch.path())?;
+    stage.warm_up()?;
+    for _ in 0..rounds {
+        stage.round()?;
+    }
+    for measured in stage.end() {
+        print!("{}{}", table(&measured), verdicts(&measured));
+    }
+    Ok(())
+}
+
+/// The servers' figures, and their ratios with the spread over rounds.
+fn table(measured: &Measured) -> Table {
+    let title = measured.cell.to_string();
+    let mut table = Table::new(&[&title, "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "rows/batch", "not 2xx"]);
+    let plain = |of: fn(&Round) -> f64| format!("{:.1}", measured.median(of));
+    table.row([
+        "bare".to_owned(),
+        format!("{:.0}", measured.median(|round| round.bare.requests_per_second)),
+        plain(|round| round.bare.p50()),
+        plain(|round| round.bare.p99()),
+        plain(|round| round.bare.cpu_micros),
+        String::new(),
+        measured.rounds.iter().map(|round| round.bare.failed).sum::<f64>().to_string(),
+    ]);
+    table.row([
+        "torchpod".to_owned(),
+        format!("{:.0}", measured.median(|round| round.torchpod.requests_per_second)),
+        plain(|round| round.torchpod.p50()),
+        plain(|round| round.torchpod.p99()),
+        format!("{:.1}", measured.median(|round| round.cpu_micros_per_row * measured.rows())),
+        plain(|round| round.rows_per_batch),
+        measured.rounds.iter().map(|round| round.torchpod.failed).sum::<f64>().to_string(),
+    ]);
+    table.row([
+        "loop at that batch".to_owned(),
+        format!("{:.0}", measured.median(|round| round.forward.rows_per_second / measured.rows())),
+        plain(|round| round.forward.p50_micros),
+        String::new(),
+        format!("{:.1}", measured.median(|round| measured.forward_cpu(round))),
+        String::new(),
+        String::new(),
+    ]);
+    let ratio = |of: fn(&Round) -> f64| spread(measured.figure(of));
+    table.row([
+        "torchpod ÷ bare".to_owned(),
+        ratio(|round| round.torchpod.requests_per_second / round.bare.requests_per_second),
+        ratio(|round| round.torchpod.p50() / round.bare.p50()),
+        ratio(|round| round.torchpod.p99() / round.bare.p99()),
+        spread(measured.figure(|round| target::cpu(measured, round) / round.bare.cpu_micros)),
+        String::new(),
+        String::new(),
+    ]);
+    table.row([
+        "torchpod ÷ (bare + loop)".to_owned(),
+        String::new(),
+        ratio(|round| round.torchpod.p50() / (round.bare.p50() + round.forward.p50_micros)),
+        String::new(),
+        spread(
+            measured
+                .figure(|round| target::cpu(measured, round) / (round.bare.cpu_micros + measured.forward_cpu(round))),
+        ),
+        String::new(),
+        String::new(),
+    ]);
+    table
+}
+
+fn verdicts(measured: &Measured) -> String {
+    target::of(measured).iter().map(|verdict| format!("{verdict}\n")).collect()
+}
+
+pub(crate) fn spread(figure: Figure) -> String {
+    format!("{:.3} ({:.2}–{:.2})", figure.median, figure.least, figure.most)
+}
