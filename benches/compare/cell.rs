@@ -9,6 +9,9 @@ use crate::load::Sample;
 use crate::model::{self, Body, Model};
 use crate::table::median;
 
+/// Numbers in a JSON body: a million are 12 MB of digits.
+pub(crate) const MOST_JSON: usize = 1_000_000;
+
 #[derive(Clone, Copy)]
 pub(crate) struct Cell {
     pub(crate) model: &'static Model,
@@ -28,6 +31,13 @@ impl Cell {
         let [model, rows, body, connections] = words else { anyhow::bail!("{USAGE}, got {words:?}") };
         let body = Body::ALL.into_iter().find(|known| known.name() == body).context(USAGE)?;
         Self::new(model, rows.parse().context(USAGE)?, body, connections.parse().context(USAGE)?)
+    }
+
+    /// Whether anybody would want its figures: no JSON of many megabytes, and no queue of a minute.
+    pub(crate) fn is_sensible(&self) -> bool {
+        let elements = self.rows * self.model.row.iter().product::<usize>();
+        let is_small = self.body == Body::Binary || elements <= MOST_JSON;
+        is_small && self.rows_at_once() <= self.model.most_rows
     }
 
     /// The rows that clients can have waiting at once.
@@ -67,14 +77,20 @@ pub(crate) struct Figure {
     pub(crate) most: f64,
 }
 
-impl Measured {
-    pub(crate) fn figure(&self, of: impl Fn(&Round) -> f64) -> Figure {
-        let values: Vec<f64> = self.rounds.iter().map(of).collect();
-        Figure {
+impl Figure {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.into_iter().collect();
+        Self {
             least: values.iter().copied().fold(f64::INFINITY, f64::min),
             most: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             median: median(values),
         }
+    }
+}
+
+impl Measured {
+    pub(crate) fn figure(&self, of: impl Fn(&Round) -> f64) -> Figure {
+        Figure::of(self.rounds.iter().map(of))
     }
 
     pub(crate) fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {

@@ -7,16 +7,17 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process::Running;
 
-/// Posts the file that its first argument names, of the type that is its second, and says in one line what came of it,
-/// with the latencies at the percentiles that follow.
+/// Posts the file that its first argument names, of the type that is its second, with one more header if the third and
+/// fourth are one; says in one line what came of it, with the latencies at the percentiles that follow.
 const SCRIPT: &str = r#"
 init = function(args)
   local file = assert(io.open(args[1], "rb"))
   wrk.method, wrk.body = "POST", file:read("*a")
   wrk.headers["Content-Type"] = args[2]
   file:close()
+  if args[3] ~= "" then wrk.headers[args[3]] = args[4] end
   percentiles = {}
-  for index = 3, #args do table.insert(percentiles, tonumber(args[index])) end
+  for index = 5, #args do table.insert(percentiles, tonumber(args[index])) end
 end
 setup = function(made) thread = made end
 done = function(summary, latency)
@@ -35,6 +36,7 @@ pub(crate) struct Load<'a> {
     pub(crate) path: &'a str,
     pub(crate) body: &'a Path,
     pub(crate) content_type: &'a str,
+    pub(crate) header: Option<(&'a str, &'a str)>,
     pub(crate) connections: u32,
     pub(crate) seconds: u32,
 }
@@ -80,7 +82,8 @@ impl Driver {
     }
 
     pub(crate) fn drive(&self, server: &Running, load: &Load) -> Result<Sample> {
-        let Load { path, body, content_type, connections, seconds } = load;
+        let Load { path, body, content_type, header, connections, seconds } = load;
+        let (header, value) = header.unwrap_or_default();
         let mut wrk = Command::new("wrk");
         wrk.args(["--threads=1", "--latency", "--timeout=30s"]);
         wrk.arg(format!("--connections={connections}")).arg(format!("--duration={seconds}s"));
@@ -89,7 +92,7 @@ impl Driver {
             .arg(format!("http://{}{path}", server.address))
             .arg("--")
             .arg(body)
-            .arg(content_type)
+            .args([content_type, header, value])
             .args(PERCENTILES.map(|percentile| percentile.to_string()));
         let before = server.cpu()?;
         let output = wrk.output().context("wrk cannot be started; `make bench` installs it")?;

@@ -2,20 +2,25 @@
 //!
 //! The way of a run: `plan` says which cells are measured, of the loads in `cell` and the models in `model`; `stage` puts
 //! a model's servers under them; `bare` and `compute` are what torchpod is compared with (children of this binary), `load`
-//! drives the servers with wrk, `startup` starts and ends torchpod; `target` says what it ought to reach, `report` what
-//! came out.
+//! drives the servers with wrk, `startup` starts and ends torchpod; `target` says what it ought to reach, `report` and
+//! `picture` what came out. `make bench-full` measures every cell, and with `growth` and `rest` what takes longer.
 
 mod bare;
 mod cell;
 mod compute;
+mod growth;
 mod load;
 mod metric;
 mod model;
+mod peers;
+mod picture;
 mod plan;
+mod plot;
 mod probes;
 mod process;
 mod report;
 mod request;
+mod rest;
 mod short;
 mod stage;
 mod startup;
@@ -36,21 +41,27 @@ fn main() -> Result<()> {
         Some(bare::ROLE) => bare::child(words),
         Some(compute::ROLE) => compute::child(words),
         Some("cell") => short::run(&words.collect::<Vec<_>>()),
-        None if asked => compare(),
+        Some("peers") => peers::run(),
+        Some("whole") => compare(true),
+        None if asked => compare(false),
         None => Ok(()),
         Some(word) => anyhow::bail!("{word:?} is no part of the benchmark"),
     }
 }
 
-fn compare() -> Result<()> {
+fn compare(whole: bool) -> Result<()> {
     let scratch = tempfile::tempdir()?;
+    let scratch = scratch.path();
     eprintln!("starting and ending torchpod {} times", startup::STARTS);
-    let startup = startup::measure(scratch.path())?;
-    let run = plan::run(&plan::short()?, scratch.path())?;
-    let report = report::text(&startup, &run);
+    let lives = startup::measure(scratch)?;
+    let (cells, left_out) = if whole { plan::full() } else { (plan::short()?, Vec::new()) };
+    let run = plan::run(&cells, scratch)?;
+    let growth = if whole { Some((growth::measure(scratch)?, rest::measure(scratch)?)) } else { None };
+    let report = report::text(&report::Run { lives, run: &run, growth, left_out });
     println!("{report}");
     let failed = run.failed();
     ensure!(failed == 0.0, "{failed} requests were not answered with 2xx: the figures above do not count");
-    let results = Path::new(HERE).join("benches/RESULTS.md");
-    std::fs::write(&results, report).context("benches/RESULTS.md cannot be written")
+    let benches = Path::new(HERE).join("benches");
+    picture::write(&run, &benches)?;
+    std::fs::write(benches.join("RESULTS.md"), report).context("benches/RESULTS.md cannot be written")
 }

@@ -15,6 +15,8 @@ pub(crate) struct Model {
     values: Values,
     /// A forward takes milliseconds at least: it, not the server, is what a request costs.
     pub(crate) heavy: bool,
+    /// As many rows as may wait at once in a benchmark that is to end.
+    pub(crate) most_rows: usize,
 }
 
 /// What the input holds, a number an element.
@@ -31,11 +33,11 @@ enum Values {
 const IMAGE: &[usize] = &[3, 224, 224];
 
 pub(crate) static MODELS: [Model; 5] = [
-    Model { name: "mlp", row: &[64], values: Values::Noise, heavy: false },
-    Model { name: "digits", row: &[8, 8], values: Values::Golden, heavy: false },
-    Model { name: "resnet18", row: IMAGE, values: Values::Noise, heavy: true },
-    Model { name: "resnet50", row: IMAGE, values: Values::Noise, heavy: true },
-    Model { name: "bert", row: &[128], values: Values::Tokens(30522), heavy: true },
+    Model { name: "mlp", row: &[64], values: Values::Noise, heavy: false, most_rows: usize::MAX },
+    Model { name: "digits", row: &[8, 8], values: Values::Golden, heavy: false, most_rows: usize::MAX },
+    Model { name: "resnet18", row: IMAGE, values: Values::Noise, heavy: true, most_rows: 256 },
+    Model { name: "resnet50", row: IMAGE, values: Values::Noise, heavy: true, most_rows: 32 },
+    Model { name: "bert", row: &[128], values: Values::Tokens(30522), heavy: true, most_rows: 32 },
 ];
 
 pub(crate) fn named(name: &str) -> Result<&'static Model> {

@@ -34,6 +34,19 @@ pub(crate) fn short() -> Result<Vec<Cell>> {
     SHORT.into_iter().map(|(model, rows, body, connections)| Cell::new(model, rows, body, connections)).collect()
 }
 
+/// Every cell, and those of them that are left out.
+pub(crate) fn full() -> (Vec<Cell>, Vec<Cell>) {
+    let mut cells = Vec::new();
+    for model in &MODELS {
+        for rows in [1, 32] {
+            for body in Body::ALL {
+                cells.extend([1, 8, 32, 128].map(|connections| Cell { model, rows, body, connections }));
+            }
+        }
+    }
+    cells.into_iter().partition(Cell::is_sensible)
+}
+
 /// What stood in memory, whose and when.
 pub(crate) struct Resident {
     pub(crate) whose: &'static str,

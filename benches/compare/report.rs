@@ -2,55 +2,120 @@
 
 use std::fmt::Write as _;
 
-use crate::cell::{Figure, Measured, Round};
+use crate::cell::{Cell, Figure, MOST_JSON, Measured, Round};
 use crate::compute::{Batch, REST};
 use crate::load::Sample;
-use crate::plan::{ROUNDS, Run};
+use crate::plan::{self, ROUNDS};
 use crate::probes::{self, PROBES};
 use crate::startup::{Life, STARTS};
 use crate::table::{Table, median};
-use crate::target;
+use crate::target::{self, Verdict};
 
 const FIRST_ANSWER_TARGET: f64 = 20.0;
 const READY_TARGET: f64 = 1500.0;
 const PROBE_P99_TARGET: f64 = 20.0;
 const PROBE_SLOWEST_TARGET: f64 = 250.0;
 
-pub(crate) fn text(lives: &[Life], run: &Run) -> String {
-    let mut text = String::from("# Benchmark\n\nWritten by `make bench`; NOTES.md says how to read it.\n\n");
+/// All that is told.
+pub(crate) struct Run<'a> {
+    pub(crate) lives: Vec<Life>,
+    pub(crate) run: &'a plan::Run,
+    /// How costs grow, and milliseconds of CPU time in a minute of rest, in a whole run.
+    pub(crate) growth: Option<(Vec<Verdict>, f64)>,
+    pub(crate) left_out: Vec<Cell>,
+}
+
+pub(crate) fn text(told: &Run) -> String {
+    let run = told.run;
+    let verb = if told.growth.is_some() { "make bench-full" } else { "make bench" };
     let library = run.loops.first().map_or("", |done| &done.library);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "Machine: {}. Its cores are shared with the load generator, so ratios mean something and absolutes do not.\n\n\
-         ## Targets\n\nMedians of {ROUNDS} rounds, and their ends.\n\n{}\n\
-         ## torchpod ÷ bare\n\n`bare` is an axum handler that reads the same body and has torchpod's answer at hand; \
-         `loop` calls the same model on one thread, at the batch size that torchpod reached, without a server. Medians \
-         of the rounds' ratios.\n\n{}\n\
-         ## Figures\n\nBy wrk on one thread over loopback; latencies and CPU time a request in µs. The loop's latency is \
-         that of a whole batch.\n\n{}\n\
-         ## Compute\n\nThe digits in the loop; medians of {ROUNDS} rounds. Rested: each forward after a sleep of {} µs, as \
-         between two requests of one client.\n\n{}\n\
-         ## Start-up and end\n\nOf {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer.\n\n{}\n\
-         ## Probes under saturation\n\nOf {PROBES} probes on each listener, in ms from connect to last byte, each on a new connection, while \
-         {} connections ask for {} rows at a time. Targets: p99 ≤ {PROBE_P99_TARGET} ms, none above {PROBE_SLOWEST_TARGET} ms.\n\n{}\n\
-         ## Memory\n\nResident, in MiB. Pages of files, such as libtorch's code, are shared between processes.\n\n{}",
-        machine(library),
-        targets(run),
-        ratios(run),
-        figures(run),
-        REST.as_micros(),
-        compute(run),
-        startup(lives),
-        probes::CONNECTIONS,
-        probes::ROWS,
-        probe_table(run),
-        memory(run),
+    let mut text = format!(
+        "# Benchmark\n\nWritten by `{verb}`; NOTES.md says how to read it.\n\n\
+         Machine: {}. Its cores are shared with the load generator, so ratios mean something and absolutes do not.\n\n",
+        machine(library)
     );
+    let mut section = |title: &str, about: &str, table: &Table| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "## {title}\n\n{about}\n\n{table}\n");
+    };
+    section("Targets", &format!("Medians of {ROUNDS} rounds, and their ends."), &targets(&run.cells));
+    section("torchpod ÷ bare", &about_ratios(&told.left_out), &ratios(run));
+    section(
+        "Figures",
+        "By wrk on one thread over loopback; latencies and CPU time a request in µs. The loop's latency is that of a \
+         whole batch.",
+        &figures(run),
+    );
+    section(
+        "Compute",
+        &format!(
+            "The digits in the loop; medians of {ROUNDS} rounds. Rested: each forward after a sleep of {} µs, as between \
+             two requests of one client.",
+            REST.as_micros()
+        ),
+        &compute(run),
+    );
+    section(
+        "Start-up and end",
+        &format!("Of {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer."),
+        &startup(&told.lives),
+    );
+    section("Probes under saturation", &about_probes(), &probe_table(run));
+    section(
+        "Memory",
+        "Resident, in MiB. Pages of files, such as libtorch's code, are shared between processes.",
+        &memory(run),
+    );
+    if let Some((growth, rest)) = &told.growth {
+        section("Growth", "The MLP, 32 connections; medians and ends of ratios within rounds.", &verdicts(growth));
+        let _ = write!(text, "## Rest\n\nA server that nobody asks takes {rest:.1} ms of CPU time in a minute.\n");
+    }
     text
 }
 
-fn machine(library: &str) -> String {
+fn about_ratios(left_out: &[Cell]) -> String {
+    let mut about = String::from(
+        "`bare` is an axum handler that reads the same body and has torchpod's answer at hand; `loop` calls the same model \
+         on one thread, at the batch size that torchpod reached, without a server. Medians of the rounds' ratios.\n\n\
+         ![Requests per second of torchpod and of a bare axum handler, from one connection on](throughput.svg)\n\n\
+         ![The share of requests that were answered within a time, for both](latency.svg)",
+    );
+    if !left_out.is_empty() {
+        let names: Vec<String> = left_out.iter().map(Cell::to_string).collect();
+        let _ = write!(
+            about,
+            "\n\nLeft out, as JSON of more than {MOST_JSON} numbers or queues of minutes: {}.",
+            names.join("; ")
+        );
+    }
+    about
+}
+
+fn about_probes() -> String {
+    format!(
+        "Of {PROBES} probes on each listener, in ms from connect to last byte, each on a new connection, while {} \
+         connections ask for {} rows at a time. Targets: p99 ≤ {PROBE_P99_TARGET} ms, none above {PROBE_SLOWEST_TARGET} ms.",
+        probes::CONNECTIONS,
+        probes::ROWS
+    )
+}
+
+fn verdicts(verdicts: &[Verdict]) -> Table {
+    let mut table = Table::new(&["", "median", "rounds", "target", "verdict"]);
+    for verdict in verdicts {
+        table.row([&[verdict.what.to_owned()][..], &judged(verdict)].concat());
+    }
+    table
+}
+
+/// Median, ends, target and word.
+fn judged(verdict: &Verdict) -> [String; 4] {
+    let Figure { median, least, most } = verdict.figure;
+    let ends = format!("{} to {}", figure(least), figure(most));
+    [figure(median), ends, verdict.bound.to_string(), verdict.word().to_owned()]
+}
+
+pub(crate) fn machine(library: &str) -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let cpu =
@@ -62,30 +127,29 @@ fn machine(library: &str) -> String {
     format!("{cpu}, {cores} cores, Linux {kernel}, {library}")
 }
 
-fn targets(run: &Run) -> Table {
+fn targets(cells: &[Measured]) -> Table {
     let mut table = Table::new(&["cell", "figure", "median", "rounds", "target", "verdict"]);
-    for measured in &run.cells {
+    for measured in cells {
         for verdict in target::of(measured) {
-            let Figure { median, least, most } = verdict.figure;
-            table.row([
-                measured.cell.to_string(),
-                verdict.what.to_owned(),
-                figure(median),
-                format!("{} to {}", figure(least), figure(most)),
-                verdict.bound.to_string(),
-                verdict.word().to_owned(),
-            ]);
+            let names = [measured.cell.to_string(), verdict.what.to_owned()];
+            table.row([&names[..], &judged(&verdict)].concat());
         }
     }
     table
 }
 
-/// Three digits, about.
-fn figure(value: f64) -> String {
-    if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+/// Three or four digits.
+pub(crate) fn figure(value: f64) -> String {
+    let digits = match value.abs() {
+        ..2.0 => 3,
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}")
 }
 
-fn ratios(run: &Run) -> Table {
+fn ratios(run: &plan::Run) -> Table {
     let header =
         ["model, rows × connections, body", "requests/s", "p50", "p99", "CPU", "CPU ÷ (bare + loop)", "rows/batch"];
     let mut table = Table::new(&header);
@@ -106,7 +170,7 @@ fn ratios(run: &Run) -> Table {
 }
 
 /// What the ratios are of.
-fn figures(run: &Run) -> Table {
+fn figures(run: &plan::Run) -> Table {
     let header = ["model, rows × connections, body", "server", "requests/s", "p50", "p99", "CPU/request", "not 2xx"];
     let mut table = Table::new(&header);
     for measured in &run.cells {
@@ -138,11 +202,11 @@ fn figures(run: &Run) -> Table {
 }
 
 /// The median over rounds of the batch at `index`, by `field`.
-fn forward(run: &Run, index: usize, field: fn(&Batch) -> f64) -> f64 {
+fn forward(run: &plan::Run, index: usize, field: fn(&Batch) -> f64) -> f64 {
     median(run.loops.iter().filter_map(|done| done.batches.get(index).map(field)))
 }
 
-fn compute(run: &Run) -> Table {
+fn compute(run: &plan::Run) -> Table {
     let mut table = Table::new(&["rows a batch", "rows/s", "p50 of a forward, µs", "rested p50, µs", "CPU a row, µs"]);
     let Some(first) = run.loops.first() else { return table };
     for (index, batch) in first.batches.iter().enumerate() {
@@ -173,7 +237,7 @@ fn startup(lives: &[Life]) -> Table {
     table
 }
 
-fn probe_table(run: &Run) -> Table {
+fn probe_table(run: &plan::Run) -> Table {
     let mut table = Table::new(&["listener", "load", "p50", "p99", "slowest", "not 200", "verdict"]);
     for answers in &run.probes {
         let [p50, p99, slowest] = [0.5, 0.99, 1.0].map(|share| answers.quantile(share));
@@ -191,7 +255,7 @@ fn probe_table(run: &Run) -> Table {
     table
 }
 
-fn memory(run: &Run) -> Table {
+fn memory(run: &plan::Run) -> Table {
     let mut table = Table::new(&["process", "when", "resident", "anonymous", "files"]);
     for resident in &run.residents {
         let memory = resident.memory;

@@ -17,9 +17,22 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
 }
 
 pub(crate) fn post(address: SocketAddr, path: &str, content_type: &str, body: &[u8]) -> io::Result<Answer> {
+    post_with(address, path, content_type, None, body)
+}
+
+/// With one more header.
+pub(crate) fn post_with(
+    address: SocketAddr,
+    path: &str,
+    content_type: &str,
+    header: Option<(&str, &str)>,
+    body: &[u8],
+) -> io::Result<Answer> {
     let length = body.len();
+    let header = header.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {length}\r\n{header}\r\n"
     );
     ask(address, &[head.as_bytes(), body].concat())
 }

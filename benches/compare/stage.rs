@@ -23,9 +23,10 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// A heavy model takes a second for a batch, and what surrounds it costs nothing beside.
-    pub(crate) fn of(model: &Model) -> Self {
-        if model.heavy {
-            Self { bare: 1, torchpod: 10, forward: 4.0 }
+    pub(crate) fn of(cell: &Cell) -> Self {
+        if cell.model.heavy {
+            let is_long = cell.rows_at_once() >= cell.model.most_rows;
+            Self { bare: 1, torchpod: if is_long { 25 } else { 10 }, forward: 4.0 }
         } else {
             Self { bare: 3, torchpod: 3, forward: 1.0 }
         }
@@ -92,7 +93,7 @@ impl Stage {
 
     /// `expected` is the batch size that the cell will most likely come to; it is returned as it was.
     fn measure(&self, cell: &Cell, expected: usize) -> Result<(Round, usize)> {
-        let pace = Pace::of(self.model);
+        let pace = Pace::of(cell);
         // Where 3 % are looked for, the loop has to stand on both sides: the machine drifts by as much in a minute.
         let before = self.model.heavy.then(|| self.forward(cell, expected, pace.forward)).transpose()?;
         let bare = self.drive(&self.bare, &bare::path(cell.rows), cell, pace.bare)?;
@@ -132,7 +133,7 @@ impl Stage {
     fn drive(&self, server: &Running, path: &str, cell: &Cell, seconds: u32) -> Result<Sample> {
         let body = body_file(&self.scratch, cell);
         let content_type = cell.body.content_type();
-        let load = Load { path, body: &body, content_type, connections: cell.connections, seconds };
+        let load = Load { path, body: &body, content_type, header: None, connections: cell.connections, seconds };
         self.driver.drive(server, &load)
     }
 
