@@ -57,6 +57,8 @@ impl fmt::Display for Cell {
 pub(crate) struct Round {
     pub(crate) bare: Sample,
     pub(crate) torchpod: Sample,
+    /// That of another binary, where one was asked for.
+    pub(crate) beside: Option<Sample>,
     /// The server's CPU time a row, over all rows that it computed, those of clients that wrk broke off included.
     pub(crate) cpu_micros_per_row: f64,
     pub(crate) rows_per_batch: f64,

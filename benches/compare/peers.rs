@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use peer::{PEERS, Peer};
 use serde_json::Value;
 
+use crate::HERE;
 use crate::cell::Cell;
 use crate::load::{Driver, Load, Sample};
 use crate::model::{self, Body, Model};
 use crate::process::Running;
-use crate::HERE;
 
 const ROUNDS: usize = 2;
 /// How far a peer's answers may be from torchpod's.

@@ -42,6 +42,7 @@ fn throughput(run: &Run, model: &str) -> Panel {
     Panel {
         title: format!("{model}, one row of JSON"),
         x: "connections",
+        base: 2.0,
         y: "requests/s",
         series: series.into(),
         log: false,
@@ -60,6 +61,7 @@ fn latency(run: &Run, model: &str) -> Panel {
     Panel {
         title: format!("{model}, one row of JSON, {CROWD} connections"),
         x: "latency, µs",
+        base: 10.0,
         y: "% of requests",
         series: series.into(),
         log: false,

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
-/// The SVG says dark colours, which this replaces where the reader's page is dark. Presentation attributes give way to it.
-const STYLE: &str = "<style>text{fill:#1f2328;font-family:system-ui,sans-serif}\
-    @media(prefers-color-scheme:dark){text{fill:#e6edf3}}</style>";
+/// What is drawn is for white, and this replaces its colours where the reader's page is dark: attributes give way to it.
+const STYLE: &str = "<style>text{fill:#1f2328;font-family:system-ui,sans-serif}.bg{fill:#fff}\
+    @media(prefers-color-scheme:dark){text{fill:#e6edf3}.bg{fill:#0d1117}}</style>\
+    <rect class=\"bg\" width=\"100%\" height=\"100%\"/>";
 const GRID: RGBColor = RGBColor(128, 136, 144);
 const TEXT: RGBColor = RGBColor(31, 35, 40);
 /// A middle tone for each server, which stands out from white and from black.
@@ -33,6 +34,8 @@ pub(crate) struct Series {
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) x: &'static str,
+    /// Of the first axis, which is logarithmic: 2 where things are counted in powers of two.
+    pub(crate) base: f64,
     pub(crate) y: &'static str,
     pub(crate) series: Vec<Series>,
     /// Whether the second axis is logarithmic, too; it starts at 0 if not.
@@ -76,7 +79,7 @@ where
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(62)
-        .build_cartesian_2d((least..most * 1.02).log_scale(), y)?;
+        .build_cartesian_2d((least..most * 1.02).log_scale().base(panel.base), y)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
@@ -86,8 +89,8 @@ where
         .axis_desc_style(text(13))
         .x_desc(panel.x)
         .y_desc(panel.y)
-        .x_label_formatter(&|x| short(*x))
-        .y_label_formatter(&|y| short(*y))
+        .x_label_formatter(&|x| if panel.base < 10.0 || is_round(*x) { short(*x) } else { String::new() })
+        .y_label_formatter(&|y| if !panel.log || is_round(*y) { short(*y) } else { String::new() })
         .draw()?;
     for series in &panel.series {
         let colour = colour(series.name);
@@ -103,6 +106,12 @@ where
     let at = if panel.log { SeriesLabelPosition::UpperLeft } else { SeriesLabelPosition::LowerRight };
     chart.configure_series_labels().position(at).label_font(text(12)).draw()?;
     Ok(())
+}
+
+/// Whether a label belongs at it on a logarithmic axis, where others would stand too close: 1, 2 and 5 of each ten.
+fn is_round(value: f64) -> bool {
+    let digits = value / 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].iter().any(|round| (digits - round).abs() < 0.01)
 }
 
 /// 1, 20, 3k, 0.5.

@@ -33,9 +33,14 @@ pub(crate) struct Running {
 impl Running {
     /// torchpod over the folder `models`; its log goes to `scratch`. It has only just been started.
     pub(crate) fn torchpod(models: &Path, scratch: &Path) -> Result<Self> {
+        Self::binary(&executable(), models, scratch)
+    }
+
+    /// The same of another binary.
+    pub(crate) fn binary(file: &Path, models: &Path, scratch: &Path) -> Result<Self> {
         let [address, probe] = free_addresses()?;
-        let log = File::create(scratch.join("torchpod.log"))?;
-        let mut command = Command::new(executable());
+        let log = File::options().create(true).append(true).open(scratch.join("torchpod.log"))?;
+        let mut command = Command::new(file);
         command.arg("serve").arg(models).args(["--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
         command.args(["--listen", &address.to_string(), "--probe-listen", &probe.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -43,7 +48,7 @@ impl Running {
             command.env_remove(name);
         }
         let started = Instant::now();
-        let child = command.spawn().context("the torchpod binary cannot be started")?;
+        let child = command.spawn().with_context(|| format!("{} cannot be started", file.display()))?;
         Ok(Self { child, keeper: false, address, probe, started })
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::cell::{Cell, Figure, MOST_JSON, Measured, Round};
 use crate::compute::{Batch, REST};
 use crate::load::Sample;
+use crate::parse::Parsing;
 use crate::plan::{self, ROUNDS};
 use crate::probes::{self, PROBES};
 use crate::startup::{Life, STARTS};
@@ -19,6 +20,7 @@ const PROBE_SLOWEST_TARGET: f64 = 250.0;
 /// All that is told.
 pub(crate) struct Run<'a> {
     pub(crate) lives: Vec<Life>,
+    pub(crate) parsing: Parsing,
     pub(crate) run: &'a plan::Run,
     /// How costs grow, and milliseconds of CPU time in a minute of rest, in a whole run.
     pub(crate) growth: Option<(Vec<Verdict>, f64)>,
@@ -38,8 +40,12 @@ pub(crate) fn text(told: &Run) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, "## {title}\n\n{about}\n\n{table}\n");
     };
-    section("Targets", &format!("Medians of {ROUNDS} rounds, and their ends."), &targets(&run.cells));
-    section("torchpod ÷ bare", &about_ratios(&told.left_out), &ratios(run));
+    section(
+        "Targets",
+        &format!("Medians of {ROUNDS} rounds, and their ends."),
+        &targets(&run.cells, &told.parsing.verdict),
+    );
+    section("torchpod ÷ bare and loop", &about_ratios(&told.left_out), &ratios(run));
     section(
         "Figures",
         "By wrk on one thread over loopback; latencies and CPU time a request in µs. The loop's latency is that of a \
@@ -54,6 +60,11 @@ pub(crate) fn text(told: &Run) -> String {
             REST.as_micros()
         ),
         &compute(run),
+    );
+    section(
+        "Parsing",
+        "Rows of 64 floats with all their digits, into tensors, and by the others into a vector of each row.",
+        &told.parsing.table,
     );
     section(
         "Start-up and end",
@@ -127,7 +138,7 @@ pub(crate) fn machine(library: &str) -> String {
     format!("{cpu}, {cores} cores, Linux {kernel}, {library}")
 }
 
-fn targets(cells: &[Measured]) -> Table {
+fn targets(cells: &[Measured], parsing: &Verdict) -> Table {
     let mut table = Table::new(&["cell", "figure", "median", "rounds", "target", "verdict"]);
     for measured in cells {
         for verdict in target::of(measured) {
@@ -135,6 +146,7 @@ fn targets(cells: &[Measured]) -> Table {
             table.row([&names[..], &judged(&verdict)].concat());
         }
     }
+    table.row([&[String::new(), parsing.what.to_owned()][..], &judged(parsing)].concat());
     table
 }
 
@@ -150,19 +162,38 @@ pub(crate) fn figure(value: f64) -> String {
 }
 
 fn ratios(run: &plan::Run) -> Table {
-    let header =
-        ["model, rows × connections, body", "requests/s", "p50", "p99", "CPU", "CPU ÷ (bare + loop)", "rows/batch"];
+    let header = [
+        "model, rows × connections, body",
+        "requests/s",
+        "p50",
+        "p99",
+        "CPU",
+        "CPU ÷ (bare + loop)",
+        "rows/s ÷ loop",
+        "rows/batch",
+    ];
     let mut table = Table::new(&header);
     for measured in &run.cells {
-        let ratio = |of: fn(&Round) -> f64| figure(measured.median(of));
-        let cpu = |of: fn(&Measured, &Round) -> f64| figure(measured.median(|round| of(measured, round)));
+        // Beside a model that computes for most of a second, the bare server says nothing.
+        let ratio = |of: fn(&Measured, &Round) -> f64| {
+            if measured.cell.model.heavy { String::new() } else { figure(measured.median(|round| of(measured, round))) }
+        };
         table.row([
             measured.cell.to_string(),
-            ratio(|round| round.torchpod.requests_per_second / round.bare.requests_per_second),
-            ratio(|round| round.torchpod.p50() / round.bare.p50()),
-            ratio(|round| round.torchpod.p99() / round.bare.p99()),
-            cpu(|measured, round| target::cpu(measured, round) / round.bare.cpu_micros),
-            cpu(|measured, round| target::cpu(measured, round) / (round.bare.cpu_micros + measured.forward_cpu(round))),
+            ratio(|_, round| round.torchpod.requests_per_second / round.bare.requests_per_second),
+            ratio(|_, round| round.torchpod.p50() / round.bare.p50()),
+            ratio(|_, round| round.torchpod.p99() / round.bare.p99()),
+            ratio(|measured, round| target::cpu(measured, round) / round.bare.cpu_micros),
+            figure(
+                measured.median(|round| {
+                    target::cpu(measured, round) / (round.bare.cpu_micros + measured.forward_cpu(round))
+                }),
+            ),
+            figure(
+                measured.median(|round| {
+                    round.torchpod.requests_per_second * measured.rows() / round.forward.rows_per_second
+                }),
+            ),
             format!("{:.1}", measured.median(|round| round.rows_per_batch)),
         ]);
     }

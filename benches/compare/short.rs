@@ -1,8 +1,11 @@
 //! `cargo bench --bench compare -- cell MODEL ROWS json|binary CONNECTIONS [ROUNDS]`: one cell, for whoever works on speed.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 
 use crate::cell::{Cell, Figure, Measured, Round};
+use crate::load::Sample;
 use crate::stage::Stage;
 use crate::table::Table;
 use crate::target;
@@ -15,6 +18,9 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     let rounds = rounds.first().map_or(Ok(ROUNDS), |rounds| rounds.parse().context("ROUNDS is a number"))?;
     let scratch = tempfile::tempdir()?;
     let mut stage = Stage::set(cell.model, &[cell], scratch.path())?;
+    if let Some(file) = std::env::var_os("BESIDE") {
+        stage.put_beside(Path::new(&file))?;
+    }
     stage.warm_up()?;
     for _ in 0..rounds {
         stage.round()?;
@@ -23,6 +29,34 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         print!("{}{}", table(&measured), verdicts(&measured));
     }
     Ok(())
+}
+
+/// Another binary's figures, and what torchpod's are of them.
+fn beside(measured: &Measured, table: &mut Table) {
+    let of = |of: &dyn Fn(&Sample) -> f64| measured.median(|round| round.beside.as_ref().map_or(f64::NAN, of));
+    let ratio = |of: &dyn Fn(&Sample) -> f64| {
+        spread(
+            measured.figure(|round| round.beside.as_ref().map_or(f64::NAN, |beside| of(&round.torchpod) / of(beside))),
+        )
+    };
+    table.row([
+        "beside".to_owned(),
+        format!("{:.0}", of(&|sample| sample.requests_per_second)),
+        format!("{:.1}", of(&Sample::p50)),
+        format!("{:.1}", of(&Sample::p99)),
+        format!("{:.1}", of(&|sample| sample.cpu_micros)),
+        String::new(),
+        of(&|sample| sample.failed).to_string(),
+    ]);
+    table.row([
+        "torchpod ÷ beside".to_owned(),
+        ratio(&|sample| sample.requests_per_second),
+        ratio(&Sample::p50),
+        ratio(&Sample::p99),
+        ratio(&|sample| sample.cpu_micros),
+        String::new(),
+        String::new(),
+    ]);
 }
 
 /// The servers' figures, and their ratios with the spread over rounds.
@@ -79,6 +113,9 @@ fn table(measured: &Measured) -> Table {
         String::new(),
         String::new(),
     ]);
+    if measured.rounds.iter().any(|round| round.beside.is_some()) {
+        beside(measured, &mut table);
+    }
     table
 }
 

@@ -37,6 +37,7 @@ pub(crate) struct Stage {
     pub(crate) model: &'static Model,
     pub(crate) bare: Running,
     pub(crate) torchpod: Running,
+    beside: Option<Running>,
     scratch: PathBuf,
     driver: Driver,
     cells: Vec<Measured>,
@@ -62,7 +63,15 @@ impl Stage {
         let driver = Driver::new(&scratch)?;
         let batches = vec![1; cells.len()];
         let cells = cells.iter().map(|cell| Measured { cell: *cell, rounds: Vec::new() }).collect();
-        Ok(Self { model, bare, torchpod, scratch, driver, cells, batches })
+        Ok(Self { model, bare, torchpod, beside: None, scratch, driver, cells, batches })
+    }
+
+    /// Another binary of torchpod, which takes its turn in every round.
+    pub(crate) fn put_beside(&mut self, file: &Path) -> Result<()> {
+        let server = Running::binary(file, &self.model.folder()?, &self.scratch)?;
+        server.wait_until_ready()?;
+        self.beside = Some(server);
+        Ok(())
     }
 
     /// Every cell for a moment: connections, batch sizes and allocators are then as they stay.
@@ -74,6 +83,10 @@ impl Stage {
             let rows = metric::batches(self.torchpod.address)?;
             self.drive(&self.torchpod, "/predict", &cell, seconds)?;
             until_idle(&self.torchpod)?;
+            if let Some(beside) = &self.beside {
+                self.drive(beside, "/predict", &cell, seconds)?;
+                until_idle(beside)?;
+            }
             self.batches[index] = whole(metric::batches(self.torchpod.address)? - rows);
         }
         Ok(())
@@ -102,11 +115,13 @@ impl Stage {
         // wrk leaves in the middle of a batch: its rows count as its time does, once it is done.
         let cpu = if self.model.heavy { until_idle(&self.torchpod)? } else { self.torchpod.cpu()? } - cpu;
         let batches = metric::batches(self.torchpod.address)? - rows;
+        let beside = self.beside.as_ref();
+        let beside = beside.map(|server| self.drive(server, "/predict", cell, pace.torchpod)).transpose()?;
         let batch = whole(batches);
         let after = self.forward(cell, batch, pace.forward)?;
         let forward = before.map_or(after, |before| before.and(after));
         let rows_per_batch = batches.mean_rows();
-        Ok((Round { bare, torchpod, cpu_micros_per_row: cpu / batches.rows(), rows_per_batch, forward }, batch))
+        Ok((Round { bare, torchpod, beside, cpu_micros_per_row: cpu / batches.rows(), rows_per_batch, forward }, batch))
     }
 
     /// The loop over batches of `rows` of the cell's own rows.

@@ -165,7 +165,7 @@ pub(super) fn picture(outcome: &Outcome, file: &Path) -> Result<()> {
             }
         }
         let title = format!("{model}, one row of JSON");
-        Panel { title, x: "connections", y: "requests/s", series, log: true }
+        Panel { title, x: "connections", base: 2.0, y: "requests/s", series, log: true }
     };
     plot::write(file, &[panel("mlp"), panel("digits")])
 }
