@@ -1,15 +1,16 @@
 //! `make bench-micro`: what a request passes on its way, each alone and without a server. `compare` says what ought to
-//! come of it; this says where a change has gone.
+//! come of it; this says which part a change has made quicker.
 
 use std::hint::black_box;
 
 use axum::body::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
-use torchpod::fuzz;
+use torchpod::health::{Health, Probe};
 use torchpod::model::spec::{self, Spec};
 use torchpod::tensor::pool::Pool;
 use torchpod::tensor::{DType, Tensor, json};
+use torchpod::{dependency, fuzz, lifecycle};
 
 const MIB: usize = 1 << 20;
 
@@ -75,5 +76,13 @@ fn format(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse, format);
+/// What a kubelet is told, before it is written down.
+fn probe(criterion: &mut Criterion) {
+    let (_lifecycle, moments) = lifecycle::channel([]);
+    let health = Health::new(moments, dependency::watch(Vec::new(), |_| {}), false);
+    criterion
+        .bench_function("verdict of /ready", |bencher| bencher.iter(|| health.ask(black_box(Probe::Ready)).0.pass));
+}
+
+criterion_group!(benches, parse, format, probe);
 criterion_main!(benches);

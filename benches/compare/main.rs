@@ -42,12 +42,21 @@ fn main() -> Result<()> {
         Some(bare::ROLE) => bare::child(words),
         Some(compute::ROLE) => compute::child(words),
         Some("cell") => short::run(&words.collect::<Vec<_>>()),
+        Some("growth") => growth(),
         Some("peers") => peers::run(),
         Some("whole") => compare(true),
         None if asked => compare(false),
         None => Ok(()),
         Some(word) => anyhow::bail!("{word:?} is no part of the benchmark"),
     }
+}
+
+/// For whoever works on what grows: that part alone.
+fn growth() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let verdicts = growth::measure(scratch.path())?;
+    print!("{}", report::growth(&verdicts, rest::measure(scratch.path())?));
+    Ok(())
 }
 
 fn compare(whole: bool) -> Result<()> {
@@ -59,7 +68,7 @@ fn compare(whole: bool) -> Result<()> {
     let parsing = parse::measure()?;
     let run = plan::run(&cells, scratch)?;
     let growth = if whole { Some((growth::measure(scratch)?, rest::measure(scratch)?)) } else { None };
-    let report = report::text(&report::Run { lives, parsing, run: &run, growth, left_out });
+    let report = report::text(&report::Run { lives, parsing, cells: &run, growth, left_out });
     println!("{report}");
     let failed = run.failed();
     ensure!(failed == 0.0, "{failed} requests were not answered with 2xx: the figures above do not count");

@@ -22,8 +22,8 @@ const ROUNDS: usize = 2;
 const TOLERANCE: f64 = 1e-4;
 /// Right answers in a row, from workers that start one after the other.
 const SURE: usize = 30;
-/// Importing torch takes a process some seconds, on all cores.
-const PATIENCE: std::time::Duration = std::time::Duration::from_mins(2);
+/// Importing torch takes each process some seconds of CPU time, and others may want the cores, too.
+const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 
 const CELLS: [(&str, usize, Body, u32); 12] = [
     ("mlp", 1, Body::Json, 1),
@@ -105,13 +105,14 @@ impl Stage {
         let server = peer.start(self.model, &self.scratch)?;
         self.compare_answers(peer, &server)?;
         let mut met: Vec<Duel> = self.cells.iter().map(|cell| Duel { cell: *cell, peer, rounds: Vec::new() }).collect();
+        // Long enough for an answer of a heavy model, at least.
+        let (moment, seconds) = if self.model.heavy { (5, 10) } else { (1, 3) };
         for duel in &met {
-            self.drive(&server, Some(peer), &duel.cell, 2)?;
-            self.drive(&self.torchpod, None, &duel.cell, 1)?;
+            self.drive(&server, Some(peer), &duel.cell, moment)?;
+            self.drive(&self.torchpod, None, &duel.cell, moment)?;
         }
         for _ in 0..ROUNDS {
             for duel in &mut met {
-                let seconds = if self.model.heavy { 8 } else { 3 };
                 let torchpod = self.drive(&self.torchpod, None, &duel.cell, seconds)?;
                 let peer = self.drive(&server, Some(peer), &duel.cell, seconds)?;
                 duel.rounds.push(Turn { torchpod, peer });
@@ -123,7 +124,9 @@ impl Stage {
 
     /// Waits until the peer answers, and refuses it where it says something else than torchpod.
     fn compare_answers(&self, peer: &Peer, server: &Running) -> Result<()> {
-        for (rows, body) in self.cells.iter().map(|cell| (cell.rows, cell.body)) {
+        let mut asked: Vec<(usize, Body)> = self.cells.iter().map(|cell| (cell.rows, cell.body)).collect();
+        asked.dedup();
+        for (rows, body) in asked {
             let asked = peer::plain(self.model, rows, body)?;
             let wanted = numbers(&asked.post(self.torchpod.address)?.body)?;
             let asked = peer.request(self.model, rows, body)?;

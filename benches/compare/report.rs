@@ -21,14 +21,14 @@ const PROBE_SLOWEST_TARGET: f64 = 250.0;
 pub(crate) struct Run<'a> {
     pub(crate) lives: Vec<Life>,
     pub(crate) parsing: Parsing,
-    pub(crate) run: &'a plan::Run,
+    pub(crate) cells: &'a plan::Run,
     /// How costs grow, and milliseconds of CPU time in a minute of rest, in a whole run.
     pub(crate) growth: Option<(Vec<Verdict>, f64)>,
     pub(crate) left_out: Vec<Cell>,
 }
 
 pub(crate) fn text(told: &Run) -> String {
-    let run = told.run;
+    let run = told.cells;
     let verb = if told.growth.is_some() { "make bench-full" } else { "make bench" };
     let library = run.loops.first().map_or("", |done| &done.library);
     let mut text = format!(
@@ -77,11 +77,22 @@ pub(crate) fn text(told: &Run) -> String {
         "Resident, in MiB. Pages of files, such as libtorch's code, are shared between processes.",
         &memory(run),
     );
-    if let Some((growth, rest)) = &told.growth {
-        section("Growth", "The MLP, 32 connections; medians and ends of ratios within rounds.", &verdicts(growth));
-        let _ = write!(text, "## Rest\n\nA server that nobody asks takes {rest:.1} ms of CPU time in a minute.\n");
+    if let Some((verdicts, rest)) = &told.growth {
+        text += &growth(verdicts, *rest);
     }
     text
+}
+
+/// How costs grow, and milliseconds of CPU time in a minute of rest.
+pub(crate) fn growth(verdicts: &[Verdict], rest: f64) -> String {
+    let mut table = Table::new(&["", "median", "rounds", "target", "verdict"]);
+    for verdict in verdicts {
+        table.row([&[verdict.what.to_owned()][..], &judged(verdict)].concat());
+    }
+    format!(
+        "## Growth\n\nThe MLP, 32 connections; medians and ends of ratios within rounds.\n\n{table}\n\
+         ## Rest\n\nA server that nobody asks takes {rest:.1} ms of CPU time in a minute.\n"
+    )
 }
 
 fn about_ratios(left_out: &[Cell]) -> String {
@@ -109,14 +120,6 @@ fn about_probes() -> String {
         probes::CONNECTIONS,
         probes::ROWS
     )
-}
-
-fn verdicts(verdicts: &[Verdict]) -> Table {
-    let mut table = Table::new(&["", "median", "rounds", "target", "verdict"]);
-    for verdict in verdicts {
-        table.row([&[verdict.what.to_owned()][..], &judged(verdict)].concat());
-    }
-    table
 }
 
 /// Median, ends, target and word.
@@ -200,14 +203,15 @@ fn ratios(run: &plan::Run) -> Table {
     table
 }
 
+type Server = (&'static str, fn(&Round) -> &Sample);
+
 /// What the ratios are of.
 fn figures(run: &plan::Run) -> Table {
     let header = ["model, rows × connections, body", "server", "requests/s", "p50", "p99", "CPU/request", "not 2xx"];
     let mut table = Table::new(&header);
     for measured in &run.cells {
         let middle = |of: &dyn Fn(&Round) -> f64| figure(measured.median(of));
-        let servers: [(&str, fn(&Round) -> &Sample); 2] =
-            [("bare", |round| &round.bare), ("torchpod", |round| &round.torchpod)];
+        let servers: [Server; 2] = [("bare", |round| &round.bare), ("torchpod", |round| &round.torchpod)];
         for (name, sample) in servers {
             table.row([
                 measured.cell.to_string(),

@@ -26,7 +26,10 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         stage.round()?;
     }
     for measured in stage.end() {
-        print!("{}{}", table(&measured), verdicts(&measured));
+        print!("{}", table(&measured));
+        for verdict in target::of(&measured) {
+            println!("{verdict}");
+        }
     }
     Ok(())
 }
@@ -117,10 +120,6 @@ fn table(measured: &Measured) -> Table {
         beside(measured, &mut table);
     }
     table
-}
-
-fn verdicts(measured: &Measured) -> String {
-    target::of(measured).iter().map(|verdict| format!("{verdict}\n")).collect()
 }
 
 pub(crate) fn spread(figure: Figure) -> String {

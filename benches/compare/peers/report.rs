@@ -18,16 +18,17 @@ use crate::table::{Table, median};
 const SMALL: f64 = 15.0;
 
 pub(super) fn text(outcome: &Outcome) -> Result<String> {
+    let pins = std::fs::read_to_string(Path::new(HERE).join("benches/peers/requirements.txt"))?;
     let mut text = format!(
         "# Peers\n\nWritten by `make bench-peers`: torchpod and other servers, one at a time beside it, with the same \
          TorchScript file and the same load; ratios are medians of those within {ROUNDS} rounds. NOTES.md says how to \
          read it.\n\nMachine: {}. Its cores are shared with the load generator, so ratios mean something and absolutes \
          do not.\n\nEach peer's answers were torchpod's, to within {TOLERANCE}, before it was measured. Every server \
          computes the ResNet in {WORKERS} workers of one thread each.\n\n",
-        machine("libtorch 2.11.0 everywhere")
+        machine(&format!("{} in every peer", pin(&pins, "torch")))
     );
     // Writing to a String cannot fail.
-    let _ = write!(text, "{}\n", how()?);
+    let _ = writeln!(text, "{}", how(&pins));
     for absent in &outcome.absent {
         let _ = write!(text, "**Not measured:** {absent}.\n\n");
     }
@@ -39,16 +40,18 @@ pub(super) fn text(outcome: &Outcome) -> Result<String> {
 }
 
 /// Which versions, and how each was set up.
-fn how() -> Result<String> {
-    let pins = std::fs::read_to_string(Path::new(HERE).join("benches/peers/requirements.txt"))?;
-    let mut text = String::new();
-    for Peer { name, packages, how, .. } in &PEERS {
-        let pinned =
-            |package: &&str| pins.lines().find(|line| line.starts_with(&format!("{package}=="))).unwrap_or("?");
-        let pinned: Vec<&str> = packages.iter().map(pinned).collect();
-        let _ = write!(text, "- **{name}** ({}): {how}.\n", pinned.join(", "));
-    }
-    Ok(text)
+fn how(pins: &str) -> String {
+    let line = |Peer { name, packages, how, .. }: &Peer| {
+        let pinned: Vec<&str> = packages.iter().map(|package| pin(pins, package)).collect();
+        format!("- **{name}** ({}): {how}.\n", pinned.join(", "))
+    };
+    PEERS.iter().map(line).collect()
+}
+
+/// The line of `requirements.txt` that pins a package.
+fn pin<'a>(pins: &'a str, package: &str) -> &'a str {
+    let mut lines = pins.lines();
+    lines.find(|line| line.strip_prefix(package).is_some_and(|rest| rest.starts_with("=="))).unwrap_or("?")
 }
 
 fn middle(duel: &Duel, of: impl Fn(&Turn) -> f64) -> f64 {
@@ -127,7 +130,7 @@ fn all(outcome: &Outcome) -> Table {
                 middle(Sample::p50),
                 middle(Sample::p99),
                 middle(|sample| sample.cpu_micros),
-                samples.iter().map(|sample| sample.failed).sum::<f64>().to_string(),
+                samples.iter().map(|sample| sample.failed).sum::<f64>().abs().to_string(),
             ]);
         };
         let own: Vec<&Sample> = duels.iter().flat_map(|duel| duel.rounds.iter().map(|turn| &turn.torchpod)).collect();
