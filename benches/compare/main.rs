@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         Some(compute::ROLE) => compute::child(words),
         Some("cell") => short::run(&words.collect::<Vec<_>>()),
         Some("growth") => growth(),
-        Some("peers") => peers::run(),
+        Some("peers") => peers::run(words.next()),
         Some("whole") => compare(true),
         None if asked => compare(false),
         None => Ok(()),

@@ -6,6 +6,7 @@ mod peer;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use peer::{PEERS, Peer};
@@ -18,12 +19,13 @@ use crate::model::{self, Body, Model};
 use crate::process::Running;
 
 const ROUNDS: usize = 2;
+const MINUTES: u64 = 15;
 /// How far a peer's answers may be from torchpod's.
 const TOLERANCE: f64 = 1e-4;
 /// Right answers in a row, from workers that start one after the other.
 const SURE: usize = 30;
 /// Importing torch takes each process some seconds of CPU time, and others may want the cores, too.
-const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 const CELLS: [(&str, usize, Body, u32); 12] = [
     ("mlp", 1, Body::Json, 1),
@@ -59,13 +61,20 @@ struct Outcome {
     absent: Vec<String>,
 }
 
-pub(crate) fn run() -> Result<()> {
+/// Measures for so many minutes at most; whoever's turn has not come by then is named.
+pub(crate) fn run(minutes: Option<String>) -> Result<()> {
+    let minutes = minutes.map_or(Ok(MINUTES), |minutes| minutes.parse().context("expected minutes"))?;
+    let end = Instant::now() + Duration::from_mins(minutes);
     let scratch = tempfile::tempdir()?;
     let mut outcome = Outcome::default();
     for name in ["mlp", "digits", "resnet18"] {
         let model = model::named(name)?;
         let stage = Stage::set(model, scratch.path())?;
         for peer in &PEERS {
+            if Instant::now() > end {
+                outcome.absent.push(format!("{} with {name}: {minutes} minutes were over", peer.name));
+                continue;
+            }
             eprintln!("{name}: {}", peer.name);
             match stage.meet(peer, &mut outcome.duels) {
                 Ok(()) => {}
@@ -106,7 +115,7 @@ impl Stage {
         self.compare_answers(peer, &server)?;
         let mut met: Vec<Duel> = self.cells.iter().map(|cell| Duel { cell: *cell, peer, rounds: Vec::new() }).collect();
         // Long enough for an answer of a heavy model, at least.
-        let (moment, seconds) = if self.model.heavy { (5, 10) } else { (1, 3) };
+        let (moment, seconds) = if self.model.heavy { (4, 6) } else { (1, 2) };
         for duel in &met {
             self.drive(&server, Some(peer), &duel.cell, moment)?;
             self.drive(&self.torchpod, None, &duel.cell, moment)?;
@@ -143,7 +152,7 @@ impl Stage {
                     _ => {
                         right = 0;
                         ensure!(server.started.elapsed() < PATIENCE, "it did not answer within {PATIENCE:?}");
-                        std::thread::sleep(std::time::Duration::from_millis(300));
+                        std::thread::sleep(Duration::from_millis(300));
                     }
                 }
             }
