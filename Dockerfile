@@ -67,6 +67,7 @@ COPY kubectl-torchpod kubectl-torchpod
 COPY src src
 # Cargo wants to see the root of every target that Cargo.toml names.
 COPY benches/compare/main.rs benches/compare/
+COPY benches/micro.rs benches/
 COPY tests/it/main.rs tests/it/
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo auditable build --release --locked \

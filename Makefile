@@ -3,7 +3,7 @@ MODELS ?= models
 ARGS ?=
 
 .PHONY: serve test test-servers test-clients test-schema test-manifests test-console test-training test-image manifests \
-	image e2e lint bench soak train libtorch clean help
+	image e2e lint bench bench-tools bench-full bench-peers bench-micro soak train libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,10 +76,28 @@ lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is inst
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
 
-bench: libtorch ## throughput, latency, CPU, start-up and memory, side by side in one run
+# TORCHPOD=file measures a release binary that is built already.
+BENCH = cargo bench --bench compare --
+bench-tools: libtorch
 	@command -v wrk >/dev/null || scripts/install wrk
-	cargo build --release
-	cargo bench --bench compare
+	$(if $(TORCHPOD),,cargo build --release)
+
+bench: bench-tools ## throughput, latency, CPU, start-up and memory, side by side in one run of ten minutes
+	$(BENCH)
+
+bench-full: bench-tools ## the same for every model, body and number of connections, and what grows: an hour and a half
+	$(BENCH) whole
+
+PEERS := .venvs/peers
+bench-peers: bench-tools $(PEERS)/installed ## torchpod beside Flask, TorchServe, LitServe and Triton's Python backend (about 4 GB)
+	@command -v java >/dev/null || scripts/install openjdk-17-jre-headless
+	$(BENCH) peers
+
+$(PEERS)/installed: benches/peers/requirements.txt
+	$(VENV)
+
+bench-micro: libtorch ## parsing, beside other parsers, formatting and the verdict of a probe, each alone
+	cargo bench --bench micro
 
 soak: libtorch test-servers test-clients test-schema ## the tests that are too long for CI
 	cargo build

@@ -116,3 +116,8 @@ pub fn grpc(data: &[u8]) {
     let outcome = grpc_request::read(&spec, message, &pool).map(|(inputs, _)| (inputs.tensors, inputs.rows));
     check(&spec, &pool, outcome);
 }
+
+/// Whether a JSON body of `/predict` is right for what the model takes; for `benches`, which time that.
+pub fn is_right(spec: &Spec, body: Bytes, pool: &Pool) -> bool {
+    parse::parse_now(spec, Format::Json, body, pool).is_ok()
+}

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::routing::post;
 
@@ -39,6 +40,8 @@ pub(crate) fn child(args: impl Iterator<Item = String>) -> Result<()> {
             }
         }
     }
+    // 32 images are more than axum's 2 MiB.
+    router = router.layer(DefaultBodyLimit::disable());
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);

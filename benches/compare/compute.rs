@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use torchpod::engine::{Device, Instance, Layout, loader};
-use torchpod::tensor::DType;
 
+use crate::model;
 use crate::process::{self, Memory};
 use crate::table::median;
 
@@ -20,11 +20,9 @@ pub(crate) const REST: Duration = Duration::from_micros(150);
 /// What a child calls, and how.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Subject {
-    /// A model of one FP32 input.
-    pub(crate) file: PathBuf,
-    /// The shape of one row.
-    pub(crate) row: Vec<usize>,
-    /// One row's bytes, which every row of a batch repeats: a forward of zeros is quicker than one of what clients send.
+    /// The name of one of the benchmark's models.
+    pub(crate) model: String,
+    /// The bytes of a request of clients, of which each batch takes as much as it needs, again and again.
     pub(crate) values: PathBuf,
     pub(crate) batches: Vec<usize>,
     /// Intra-op.
@@ -46,7 +44,7 @@ pub(crate) struct Loop {
     pub(crate) memory: Memory,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Batch {
     pub(crate) rows: usize,
     pub(crate) rows_per_second: f64,
@@ -55,6 +53,19 @@ pub(crate) struct Batch {
     /// The same after a rest, when caches have gone cold and the core may sleep.
     pub(crate) rested_p50_micros: Option<f64>,
     pub(crate) cpu_micros_per_row: f64,
+}
+
+impl Batch {
+    /// The middle of two measurements.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            rows: other.rows,
+            rows_per_second: f64::midpoint(self.rows_per_second, other.rows_per_second),
+            p50_micros: f64::midpoint(self.p50_micros, other.p50_micros),
+            rested_p50_micros: other.rested_p50_micros,
+            cpu_micros_per_row: f64::midpoint(self.cpu_micros_per_row, other.cpu_micros_per_row),
+        }
+    }
 }
 
 pub(crate) fn run(subject: &Subject) -> Result<Loop> {
@@ -67,10 +78,11 @@ pub(crate) fn run(subject: &Subject) -> Result<Loop> {
 
 pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
     let subject: Subject = serde_json::from_str(&args.next().context("no subject")?)?;
+    let file = model::named(&subject.model)?.file()?;
     let engine_dir = process::executable().parent().map(Path::to_owned);
     let engine = loader::open(&loader::Options { engine_dir, ..loader::Options::default() })?;
-    let model = engine.load(&subject.file, Device::Cpu, &mut |_, _| {})?;
-    let mut instance = model.instance(subject.threads)?;
+    let loaded = engine.load(&file, Device::Cpu, &mut |_, _| {})?;
+    let mut instance = loaded.instance(subject.threads)?;
     let batches =
         subject.batches.iter().map(|rows| measure(instance.as_mut(), &subject, *rows)).collect::<Result<_>>()?;
     let memory = process::memory(std::process::id())?;
@@ -80,9 +92,11 @@ pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
 }
 
 fn measure(instance: &mut dyn Instance, subject: &Subject, rows: usize) -> Result<Batch> {
-    let shape = [&[rows], &subject.row[..]].concat();
-    let layout = Layout::new(DType::Fp32, shape).context("FP32 has a size")?;
-    let input = std::fs::read(&subject.values)?.repeat(rows);
+    let model = model::named(&subject.model)?;
+    let shape = [&[rows], model.row].concat();
+    let layout = Layout::new(model.dtype(), shape).context("numbers have a size")?;
+    let size = model.dtype().size().context("numbers have a size")? * rows * model.row.iter().product::<usize>();
+    let input: Vec<u8> = std::fs::read(&subject.values)?.into_iter().cycle().take(size).collect();
     let mut forward = || -> Result<Duration> {
         let started = Instant::now();
         let mut slot = instance.slot(std::slice::from_ref(&layout))?;

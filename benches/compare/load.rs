@@ -7,19 +7,27 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process::Running;
 
-/// Posts the file that its first argument names, of the type that is its second, and says in one line what came of it.
+/// Posts the file that its first argument names, of the type that is its second, with one more header if the third and
+/// fourth are one; says in one line what came of it, with the latencies at the percentiles that follow.
 const SCRIPT: &str = r#"
 init = function(args)
   local file = assert(io.open(args[1], "rb"))
   wrk.method, wrk.body = "POST", file:read("*a")
   wrk.headers["Content-Type"] = args[2]
   file:close()
+  if args[3] ~= "" then wrk.headers[args[3]] = args[4] end
+  percentiles = {}
+  for index = 5, #args do table.insert(percentiles, tonumber(args[index])) end
 end
+setup = function(made) thread = made end
 done = function(summary, latency)
   local errors = summary.errors
   local failed = errors.status + errors.connect + errors.read + errors.write + errors.timeout
-  io.write(string.format("sample %d %d %d %d %d\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), failed))
+  local line = string.format("sample %d %d %d", summary.requests, summary.duration, failed)
+  for _, percentile in ipairs(thread:get("percentiles")) do
+    line = line .. string.format(" %d", latency:percentile(percentile))
+  end
+  io.write(line .. "\n")
 end
 "#;
 
@@ -28,18 +36,38 @@ pub(crate) struct Load<'a> {
     pub(crate) path: &'a str,
     pub(crate) body: &'a Path,
     pub(crate) content_type: &'a str,
+    pub(crate) header: Option<(&'a str, &'a str)>,
     pub(crate) connections: u32,
     pub(crate) seconds: u32,
 }
 
+/// What is asked of wrk's latencies: enough of them for a curve.
+pub(crate) const PERCENTILES: [f64; 16] =
+    [1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 97.0, 99.0, 99.5, 99.9];
+
 /// One server under one load for a few seconds.
 pub(crate) struct Sample {
     pub(crate) requests_per_second: f64,
-    pub(crate) p50_micros: f64,
-    pub(crate) p99_micros: f64,
+    /// In microseconds, one for each of [`PERCENTILES`].
+    pub(crate) latencies: [f64; PERCENTILES.len()],
+    /// The server's, a request.
     pub(crate) cpu_micros: f64,
     /// Answers of 400 and above, and connections that broke.
     pub(crate) failed: f64,
+}
+
+impl Sample {
+    pub(crate) fn p50(&self) -> f64 {
+        self.percentile(50.0)
+    }
+
+    pub(crate) fn p99(&self) -> f64 {
+        self.percentile(99.0)
+    }
+
+    fn percentile(&self, wanted: f64) -> f64 {
+        PERCENTILES.iter().zip(self.latencies).find(|(at, _)| **at >= wanted).map_or(f64::NAN, |(_, latency)| latency)
+    }
 }
 
 pub(crate) struct Driver {
@@ -54,7 +82,8 @@ impl Driver {
     }
 
     pub(crate) fn drive(&self, server: &Running, load: &Load) -> Result<Sample> {
-        let Load { path, body, content_type, connections, seconds } = load;
+        let Load { path, body, content_type, header, connections, seconds } = load;
+        let (header, value) = header.unwrap_or_default();
         let mut wrk = Command::new("wrk");
         wrk.args(["--threads=1", "--latency", "--timeout=30s"]);
         wrk.arg(format!("--connections={connections}")).arg(format!("--duration={seconds}s"));
@@ -63,7 +92,8 @@ impl Driver {
             .arg(format!("http://{}{path}", server.address))
             .arg("--")
             .arg(body)
-            .arg(content_type);
+            .args([content_type, header, value])
+            .args(PERCENTILES.map(|percentile| percentile.to_string()));
         let before = server.cpu()?;
         let output = wrk.output().context("wrk cannot be started; `make bench` installs it")?;
         let cpu = server.cpu()? - before;
@@ -71,14 +101,13 @@ impl Driver {
         ensure!(output.status.success(), "wrk failed: {text}{}", String::from_utf8_lossy(&output.stderr));
         let line = text.lines().find_map(|line| line.strip_prefix("sample ")).context("wrk gave no sample")?;
         let numbers: Vec<f64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-        let [requests, micros, p50, p99, failed] = numbers[..] else { anyhow::bail!("wrk said {line:?}") };
-        ensure!(requests > 0.0, "{} answered nothing on {connections} connection(s)", server.address);
+        let [requests, micros, failed, latencies @ ..] = &numbers[..] else { anyhow::bail!("wrk said {line:?}") };
+        ensure!(*requests > 0.0, "{} answered nothing on {connections} connection(s)", server.address);
         Ok(Sample {
             requests_per_second: requests / micros * 1e6,
-            p50_micros: p50,
-            p99_micros: p99,
+            latencies: latencies.try_into().with_context(|| format!("wrk said {line:?}"))?,
             cpu_micros: cpu / requests,
-            failed,
+            failed: *failed,
         })
     }
 }

@@ -1,20 +1,32 @@
 //! `make bench`: torchpod beside a bare axum handler and a bare libtorch loop, in one run that ends by itself.
 //!
-//! The way of a run: `plan` says what is measured, `bare` and `compute` are what torchpod is compared with (children of
-//! this binary), `load` drives the servers with wrk, `startup` starts and ends torchpod, `report` says what came out.
+//! The way of a run: `plan` says which cells are measured, of the loads in `cell` and the models in `model`; `stage` puts
+//! a model's servers under them; `bare` and `compute` are what torchpod is compared with (children of this binary), `load`
+//! drives the servers with wrk, `startup` starts and ends torchpod; `target` says what it ought to reach, `report` and
+//! `picture` what came out. `make bench-full` measures every cell, and with `growth` and `rest` what takes longer.
 
 mod bare;
+mod cell;
 mod compute;
+mod growth;
 mod load;
 mod metric;
+mod model;
+mod parse;
+mod peers;
+mod picture;
 mod plan;
+mod plot;
 mod probes;
 mod process;
 mod report;
 mod request;
-mod resnet;
+mod rest;
+mod short;
+mod stage;
 mod startup;
 mod table;
+mod target;
 
 use std::path::Path;
 
@@ -23,33 +35,44 @@ use anyhow::{Context as _, Result, ensure};
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1);
-    match args.next().as_deref() {
-        Some(bare::ROLE) => bare::child(args),
-        Some(compute::ROLE) => compute::child(args),
-        // For whoever works on batching: `cargo bench --bench compare -- batching`.
-        Some("batching") => batching(),
-        // `cargo bench` says `--bench`; `cargo test --all-targets` does not, and wants no benchmark.
-        Some("--bench") => compare(),
-        _ => Ok(()),
+    // `cargo bench` adds `--bench`; `cargo test --all-targets` does not, and wants no benchmark.
+    let asked = std::env::args().any(|word| word == "--bench");
+    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+    match words.next().as_deref() {
+        Some(bare::ROLE) => bare::child(words),
+        Some(compute::ROLE) => compute::child(words),
+        Some("cell") => short::run(&words.collect::<Vec<_>>()),
+        Some("growth") => growth(),
+        Some("peers") => peers::run(words.next()),
+        Some("whole") => compare(true),
+        None if asked => compare(false),
+        None => Ok(()),
+        Some(word) => anyhow::bail!("{word:?} is no part of the benchmark"),
     }
 }
 
-fn batching() -> Result<()> {
-    print!("{}", resnet::measure(tempfile::tempdir()?.path())?.table());
+/// For whoever works on what grows: that part alone.
+fn growth() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let verdicts = growth::measure(scratch.path())?;
+    print!("{}", report::growth(&verdicts, rest::measure(scratch.path())?));
     Ok(())
 }
 
-fn compare() -> Result<()> {
+fn compare(whole: bool) -> Result<()> {
     let scratch = tempfile::tempdir()?;
+    let scratch = scratch.path();
     eprintln!("starting and ending torchpod {} times", startup::STARTS);
-    let startup = startup::measure(scratch.path())?;
-    let measured = plan::run(scratch.path())?;
-    let resnet = resnet::measure(scratch.path())?;
-    let report = report::text(&startup, &measured, &resnet);
+    let lives = startup::measure(scratch)?;
+    let (cells, left_out) = if whole { plan::full() } else { (plan::short()?, Vec::new()) };
+    let parsing = parse::measure()?;
+    let run = plan::run(&cells, scratch)?;
+    let growth = if whole { Some((growth::measure(scratch)?, rest::measure(scratch)?)) } else { None };
+    let report = report::text(&report::Run { lives, parsing, cells: &run, growth, left_out });
     println!("{report}");
-    let failed = measured.failed() + resnet.failed();
+    let failed = run.failed();
     ensure!(failed == 0.0, "{failed} requests were not answered with 2xx: the figures above do not count");
-    let results = Path::new(HERE).join("benches/RESULTS.md");
-    std::fs::write(&results, report).context("benches/RESULTS.md cannot be written")
+    let benches = Path::new(HERE).join("benches");
+    picture::write(&run, &benches)?;
+    std::fs::write(benches.join("RESULTS.md"), report).context("benches/RESULTS.md cannot be written")
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::plan::Stage;
+use crate::cell::Cell;
+use crate::model::Body;
 use crate::request;
+use crate::stage::Stage;
 
 pub(crate) const PROBES: usize = 1000;
 pub(crate) const CONNECTIONS: u32 = 64;
@@ -37,12 +39,13 @@ impl Answers {
 }
 
 pub(crate) fn measure(stage: &Stage) -> Result<Vec<Answers>> {
+    let cell = Cell { model: stage.model, rows: ROWS, body: Body::Json, connections: CONNECTIONS };
     let listeners = [("--listen", stage.torchpod.address), ("--probe-listen", stage.torchpod.probe)];
     let mut answers = vec![ask("--listen", "none", listeners[0].1)];
     for (listener, address) in listeners {
         eprintln!("{PROBES} probes on {listener} under {CONNECTIONS} connections of {ROWS} rows");
         answers.push(thread::scope(|scope| {
-            let load = scope.spawn(|| stage.saturate(ROWS, CONNECTIONS, SECONDS));
+            let load = scope.spawn(|| stage.saturate(&cell, SECONDS));
             thread::sleep(UNTIL_BUSY);
             let answers = ask(listener, "saturated", address);
             load.join().ok().context("the load broke")??;

@@ -1,10 +1,10 @@
 //! Child processes, and what /proc tells of them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HERE, request};
 
-/// The release binary, with the engine beside it.
-pub(crate) fn executable() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_torchpod"))
+/// The release binary, with the engine beside it: `TORCHPOD`, or else the one that cargo has built.
+pub(crate) fn executable() -> PathBuf {
+    std::env::var_os("TORCHPOD").map_or_else(|| env!("CARGO_BIN_EXE_torchpod").into(), PathBuf::from)
 }
 
 /// A server on loopback. Dropped, it is killed.
 pub(crate) struct Running {
     child: Child,
+    /// Whether the child is only the parent of the server, which it ends when its standard input does.
+    keeper: bool,
     pub(crate) address: SocketAddr,
     /// The listener for probes alone, where there is one.
     pub(crate) probe: SocketAddr,
@@ -31,9 +33,14 @@ pub(crate) struct Running {
 impl Running {
     /// torchpod over the folder `models`; its log goes to `scratch`. It has only just been started.
     pub(crate) fn torchpod(models: &Path, scratch: &Path) -> Result<Self> {
+        Self::binary(&executable(), models, scratch)
+    }
+
+    /// The same of another binary.
+    pub(crate) fn binary(file: &Path, models: &Path, scratch: &Path) -> Result<Self> {
         let [address, probe] = free_addresses()?;
-        let log = File::create(scratch.join("torchpod.log"))?;
-        let mut command = Command::new(executable());
+        let log = File::options().create(true).append(true).open(scratch.join("torchpod.log"))?;
+        let mut command = Command::new(file);
         command.arg("serve").arg(models).args(["--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
         command.args(["--listen", &address.to_string(), "--probe-listen", &probe.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -41,8 +48,8 @@ impl Running {
             command.env_remove(name);
         }
         let started = Instant::now();
-        let child = command.spawn().context("the torchpod binary cannot be started")?;
-        Ok(Self { child, address, probe, started })
+        let child = command.spawn().with_context(|| format!("{} cannot be started", file.display()))?;
+        Ok(Self { child, keeper: false, address, probe, started })
     }
 
     /// This benchmark in the role that `args` name; it says its address on its first line.
@@ -52,7 +59,16 @@ impl Running {
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut line)?;
         let address = line.trim().parse().with_context(|| format!("expected an address, got {line:?}"))?;
-        Ok(Self { child, address, probe: address, started })
+        Ok(Self { child, keeper: false, address, probe: address, started })
+    }
+
+    /// A program that keeps a server at `address`, whose processes are all counted; they write into `log`.
+    pub(crate) fn kept(program: &Path, arguments: &[OsString], address: SocketAddr, log: &Path) -> Result<Self> {
+        let log = File::create(log)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        let started = Instant::now();
+        Ok(Self { child: command.spawn()?, keeper: true, address, probe: address, started })
     }
 
     pub(crate) fn wait_until_ready(&self) -> Result<()> {
@@ -74,8 +90,16 @@ impl Running {
         Ok(started.elapsed())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn cpu(&self) -> Result<f64> {
-        cpu(self.child.id())
+        if !self.keeper {
+            return cpu(self.child.id());
+        }
+        // One may have ended since it was found.
+        Ok(family(self.child.id())?.into_iter().filter_map(|member| cpu(member).ok()).sum())
     }
 
     pub(crate) fn memory(&self) -> Result<Memory> {
@@ -85,6 +109,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.keeper {
+            drop(self.child.stdin.take());
+            let _ = self.child.wait();
+            return;
+        }
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -97,6 +126,32 @@ fn free_addresses() -> Result<[SocketAddr; 2]> {
     Ok([listeners[0].local_addr()?, listeners[1].local_addr()?])
 }
 
+/// The first of `count` ports in a row that are free now.
+pub(crate) fn free_ports(count: u16) -> Result<u16> {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut starts = (20_000..32_000).step_by(usize::from(count));
+    starts.find(|start| (*start..start + count).all(is_free)).context("no free ports")
+}
+
+/// A process and all that descend from it.
+fn family(pid: u32) -> Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // It may have ended since.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { continue };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        parents.extend(parent.map(|parent| (process, parent)));
+    }
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        family.extend(parents.iter().filter(|(_, parent)| *parent == member).map(|(process, _)| *process));
+        next += 1;
+    }
+    Ok(family)
+}
+
 /// User and system time of all threads so far, in microseconds, in steps of 10 ms.
 pub(crate) fn cpu(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -104,6 +159,16 @@ pub(crate) fn cpu(pid: u32) -> Result<f64> {
     let (_, after_name) = stat.rsplit_once(')').context("stat has no name")?;
     let ticks: Vec<f64> = after_name.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
     Ok(ticks.iter().sum::<f64>() * 10_000.0)
+}
+
+/// User and system time of the threads that live, in microseconds, to the nanosecond.
+pub(crate) fn scheduled(pid: u32) -> Result<f64> {
+    let mut nanos = 0.0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanos += times.split(' ').next().context("schedstat is empty")?.parse::<f64>()?;
+    }
+    Ok(nanos / 1e3)
 }
 
 /// Resident memory in KiB: all of it, what is the process's own, and what are pages of files.

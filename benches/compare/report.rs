@@ -2,56 +2,134 @@
 
 use std::fmt::Write as _;
 
+use crate::cell::{Cell, Figure, MOST_JSON, Measured, Round};
 use crate::compute::{Batch, REST};
 use crate::load::Sample;
-use crate::plan::{Measured, Pair, ROUNDS, SECONDS};
+use crate::parse::Parsing;
+use crate::plan::{self, ROUNDS};
 use crate::probes::{self, PROBES};
-use crate::resnet::{self, Resnet};
 use crate::startup::{Life, STARTS};
 use crate::table::{Table, median};
+use crate::target::{self, Verdict};
 
 const FIRST_ANSWER_TARGET: f64 = 20.0;
 const READY_TARGET: f64 = 1500.0;
-const ADDED_LATENCY_TARGET: f64 = 150.0;
 const PROBE_P99_TARGET: f64 = 20.0;
 const PROBE_SLOWEST_TARGET: f64 = 250.0;
 
-pub(crate) fn text(lives: &[Life], measured: &Measured, resnet: &Resnet) -> String {
-    let mut text = String::from("# Benchmark\n\nWritten by `make bench`; NOTES.md says how to read it.\n\n");
-    let library = measured.loops.first().map_or("", |done| &done.library);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "Machine: {}. Its cores are shared with the load generator, so ratios mean something and absolutes do not.\n\n\
-         ## Load\n\nMedians of {ROUNDS} rounds of {SECONDS} s each, by wrk on one thread over loopback; latencies and CPU time \
-         a request in µs. `bare` is an axum handler that reads the same body and has torchpod's answer at hand.\n\n{}\n\
-         ## Compute\n\nThe same model in a libtorch loop on one thread, without a server; medians of {ROUNDS} \
-         rounds. Rested: each forward after a sleep of {} µs, as between two requests of one client.\n\n{}\n{}\n\
-         ## Batching\n\nA ResNet-18 of [3, 224, 224], {} connections with one raw row a request for {} s, between \
-         two runs of the loop on as many threads, at the size that was its best; medians of {} rounds, CPU time in ms.\n\n{}\n\
-         ## Start-up and end\n\nOf {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer.\n\n{}\n\
-         ## Probes under saturation\n\nOf {PROBES} probes on each listener, in ms from connect to last byte, each on a new connection, while \
-         {} connections ask for {} rows at a time. Targets: p99 ≤ {PROBE_P99_TARGET} ms, none above {PROBE_SLOWEST_TARGET} ms.\n\n{}\n\
-         ## Memory\n\nResident, in MiB. Pages of files, such as libtorch's code, are shared between processes.\n\n{}",
-        machine(library),
-        load(measured),
-        REST.as_micros(),
-        compute(measured),
-        added(measured),
-        resnet::CONNECTIONS,
-        resnet::SECONDS,
-        resnet::ROUNDS,
-        resnet.table(),
-        startup(lives),
-        probes::CONNECTIONS,
-        probes::ROWS,
-        probe_table(measured),
-        memory(measured),
+/// All that is told.
+pub(crate) struct Run<'a> {
+    pub(crate) lives: Vec<Life>,
+    pub(crate) parsing: Parsing,
+    pub(crate) cells: &'a plan::Run,
+    /// How costs grow, and milliseconds of CPU time in a minute of rest, in a whole run.
+    pub(crate) growth: Option<(Vec<Verdict>, f64)>,
+    pub(crate) left_out: Vec<Cell>,
+}
+
+pub(crate) fn text(told: &Run) -> String {
+    let run = told.cells;
+    let verb = if told.growth.is_some() { "make bench-full" } else { "make bench" };
+    let library = run.loops.first().map_or("", |done| &done.library);
+    let mut text = format!(
+        "# Benchmark\n\nWritten by `{verb}`; NOTES.md says how to read it.\n\n\
+         Machine: {}. Its cores are shared with the load generator, so ratios mean something and absolutes do not.\n\n",
+        machine(library)
     );
+    let mut section = |title: &str, about: &str, table: &Table| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "## {title}\n\n{about}\n\n{table}\n");
+    };
+    section(
+        "Targets",
+        &format!("Medians of {ROUNDS} rounds, and their ends."),
+        &targets(&run.cells, &told.parsing.verdict),
+    );
+    section("torchpod ÷ bare and loop", &about_ratios(&told.left_out), &ratios(run));
+    section(
+        "Figures",
+        "By wrk on one thread over loopback; latencies and CPU time a request in µs. The loop's latency is that of a \
+         whole batch.",
+        &figures(run),
+    );
+    section(
+        "Compute",
+        &format!(
+            "The digits in the loop; medians of {ROUNDS} rounds. Rested: each forward after a sleep of {} µs, as between \
+             two requests of one client.",
+            REST.as_micros()
+        ),
+        &compute(run),
+    );
+    section(
+        "Parsing",
+        "Rows of 64 floats with all their digits, into tensors, and by the others into a vector of each row.",
+        &told.parsing.table,
+    );
+    section(
+        "Start-up and end",
+        &format!("Of {STARTS} starts, in ms; a new connection asks /ready 1 ms after each answer."),
+        &startup(&told.lives),
+    );
+    section("Probes under saturation", &about_probes(), &probe_table(run));
+    section(
+        "Memory",
+        "Resident, in MiB. Pages of files, such as libtorch's code, are shared between processes.",
+        &memory(run),
+    );
+    if let Some((verdicts, rest)) = &told.growth {
+        text += &growth(verdicts, *rest);
+    }
     text
 }
 
-fn machine(library: &str) -> String {
+/// How costs grow, and milliseconds of CPU time in a minute of rest.
+pub(crate) fn growth(verdicts: &[Verdict], rest: f64) -> String {
+    let mut table = Table::new(&["", "median", "rounds", "target", "verdict"]);
+    for verdict in verdicts {
+        table.row([&[verdict.what.to_owned()][..], &judged(verdict)].concat());
+    }
+    format!(
+        "## Growth\n\nThe MLP, 32 connections; medians and ends of ratios within rounds.\n\n{table}\n\
+         ## Rest\n\nA server that nobody asks takes {rest:.1} ms of CPU time in a minute.\n"
+    )
+}
+
+fn about_ratios(left_out: &[Cell]) -> String {
+    let mut about = String::from(
+        "`bare` is an axum handler that reads the same body and has torchpod's answer at hand; `loop` calls the same model \
+         on one thread, at the batch size that torchpod reached, without a server. Medians of the rounds' ratios.\n\n\
+         ![Requests per second of torchpod and of a bare axum handler, from one connection on](throughput.svg)\n\n\
+         ![The share of requests that were answered within a time, for both](latency.svg)",
+    );
+    if !left_out.is_empty() {
+        let names: Vec<String> = left_out.iter().map(Cell::to_string).collect();
+        let _ = write!(
+            about,
+            "\n\nLeft out, as JSON of more than {MOST_JSON} numbers or queues of minutes: {}.",
+            names.join("; ")
+        );
+    }
+    about
+}
+
+fn about_probes() -> String {
+    format!(
+        "Of {PROBES} probes on each listener, in ms from connect to last byte, each on a new connection, while {} \
+         connections ask for {} rows at a time. Targets: p99 ≤ {PROBE_P99_TARGET} ms, none above {PROBE_SLOWEST_TARGET} ms.",
+        probes::CONNECTIONS,
+        probes::ROWS
+    )
+}
+
+/// Median, ends, target and word.
+fn judged(verdict: &Verdict) -> [String; 4] {
+    let Figure { median, least, most } = verdict.figure;
+    let ends = format!("{} to {}", figure(least), figure(most));
+    [figure(median), ends, verdict.bound.to_string(), verdict.word().to_owned()]
+}
+
+pub(crate) fn machine(library: &str) -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let cpu =
@@ -63,78 +141,119 @@ fn machine(library: &str) -> String {
     format!("{cpu}, {cores} cores, Linux {kernel}, {library}")
 }
 
-/// What is compared, by its column.
-type Column = fn(&Sample) -> f64;
-const COLUMNS: [(&str, Column); 4] = [
-    ("requests/s", |sample| sample.requests_per_second),
-    ("p50", |sample| sample.p50_micros),
-    ("p99", |sample| sample.p99_micros),
-    ("CPU/request", |sample| sample.cpu_micros),
-];
-
-fn middle(samples: &[Sample], column: Column) -> f64 {
-    median(samples.iter().map(column))
-}
-
-fn load(measured: &Measured) -> Table {
-    let names = COLUMNS.map(|(name, _)| name);
-    let mut table = Table::new(&[&["rows × connections", "server"], &names[..], &["rows/batch", "not 2xx"]].concat());
-    for pair in &measured.pairs {
-        let cell = format!("{} × {}", pair.cell.rows, pair.cell.connections);
-        let mut row = |server: &str, figures: [String; 4], rows: String, failed: String| {
-            table.row([vec![cell.clone(), server.to_owned()], figures.to_vec(), vec![rows, failed]].concat());
-        };
-        let failed = |samples: &[Sample]| samples.iter().map(|sample| sample.failed).sum::<f64>().to_string();
-        let figures = |samples: &[Sample]| COLUMNS.map(|(_, column)| format!("{:.0}", middle(samples, column)));
-        row("bare", figures(&pair.bare), String::new(), failed(&pair.bare));
-        let rows = format!("{:.1}", pair.batches.mean_rows());
-        row("torchpod", figures(&pair.torchpod), rows, failed(&pair.torchpod));
-        let ratios = COLUMNS.map(|(_, column)| format!("{:.2}", ratio(pair, column)));
-        row("torchpod ÷ bare", ratios, String::new(), String::new());
+fn targets(cells: &[Measured], parsing: &Verdict) -> Table {
+    let mut table = Table::new(&["cell", "figure", "median", "rounds", "target", "verdict"]);
+    for measured in cells {
+        for verdict in target::of(measured) {
+            let names = [measured.cell.to_string(), verdict.what.to_owned()];
+            table.row([&names[..], &judged(&verdict)].concat());
+        }
     }
+    table.row([&[String::new(), parsing.what.to_owned()][..], &judged(parsing)].concat());
     table
 }
 
-fn ratio(pair: &Pair, column: Column) -> f64 {
-    middle(&pair.torchpod, column) / middle(&pair.bare, column)
+/// Three or four digits.
+pub(crate) fn figure(value: f64) -> String {
+    let digits = match value.abs() {
+        ..2.0 => 3,
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}")
 }
 
-/// The median over rounds of the batch at `index`, by `field`.
-fn forward(measured: &Measured, index: usize, field: fn(&Batch) -> f64) -> f64 {
-    median(measured.loops.iter().filter_map(|done| done.batches.get(index).map(field)))
-}
-
-fn compute(measured: &Measured) -> Table {
-    let mut table = Table::new(&["rows a batch", "rows/s", "p50 of a forward, µs", "rested p50, µs", "CPU a row, µs"]);
-    let Some(first) = measured.loops.first() else { return table };
-    for (index, batch) in first.batches.iter().enumerate() {
+fn ratios(run: &plan::Run) -> Table {
+    let header = [
+        "model, rows × connections, body",
+        "requests/s",
+        "p50",
+        "p99",
+        "CPU",
+        "CPU ÷ (bare + loop)",
+        "rows/s ÷ loop",
+        "rows/batch",
+    ];
+    let mut table = Table::new(&header);
+    for measured in &run.cells {
+        // Beside a model that computes for most of a second, the bare server says nothing.
+        let ratio = |of: fn(&Measured, &Round) -> f64| {
+            if measured.cell.model.heavy { String::new() } else { figure(measured.median(|round| of(measured, round))) }
+        };
         table.row([
-            batch.rows.to_string(),
-            format!("{:.0}", forward(measured, index, |batch| batch.rows_per_second)),
-            format!("{:.1}", forward(measured, index, |batch| batch.p50_micros)),
-            format!("{:.1}", forward(measured, index, |batch| batch.rested_p50_micros.unwrap_or(f64::NAN))),
-            format!("{:.1}", forward(measured, index, |batch| batch.cpu_micros_per_row)),
+            measured.cell.to_string(),
+            ratio(|_, round| round.torchpod.requests_per_second / round.bare.requests_per_second),
+            ratio(|_, round| round.torchpod.p50() / round.bare.p50()),
+            ratio(|_, round| round.torchpod.p99() / round.bare.p99()),
+            ratio(|measured, round| target::cpu(measured, round) / round.bare.cpu_micros),
+            figure(
+                measured.median(|round| {
+                    target::cpu(measured, round) / (round.bare.cpu_micros + measured.forward_cpu(round))
+                }),
+            ),
+            figure(
+                measured.median(|round| {
+                    round.torchpod.requests_per_second * measured.rows() / round.forward.rows_per_second
+                }),
+            ),
+            format!("{:.1}", measured.median(|round| round.rows_per_batch)),
         ]);
     }
     table
 }
 
-/// What torchpod adds to HTTP and to computing, where nobody queues.
-fn added(measured: &Measured) -> String {
-    let Some(alone) = measured.pairs.iter().find(|pair| pair.cell.rows == 1 && pair.cell.connections == 1) else {
-        return String::new();
-    };
-    let p50: Column = |sample| sample.p50_micros;
-    let (torchpod, bare) = (middle(&alone.torchpod, p50), middle(&alone.bare, p50));
-    let compute = forward(measured, 0, |batch| batch.p50_micros);
-    let added = torchpod - compute;
-    let cold = forward(measured, 0, |batch| batch.rested_p50_micros.unwrap_or(f64::NAN)) - compute;
-    let verdict = if added <= ADDED_LATENCY_TARGET { "pass" } else { "MISS" };
-    format!(
-        "Added latency of one row on one connection, by medians: torchpod {torchpod:.0} µs − forward {compute:.0} µs = \
-         **{added:.0} µs** (target ≤ {ADDED_LATENCY_TARGET:.0}: {verdict}). Of that, HTTP alone is {bare:.0} µs, as `bare` \
-         has it, and a rested forward takes {cold:.0} µs more than one in a loop.\n"
-    )
+type Server = (&'static str, fn(&Round) -> &Sample);
+
+/// What the ratios are of.
+fn figures(run: &plan::Run) -> Table {
+    let header = ["model, rows × connections, body", "server", "requests/s", "p50", "p99", "CPU/request", "not 2xx"];
+    let mut table = Table::new(&header);
+    for measured in &run.cells {
+        let middle = |of: &dyn Fn(&Round) -> f64| figure(measured.median(of));
+        let servers: [Server; 2] = [("bare", |round| &round.bare), ("torchpod", |round| &round.torchpod)];
+        for (name, sample) in servers {
+            table.row([
+                measured.cell.to_string(),
+                name.to_owned(),
+                middle(&|round| sample(round).requests_per_second),
+                middle(&|round| sample(round).p50()),
+                middle(&|round| sample(round).p99()),
+                middle(&|round| if name == "bare" { round.bare.cpu_micros } else { target::cpu(measured, round) }),
+                measured.rounds.iter().map(|round| sample(round).failed).sum::<f64>().to_string(),
+            ]);
+        }
+        table.row([
+            measured.cell.to_string(),
+            "loop".to_owned(),
+            middle(&|round| round.forward.rows_per_second / measured.rows()),
+            middle(&|round| round.forward.p50_micros),
+            String::new(),
+            middle(&|round| measured.forward_cpu(round)),
+            String::new(),
+        ]);
+    }
+    table
+}
+
+/// The median over rounds of the batch at `index`, by `field`.
+fn forward(run: &plan::Run, index: usize, field: fn(&Batch) -> f64) -> f64 {
+    median(run.loops.iter().filter_map(|done| done.batches.get(index).map(field)))
+}
+
+fn compute(run: &plan::Run) -> Table {
+    let mut table = Table::new(&["rows a batch", "rows/s", "p50 of a forward, µs", "rested p50, µs", "CPU a row, µs"]);
+    let Some(first) = run.loops.first() else { return table };
+    for (index, batch) in first.batches.iter().enumerate() {
+        table.row([
+            batch.rows.to_string(),
+            format!("{:.0}", forward(run, index, |batch| batch.rows_per_second)),
+            format!("{:.1}", forward(run, index, |batch| batch.p50_micros)),
+            format!("{:.1}", forward(run, index, |batch| batch.rested_p50_micros.unwrap_or(f64::NAN))),
+            format!("{:.1}", forward(run, index, |batch| batch.cpu_micros_per_row)),
+        ]);
+    }
+    table
 }
 
 fn startup(lives: &[Life]) -> Table {
@@ -153,9 +272,9 @@ fn startup(lives: &[Life]) -> Table {
     table
 }
 
-fn probe_table(measured: &Measured) -> Table {
+fn probe_table(run: &plan::Run) -> Table {
     let mut table = Table::new(&["listener", "load", "p50", "p99", "slowest", "not 200", "verdict"]);
-    for answers in &measured.probes {
+    for answers in &run.probes {
         let [p50, p99, slowest] = [0.5, 0.99, 1.0].map(|share| answers.quantile(share));
         let pass = p99 <= PROBE_P99_TARGET && slowest <= PROBE_SLOWEST_TARGET && answers.failed == 0;
         table.row([
@@ -171,9 +290,9 @@ fn probe_table(measured: &Measured) -> Table {
     table
 }
 
-fn memory(measured: &Measured) -> Table {
+fn memory(run: &plan::Run) -> Table {
     let mut table = Table::new(&["process", "when", "resident", "anonymous", "files"]);
-    for resident in &measured.residents {
+    for resident in &run.residents {
         let memory = resident.memory;
         let sizes =
             [memory.resident, memory.anonymous, memory.file].map(|kib| format!("{:.1}", f64::from(kib) / 1024.0));
