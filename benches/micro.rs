@@ -81,7 +81,7 @@ fn probe(criterion: &mut Criterion) {
     let (_lifecycle, moments) = lifecycle::channel([]);
     let health = Health::new(moments, dependency::watch(Vec::new(), |_| {}), false);
     criterion
-        .bench_function("verdict of /ready", |bencher| bencher.iter(|| health.ask(black_box(Probe::Ready)).0.pass));
+        .bench_function("verdict of /ready", |bencher| bencher.iter(|| health.ask(black_box(Probe::Readiness)).0.pass));
 }
 
 criterion_group!(benches, parse, format, probe);

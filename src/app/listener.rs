@@ -78,7 +78,9 @@ impl Servers {
         let fronts = Fronts { all: http::front(shared.clone()), reserve: http::reserve_front(shared.clone()) };
         let http = connection::serve(http, fronts, limits)?;
         for (name, server) in [("http", Some(&http)), ("grpc", grpc.as_ref())] {
-            server.into_iter().for_each(|server| count(name, server.connections()));
+            if let Some(server) = server {
+                count(name, server.connections());
+            }
         }
         Ok(Self { http, grpc })
     }

@@ -110,7 +110,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 fn in_one_piece<'a>(bufs: &[IoSlice<'_>], room: &'a mut ReadBuf<'_>) -> Option<&'a [u8]> {
     let length: usize = bufs.iter().map(|buf| buf.len()).sum();
     (length <= room.capacity()).then(|| {
-        bufs.iter().for_each(|buf| room.put_slice(buf));
+        for buf in bufs {
+            room.put_slice(buf);
+        }
         room.filled()
     })
 }
