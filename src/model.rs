@@ -4,6 +4,7 @@ pub mod archive;
 pub mod digest;
 pub mod golden;
 pub mod named;
+pub mod package;
 pub mod repository;
 pub mod row_wise;
 pub mod spec;

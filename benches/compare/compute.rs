@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
-use torchpod::engine::{Device, Instance, Layout, loader};
+use torchpod::engine::{Device, Instance, Layout, Source, loader};
 use torchpod::tensor::DType;
 
 use crate::process::{self, Memory};
@@ -69,7 +69,7 @@ pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
     let subject: Subject = serde_json::from_str(&args.next().context("no subject")?)?;
     let engine_dir = process::executable().parent().map(Path::to_owned);
     let engine = loader::open(&loader::Options { engine_dir, ..loader::Options::default() })?;
-    let model = engine.load(&subject.file, Device::Cpu, &mut |_, _| {})?;
+    let model = engine.load(&Source::of(&subject.file, Device::Cpu), &mut |_, _| {})?;
     let mut instance = model.instance(subject.threads)?;
     let batches =
         subject.batches.iter().map(|rows| measure(instance.as_mut(), &subject, *rows)).collect::<Result<_>>()?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use torchpod_abi as abi;
 
-use super::{About, Device, Engine, Error, Instance, Kind, Layout, Model, Slot, Trouble};
+use super::{About, Device, Engine, Error, Format, Instance, Kind, Layout, Model, Slot, Source, Trouble};
 use crate::tensor::{DType, Tensor, text};
 
 const FILE: &str = "libtorchpod_torch.so";
@@ -196,23 +196,28 @@ impl Engine for LoadedEngine {
         statistics.reserved_bytes
     }
 
-    fn load(
-        &self,
-        path: &Path,
-        device: Device,
-        mut progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Box<dyn Model>, Error> {
-        let path = OsString::from(path)
+    fn load(&self, source: &Source<'_>, mut progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, Error> {
+        let path = OsString::from(source.path)
             .into_string()
             .map_err(|path| Error::Failed(format!("{} is not UTF-8", path.display())))?;
+        let options = abi::LoadOptions {
+            path: abi::Text::new(&path),
+            device: source.device.into(),
+            format: match source.format {
+                Format::Script => abi::format::SCRIPT,
+                Format::Aoti => abi::format::AOTI,
+            },
+            precision: source.precision.map_or(0, DType::abi),
+            channels_last: source.channels_last.into(),
+            instances: u32::try_from(source.instances).unwrap_or(u32::MAX),
+        };
         let mut handle = ptr::null_mut();
         let api = self.handle.api;
-        // SAFETY: `path` and `progress` outlive the call; `report` expects exactly this context.
+        // SAFETY: the options and `progress` outlive the call; `report` expects exactly this context.
         call(|error| unsafe {
             (api.model_load)(
                 self.handle.handle,
-                abi::Text::new(&path),
-                device.into(),
+                &raw const options,
                 report,
                 (&raw mut progress).cast(),
                 &raw mut handle,

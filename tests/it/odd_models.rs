@@ -271,6 +271,7 @@ fn a_model_that_nothing_describes_takes_what_comes() {
 fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
     let turn = Turn::shared();
     let export = "hint: export the model with torch.jit.script or torch.jit.trace, then .save(…)";
+    let compile = "hint: compile the model with models/export.py";
     let whole = "hint: expected a TorchScript archive, whole, as torch.jit.save writes it";
     for (name, says) in [
         ("foreign_operator", ["foreign_operator/1/model.pt: Unknown builtin op: torchvision::nms; hint:", whole]),
@@ -297,7 +298,22 @@ fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
         ("state_dict", ["a checkpoint (a state_dict) that torch.save wrote: weights without code", export]),
         ("whole_module", ["a whole module (__main__.Net) that torch.save wrote", export]),
         ("legacy", ["a pickle, as old versions of torch.save write it", export]),
-        ("exported", ["an exported program (.pt2)", export]),
+        ("exported", ["an exported program (.pt2), as torch.export writes it, that nobody has compiled", compile]),
+        ("package_for_cuda", ["it was compiled for cuda, and is to compute on cpu", "--device"]),
+        (
+            "package_for_others",
+            ["it was compiled for a processor that has ", "avx1024, and this one has not; hint: compile"],
+        ),
+        ("package_of_another", ["a package (.pt2) without machine code for a model called model", compile]),
+        ("package_torn", ["hint: expected a package that libtorch 2.11 compiled, and a /tmp that", ".wrapper.so: "]),
+        (
+            "package_misdescribed",
+            ["its input ids is INT64[-1, -1], and is described as INT32[-1, -1]", "compile it anew"],
+        ),
+        ("package_as_script", ["model.toml says format = \"torchscript\", and it is \"aoti\"", "or change the line"]),
+        ("package_in_bf16", ["a package keeps what it was compiled with", "compile the model with it"]),
+        ("package_silent", ["it does not show what its inputs are, and nothing describes them", "by --input"]),
+        ("script_as_package", ["model.toml says format = \"aoti\", and it is \"torchscript\"", "or change the line"]),
         ("safetensors", ["a safetensors file: weights without code", export]),
         ("onnx", ["an ONNX model", export]),
         ("pointer", ["a Git LFS pointer", "git lfs pull"]),

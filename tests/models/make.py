@@ -4,6 +4,7 @@ Each is as small as its oddity allows. SERVED can be served, each in its way; RE
 IDENTITIES return what they get, one for each type.
 """
 
+import json
 import pathlib
 import struct
 import sys
@@ -175,6 +176,46 @@ SERVED = {
 }
 
 
+AOTI = pathlib.Path(__file__).parent / "aoti"
+
+
+def package(name="words", toml=None, change=lambda entry, data: (entry, data)):
+    """A writer of a package of `aoti/`. `change` gives each entry's name and data."""
+
+    def write(folder):
+        (folder / "1").mkdir(parents=True, exist_ok=True)
+        if toml is not None:
+            (folder / "model.toml").write_text(toml)
+        with archive.zipfile.ZipFile(AOTI / f"{name}.pt2") as source:
+            with archive.zipfile.ZipFile(folder / "1" / "model.pt2", "w") as made:
+                for entry in source.namelist():
+                    made.writestr(*change(entry, source.read(entry)))
+
+    return write
+
+
+def made_for(key, value):
+    """Says of a package that it was compiled for another machine."""
+
+    def change(entry, data):
+        if entry.endswith("_metadata.json"):
+            data = json.dumps(json.loads(data) | {key: value}).encode()
+        return entry, data
+
+    return change
+
+
+WORDS = port("inputs", "ids", "INT64", "[-1, -1]") + port("inputs", "weights", shape="[-1, -1]")
+
+SERVED |= {
+    "words": package(),
+    # Without what it says of itself.
+    "package_silent": package(
+        change=lambda entry, data: (entry.replace(".toml", ".text"), b"" if entry.endswith("wrapper.cpp") else data)
+    ),
+}
+
+
 def raw(data, file="model.pt", toml=X):
     """A writer of a file that is no TorchScript archive."""
 
@@ -250,6 +291,14 @@ REFUSED = {
     "onnx": raw(b"\x08\x08\x12\x07pytorch\x1a\x052.3.0:\x10"),
     "pointer": raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
     "nothing": raw(b""),
+    "package_for_cuda": package(change=made_for("AOTI_DEVICE_KEY", "cuda")),
+    "package_for_others": package(change=made_for("AOTI_CPU_ISA", "AVX512 AVX1024")),
+    "package_of_another": package(change=lambda entry, data: (entry.replace("/aotinductor/model/", "/aotinductor/net/"), data)),
+    "package_torn": package(change=lambda entry, data: (entry, b"no code" if entry.endswith(".so") else data)),
+    "package_misdescribed": package(toml=WORDS.replace("INT64", "INT32")),
+    "package_as_script": package(toml='format = "torchscript"\n' + WORDS),
+    "package_in_bf16": package(toml='precision = "bf16"\n' + WORDS),
+    "script_as_package": model(function("return x"), 'format = "aoti"\n' + X),
     "truncated": truncated,
 }
 

@@ -1,11 +1,12 @@
-//! The libtorch engine: TorchScript models on a CPU or a CUDA device, behind torchpod's engine ABI.
+//! The libtorch engine: TorchScript archives and AOTInductor packages on a CPU or a CUDA device, behind torchpod's engine
+//! ABI.
 //!
 //! This crate is the only code that names tch. Every exported function turns panics and exceptions into an error class
 //! and a message; see `torchpod-abi` for the contract.
 #![allow(unsafe_code)]
 
 mod device;
-mod script;
+mod module;
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use torchpod_abi as abi;
 use torchpod_abi::{Api, Error, Layout, Output, Text, class, dtype};
 
-use script::{Arguments, Emitted, Input, Module, Said};
+use module::{Arguments, Emitted, Input, Module, Options, Said};
 
 static API: Api = Api {
     size: size_of::<Api>(),
@@ -75,7 +76,7 @@ type Failure = (u32, String);
 fn failure(said: &Said) -> Failure {
     let class = device::classify(said);
     if class == class::OUT_OF_MEMORY {
-        script::empty_cache();
+        module::empty_cache();
     }
     match said {
         Said::Error(text) | Said::Unfit(text) => (class, text.clone()),
@@ -114,8 +115,8 @@ unsafe extern "C" fn open(options: *const abi::OpenOptions, engine: *mut *mut ab
             };
             // One operator at a time: instances are the parallelism.
             tch::set_num_interop_threads(1);
-            script::configure();
-            let library = format!("libtorch {}", script::torch_version());
+            module::configure();
+            let library = format!("libtorch {}", module::torch_version());
             *engine = Box::into_raw(Box::new(Engine { library, cuda })).cast();
             Ok(())
         })
@@ -138,18 +139,25 @@ unsafe extern "C" fn about(engine: *mut abi::Engine, about: *mut abi::About) {
 
 unsafe extern "C" fn model_load(
     _engine: *mut abi::Engine,
-    path: Text,
-    device: abi::Device,
+    options: *const abi::LoadOptions,
     progress: abi::Progress,
     context: *mut c_void,
     model: *mut *mut abi::Model,
     error: *mut Error,
 ) -> u32 {
-    // SAFETY: the contract gives readable text, a matching callback and context, and a writable place for the model.
+    // SAFETY: the contract gives readable options, a matching callback and context, and a writable place for the model.
     unsafe {
         bordered(error, || {
-            let module = Module::load(text(path), device::cuda_index(device), progress, context)
-                .map_err(|said| failure(&said))?;
+            let options = &*options;
+            let options = Options {
+                path: text(options.path),
+                cuda_index: device::cuda_index(options.device),
+                is_package: options.format == abi::format::AOTI,
+                precision: scalar_type(options.precision),
+                channels_last: options.channels_last != 0,
+                instances: options.instances,
+            };
+            let module = Module::load(&options, progress, context).map_err(|said| failure(&said))?;
             let arguments = module.arguments().map_err(|said| failure(&said))?;
             let argument_texts = arguments.names.iter().map(|name| Text::new(name)).collect();
             let loaded = Model { module: Arc::new(module), arguments, argument_texts };
@@ -253,7 +261,7 @@ unsafe extern "C" fn wait(
 }
 
 unsafe extern "C" fn statistics(_engine: *mut abi::Engine, device: abi::Device, statistics: *mut abi::Statistics) {
-    let count = || script::statistics(device::cuda_index(device));
+    let count = || module::statistics(device::cuda_index(device));
     let (allocated_bytes, reserved_bytes) = catch_unwind(count).unwrap_or_default();
     // SAFETY: the contract gives a writable place.
     unsafe { *statistics = abi::Statistics { allocated_bytes, reserved_bytes } }

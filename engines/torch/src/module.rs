@@ -1,4 +1,4 @@
-//! TorchScript through the shim: safe Rust around what `shim.cpp` exports.
+//! Models through the shim: safe Rust around what `shim.cpp` exports.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
@@ -22,7 +22,32 @@ pub(crate) struct Input {
     texts: Option<Vec<i64>>,
 }
 
-/// The same as the shim takes it: `shape` is null for a tensor.
+/// What to load, and how.
+pub(crate) struct Options<'a> {
+    pub(crate) path: &'a str,
+    /// -1 is the CPU.
+    pub(crate) cuda_index: i32,
+    pub(crate) is_package: bool,
+    /// c10's number of the type to compute floating-point numbers in, where the model is not to choose.
+    pub(crate) precision: Option<i32>,
+    pub(crate) channels_last: bool,
+    /// How many instances may compute at the same time.
+    pub(crate) instances: u32,
+}
+
+/// The same as the shim takes it.
+#[repr(C)]
+struct RawOptions {
+    path: *const c_char,
+    cuda_index: i32,
+    is_package: bool,
+    /// -1 for none.
+    precision: i32,
+    channels_last: bool,
+    instances: u32,
+}
+
+/// An input as the shim takes it: `shape` is null for a tensor.
 #[repr(C)]
 struct RawInput {
     tensor: *mut C_tensor,
@@ -51,13 +76,14 @@ pub(crate) struct Arguments {
     pub(crate) required: usize,
 }
 
-/// A loaded TorchScript module on its device (-1 is the CPU, otherwise a CUDA index).
+/// A loaded model of either form on its device (-1 is the CPU, otherwise a CUDA index).
 pub(crate) struct Module {
     handle: *mut c_void,
     cuda_index: i32,
 }
 
-// SAFETY: a torch::jit::Module may be called from several threads at once once it is loaded; its executor locks itself.
+// SAFETY: a torch::jit::Module may be called from several threads at once once it is loaded: its executor locks itself. So
+// may a package, by as many as it was loaded for: others wait.
 unsafe impl Send for Module {}
 // SAFETY: as above.
 unsafe impl Sync for Module {}
@@ -83,8 +109,7 @@ unsafe extern "C" {
     fn tp_torch_version() -> *const c_char;
     fn tp_open_library(library: *const c_char, say: Say, context: *mut c_void) -> i32;
     fn tp_load(
-        path: *const c_char,
-        cuda_index: i32,
+        options: *const RawOptions,
         progress: Progress,
         progress_context: *mut c_void,
         module: *mut *mut c_void,
@@ -112,7 +137,6 @@ unsafe extern "C" {
     fn tp_empty_cache(say: Say, context: *mut c_void) -> i32;
     fn tp_forward(
         module: *mut c_void,
-        cuda_index: i32,
         inputs: *const RawInput,
         count: usize,
         emit: Emit,
@@ -195,15 +219,21 @@ pub(crate) fn empty_cache() {
 }
 
 impl Module {
-    /// Reads the archive at `path`, telling `progress` how far it is, and moves it to its device.
-    pub(crate) fn load(path: &str, cuda_index: i32, progress: Progress, context: *mut c_void) -> Result<Self, Said> {
-        let path = CString::new(path).map_err(|_| Said::Error("a zero byte in the path".to_owned()))?;
+    /// Reads the file, telling `progress` how far it is, and moves the model to its device.
+    pub(crate) fn load(options: &Options<'_>, progress: Progress, context: *mut c_void) -> Result<Self, Said> {
+        let path = CString::new(options.path).map_err(|_| Said::Error("a zero byte in the path".to_owned()))?;
+        let raw = RawOptions {
+            path: path.as_ptr(),
+            cuda_index: options.cuda_index,
+            is_package: options.is_package,
+            precision: options.precision.unwrap_or(-1),
+            channels_last: options.channels_last,
+            instances: options.instances.max(1),
+        };
         let mut handle = std::ptr::null_mut();
         // SAFETY: every pointer outlives the call; `progress` and `context` are the caller's pair.
-        checked(|say, error| unsafe {
-            tp_load(path.as_ptr(), cuda_index, progress, context, &raw mut handle, say, error)
-        })?;
-        Ok(Self { handle, cuda_index })
+        checked(|say, error| unsafe { tp_load(&raw const raw, progress, context, &raw mut handle, say, error) })?;
+        Ok(Self { handle, cuda_index: options.cuda_index })
     }
 
     pub(crate) fn arguments(&self) -> Result<Arguments, Said> {
@@ -222,16 +252,7 @@ impl Module {
         let mut outputs: Vec<Emitted> = Vec::new();
         // SAFETY: `handle` and the tensors are live; `take` expects a `Vec<Emitted>`.
         checked(|say, error| unsafe {
-            tp_forward(
-                self.handle,
-                self.cuda_index,
-                inputs.as_ptr(),
-                inputs.len(),
-                take,
-                (&raw mut outputs).cast(),
-                say,
-                error,
-            )
+            tp_forward(self.handle, inputs.as_ptr(), inputs.len(), take, (&raw mut outputs).cast(), say, error)
         })?;
         Ok(outputs)
     }
