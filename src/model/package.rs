@@ -9,6 +9,7 @@ mod wrapper;
 
 use std::collections::{HashMap, HashSet};
 
+use super::processor;
 use super::spec::Port;
 use crate::engine::{Device, Layout};
 use crate::tensor::DType;
@@ -45,7 +46,7 @@ impl Package {
 
     /// Why its machine code cannot run here on `device`, and what to do about it.
     pub fn misplaced(&self, device: Device) -> Option<(String, &'static str)> {
-        self.misplaced_on(device, std::env::consts::ARCH, &processor())
+        self.misplaced_on(device, std::env::consts::ARCH, &processor::flags())
     }
 
     fn misplaced_on(&self, device: Device, arch: &str, flags: &HashSet<String>) -> Option<(String, &'static str)> {
@@ -63,7 +64,7 @@ impl Package {
         if !machine.is_empty() && machine != arch {
             return Some((format!("it was compiled for {machine} processors, and this is {arch}"), ELSEWHERE));
         }
-        let missing = missing(made_for("AOTI_CPU_ISA"), flags);
+        let missing = processor::missing(made_for("AOTI_CPU_ISA"), flags);
         (!missing.is_empty() && !flags.is_empty()).then(|| {
             let missing = missing.join(", ");
             (format!("it was compiled for a processor that has {missing}, and this one has not"), ELSEWHERE)
@@ -159,24 +160,6 @@ impl Package {
         }
         Ok(())
     }
-}
-
-/// The instruction sets that `isa` names and `flags` lack, by the names of Linux.
-fn missing(isa: &str, flags: &HashSet<String>) -> Vec<String> {
-    let needed = isa.split_whitespace().flat_map(|name| match name {
-        "AVX512" => vec!["avx512f", "avx512dq", "avx512vl", "avx512bw"].into_iter().map(str::to_owned).collect(),
-        "AVX2" => vec!["avx2".to_owned(), "fma".to_owned()],
-        "INVALID_VEC_ISA" => Vec::new(),
-        other => vec![other.to_lowercase()],
-    });
-    needed.filter(|name| !flags.contains(name)).collect()
-}
-
-/// What this processor can do, as Linux tells it on x86-64; empty where it does not.
-fn processor() -> HashSet<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = text.lines().find_map(|line| line.strip_prefix("flags")?.trim_start().strip_prefix(':'));
-    flags.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
 impl Input {

@@ -101,6 +101,9 @@ impl Version {
         }
         form::check(&found.spec, source.format).map_err(|(what, hint)| refused(what, hint))?;
         (source.precision, source.channels_last) = form::of(&found.spec);
+        if let Some(reason) = form::slow(&found.spec, device) {
+            tracing::warn!(model = id, reason, "precision is likely to cost more than it saves");
+        }
         let mut spec = found.spec;
         if let Some(package) = &package {
             form::settle(&mut spec, package, device).map_err(|(what, hint)| refused(what, hint))?;

@@ -71,6 +71,47 @@ fn inputs_of_every_kind_are_taken() {
     }
 }
 
+/// Serves the model `name` with a line more in its model.toml.
+fn serving_with(turn: &Turn, name: &str, line: &str, ask: impl FnOnce(&Server<'_>)) {
+    let repository = Repository::odd(&[name]);
+    let toml = repository.folder(name).join("model.toml");
+    let text = std::fs::read_to_string(&toml).unwrap();
+    std::fs::write(&toml, format!("{line}\n{text}")).unwrap();
+    ask(&turn.serve(&[repository.path()]));
+}
+
+#[test]
+fn a_model_computes_in_the_precision_that_its_model_toml_wants_and_nobody_else_is_told() {
+    let turn = Turn::shared();
+    let inputs = json!({"x": [[257, 2049, 1]], "n": [2049]});
+    for (precision, x, product) in [
+        ("fp32", [257.0, 2049.0], 257.257),
+        // 1.001 is 1 with eight bits of a mantissa.
+        ("bf16", [256.0, 2048.0], 256.0),
+        ("fp16", [257.0, 2048.0], 257.25),
+    ] {
+        serving_with(&turn, "precise", &format!("precision = \"{precision}\""), |server| {
+            let got = outputs(server, &inputs);
+            let one = got["output_0"][0][0].as_f64().unwrap();
+            assert!((one - product).abs() < 0.05, "{precision}: {got}");
+            assert_eq!(got["output_1_0"], json!([[x[0], x[1], 1.0]]), "{precision}");
+            assert_eq!(got["output_1_1"], json!([2050]), "whole numbers are left alone");
+            assert!(got["sum"][0].is_f64(), "{got}");
+        });
+    }
+}
+
+#[test]
+fn channels_come_last_where_the_model_toml_wants_it() {
+    let turn = Turn::shared();
+    let image = json!([[[[1, 2], [3, 4]], [[0, 0], [0, 1]]]]);
+    for (format, stride) in [("contiguous", 4.0), ("channels_last", 1.0)] {
+        serving_with(&turn, "strides", &format!("memory_format = \"{format}\""), |server| {
+            assert_eq!(outputs(server, &image)["output"], json!([120.0 + stride]), "{format}");
+        });
+    }
+}
+
 #[test]
 fn every_type_comes_back_as_it_went() {
     let turn = Turn::shared();

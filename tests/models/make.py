@@ -92,6 +92,19 @@ SERVED = {
     "same": model(function("return x"), None),
     "half": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "FP16")),
     "brain": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "BF16")),
+    # What is computed tells in which type: 257 is none of BF16's numbers, 2049 none of FP16's.
+    "precise": model(
+        function("return (torch.mul(x, self.one), [x, torch.add(n, 1)], {\"sum\": torch.sum(x, [1])})",
+                 "x: Tensor, n: Tensor", "Tuple[Tensor, List[Tensor], Dict[str, Tensor]]"),
+        X + port("inputs", "n", "INT64", "[-1]"),
+        {"one": ("FP32", [1], floats(1.001))},
+    ),
+    # How far it is from one channel to the next: 1 where channels are last.
+    "strides": model(
+        function("return torch.add(torch.sum(torch.conv2d(x, self.weight), [1, 2, 3]), torch.stride(x, 1))"),
+        port("inputs", "x", shape="[-1, 2, 2, 2]"),
+        {"weight": ("FP32", [1, 2, 1, 1], floats(10, 20))},
+    ),
     "buffers": model(
         function("return torch.div(torch.sub(x, self.mean), self.deviation)"),
         tensors={"mean": ("FP32", [3], floats(1, 2, 3)), "deviation": ("FP32", [3], floats(2, 2, 2))},

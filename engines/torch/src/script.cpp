@@ -4,6 +4,7 @@
 #include "value.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include <caffe2/serialize/file_adapter.h>
@@ -34,10 +35,45 @@ class CountingReader final : public caffe2::serialize::ReadAdapterInterface {
   mutable uint64_t read_ = 0;
 };
 
+// How a script computes, where the model is not to choose.
+struct Form {
+  std::optional<at::ScalarType> precision;
+  bool channels_last = false;
+
+  bool is_own() const { return !precision.has_value() && !channels_last; }
+
+  // Only floating-point numbers have a precision, and only images have channels.
+  at::Tensor of(at::Tensor tensor) const {
+    if (precision && tensor.is_floating_point()) tensor = tensor.to(*precision);
+    if (channels_last && tensor.dim() == 4) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
+    return tensor;
+  }
+};
+
+// Brings the weights into the form: parameters and buffers, and what freezing has made constants of.
+void convert(torch::jit::Block* block, const Form& form) {
+  for (auto* node : block->nodes()) {
+    for (auto* inner : node->blocks()) convert(inner, form);
+    if (node->kind() != c10::prim::Constant || !node->hasAttribute(c10::attr::value)) continue;
+    if (node->kindOf(c10::attr::value) != torch::jit::AttributeKind::t) continue;
+    const auto converted = form.of(node->t(c10::attr::value));
+    node->t_(c10::attr::value, converted);
+    node->output()->inferTypeFrom(converted);
+  }
+}
+
+void convert(torch::jit::Module& module, const Form& form) {
+  const torch::NoGradGuard guard;
+  for (auto tensor : module.parameters()) tensor.set_data(form.of(tensor));
+  for (auto tensor : module.buffers()) tensor.set_data(form.of(tensor));
+  for (const auto& part : module.modules())
+    for (const auto& method : part.get_methods()) convert(method.graph()->block(), form);
+}
+
 class Script final : public Model {
  public:
-  Script(torch::jit::Module module, const LoadOptions& options)
-      : module_(std::move(module)), device_(device_of(options.cuda_index)) {}
+  Script(torch::jit::Module module, Form form, at::Device device)
+      : module_(std::move(module)), forward_(module_.get_method("forward")), form_(form), device_(device) {}
 
   size_t arguments(Argue argue, void* into) const override {
     const auto& arguments = schema().arguments();
@@ -55,20 +91,48 @@ class Script final : public Model {
     std::vector<c10::IValue> stack;
     stack.reserve(count + 1);  // And self, which the call puts in front.
     for (size_t i = 0; i < count; ++i) stack.push_back(argument(inputs[i], i + 1));
-    emit_value(module_.forward(std::move(stack)), "output", emit, outputs);
+    const auto value = forward_(std::move(stack));
+    emit_value(form_.precision ? restored(value) : value, "output", emit, outputs);
   }
 
  private:
-  const c10::FunctionSchema& schema() const { return module_.get_method("forward").function().getSchema(); }
+  const c10::FunctionSchema& schema() const { return forward_.function().getSchema(); }
 
   c10::IValue argument(const Input& input, size_t index) const {
-    if (input.shape == nullptr) return input.tensor->to(device_);
+    if (input.shape == nullptr) return form_.of(moved(*input.tensor, device_));
     const auto& arguments = schema().arguments();
     TORCH_CHECK(index < arguments.size(), "forward takes fewer arguments");
     return texts_of(input, *arguments[index].type());
   }
 
+  // Clients know nothing of the precision: its numbers are FP32 for them, as they were before.
+  c10::IValue restored(const c10::IValue& value) const {
+    if (value.isTensor()) {
+      const auto& tensor = value.toTensor();
+      return tensor.scalar_type() == *form_.precision ? tensor.to(at::kFloat) : tensor;
+    }
+    if (value.isTuple()) {
+      std::vector<c10::IValue> elements;
+      for (const auto& element : value.toTupleRef().elements()) elements.push_back(restored(element));
+      return c10::ivalue::Tuple::create(std::move(elements));
+    }
+    if (value.isTensorList()) {
+      c10::List<at::Tensor> tensors;
+      for (const at::Tensor& tensor : value.toTensorVector()) tensors.push_back(restored(tensor).toTensor());
+      return tensors;
+    }
+    if (value.isGenericDict()) {
+      const auto dict = value.toGenericDict();
+      c10::impl::GenericDict made(dict.keyType(), dict.valueType());
+      for (const auto& entry : dict) made.insert(entry.key(), restored(entry.value()));
+      return made;
+    }
+    return value;
+  }
+
   torch::jit::Module module_;
+  torch::jit::Method forward_;
+  Form form_;
   at::Device device_;
 };
 
@@ -78,5 +142,8 @@ std::unique_ptr<Model> load_script(const LoadOptions& options, Progress progress
   auto reader = std::make_shared<CountingReader>(options.path, progress, context);
   auto module = torch::jit::load(std::move(reader), device_of(options.cuda_index));
   module.eval();
-  return std::make_unique<Script>(std::move(module), options);
+  Form form{std::nullopt, options.channels_last};
+  if (options.precision >= 0) form.precision = static_cast<at::ScalarType>(options.precision);
+  if (!form.is_own()) convert(module, form);
+  return std::make_unique<Script>(std::move(module), form, device_of(options.cuda_index));
 }

@@ -131,5 +131,4 @@ fn a_machine_that_it_was_not_compiled_for_is_named() {
         "it was compiled for cuda, and is to compute on cpu"
     );
     assert!(said(of("cpu", "AVX2"), Device::Cuda(1), "x86_64").unwrap().contains("to compute on cuda:1"));
-    assert!(!processor().is_empty(), "Linux tells what this processor can do");
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::{Device, Format};
 use crate::model::package::{COMPILE, Package};
+use crate::model::processor;
 use crate::model::spec::{MemoryFormat, Spec};
 use crate::tensor::DType;
 
@@ -28,6 +29,12 @@ pub(super) fn check(spec: &Spec, format: Format) -> Result<(), Wrong> {
 /// The precision and whether channels come last, as the engine takes them.
 pub(super) fn of(spec: &Spec) -> (Option<DType>, bool) {
     (spec.precision, spec.memory_format == MemoryFormat::ChannelsLast)
+}
+
+/// Why the precision that is wanted will not pay on `device`.
+pub(super) fn slow(spec: &Spec, device: Device) -> Option<String> {
+    let precision = spec.precision.filter(|_| device == Device::Cpu)?;
+    processor::is_slow_in(precision, &processor::flags())
 }
 
 /// Fills in what the description leaves to the package, and says where they do not agree.
