@@ -102,6 +102,9 @@ int tp_forward(Model* model, const Input* inputs, size_t count, Emit emit, void*
   return guarded(say, context, [&] { model->forward(inputs, count, emit, outputs); });
 }
 
+// Whether somebody else holds the tensor, or a view of it.
+bool tp_is_shared(const at::Tensor* tensor) { return tensor->use_count() > 1 || tensor->storage().use_count() > 1; }
+
 int tp_rehearse(int32_t cuda_index, bool hang, Say say, void* context) {
   return guarded(say, context, [&] {
     const c10::InferenceMode guard;

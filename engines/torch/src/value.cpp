@@ -112,11 +112,10 @@ void emit_tensor(const at::Tensor& tensor, const std::string& name, Emit emit, v
     throw Unfit("output " + name + " is " + type + toString(tensor.scalar_type()) +
                 "; dense tensors of booleans, integers and floats can be served");
   }
-  auto host = tensor.to(at::kCPU).contiguous();
-  const auto shape = host.sizes().vec();
-  const auto scalar_type = static_cast<int32_t>(host.scalar_type());
-  const auto bytes = host.nbytes();
-  const Output output{new at::Tensor(std::move(host)), scalar_type, shape.data(), shape.size(), bytes};
+  auto host = moved(tensor, at::kCPU).contiguous();
+  const auto shape = host.sizes();
+  const Output output{new at::Tensor(host), static_cast<int32_t>(host.scalar_type()), shape.data(), shape.size(),
+                      host.nbytes()};
   emit(context, name.data(), name.size(), &output);
 }
 
