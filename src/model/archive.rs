@@ -64,7 +64,7 @@ impl Archive {
             return Ok(Self { zip, folder, package: None });
         }
         let code: Vec<&String> = names.iter().filter(|name| name.starts_with(&format!("{folder}/{CODE}"))).collect();
-        if code.iter().any(|name| name.ends_with(".so")) {
+        if code.iter().any(|name| name.rsplit('.').next() == Some("so")) {
             let mut text = |ending: &str| {
                 let name = code.iter().find(|name| name.ends_with(ending))?;
                 entry(&mut zip, name).and_then(|bytes| String::from_utf8(bytes).ok())
