@@ -119,8 +119,12 @@ fn reason(error: &libloading::Error) -> String {
 
 /// Runs one ABI call and turns its error into ours.
 fn call(run: impl FnOnce(*mut abi::Error) -> u32) -> Result<(), Error> {
-    let mut error = abi::Error::default();
-    let class = run(&raw mut error);
+    call_with(&mut abi::Error::default(), run)
+}
+
+/// The same with room for an error that is there already, whatever it holds: four KiB are not cleared for every batch.
+fn call_with(error: &mut abi::Error, run: impl FnOnce(*mut abi::Error) -> u32) -> Result<(), Error> {
+    let class = run(&raw mut *error);
     let message = || error.message();
     match class {
         abi::class::NONE => Ok(()),
@@ -315,7 +319,7 @@ impl Model for LoadedModel {
         let api = self.handle.engine.api;
         // SAFETY: the model is live and `handle` is writable.
         call(|error| unsafe { (api.instance_create)(self.handle.handle, threads, &raw mut handle, error) })?;
-        Ok(Box::new(LoadedInstance { model: self.handle.clone(), handle }))
+        Ok(Box::new(LoadedInstance { model: self.handle.clone(), handle, error: Box::default() }))
     }
 }
 
@@ -323,6 +327,8 @@ impl Model for LoadedModel {
 struct LoadedInstance {
     model: Arc<ModelHandle>,
     handle: *mut abi::Instance,
+    /// For the calls of one batch after the other.
+    error: Box<abi::Error>,
 }
 
 impl Drop for LoadedInstance {
@@ -352,11 +358,11 @@ impl Instance for LoadedInstance {
         let mut handle = ptr::null_mut();
         let api = self.model.engine.api;
         // SAFETY: the layouts outlive the call, and `data` has as many places as there are inputs.
-        call(|error| unsafe {
+        call_with(&mut self.error, |error| unsafe {
             (api.slot_acquire)(self.handle, layouts.as_ptr(), layouts.len(), data.as_mut_ptr(), &raw mut handle, error)
         })?;
         let inputs = data.into_iter().zip(inputs.iter().map(|layout| layout.bytes)).collect();
-        Ok(Box::new(LoadedSlot { api, handle, inputs, instance: std::marker::PhantomData }))
+        Ok(Box::new(LoadedSlot { api, handle, inputs, error: &mut self.error }))
     }
 
     fn rehearse(&mut self, trouble: Trouble) -> Result<(), Error> {
@@ -375,7 +381,8 @@ struct LoadedSlot<'a> {
     handle: *mut abi::Slot,
     /// The start and the length in bytes of each input.
     inputs: Vec<(*mut u8, usize)>,
-    instance: std::marker::PhantomData<&'a mut LoadedInstance>,
+    /// The instance's, which is nobody else's meanwhile.
+    error: &'a mut abi::Error,
 }
 
 impl Drop for LoadedSlot<'_> {
@@ -397,11 +404,13 @@ impl Slot for LoadedSlot<'_> {
     }
 
     fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, Error> {
+        let slot = self;
+        let (api, handle) = (slot.api, slot.handle);
         // SAFETY: the slot is live and nobody else uses it.
-        call(|error| unsafe { (self.api.submit)(self.handle, error) })?;
+        call_with(slot.error, |error| unsafe { (api.submit)(handle, error) })?;
         let (mut outputs, mut count) = (ptr::null(), 0);
         // SAFETY: as above; both places are writable.
-        call(|error| unsafe { (self.api.wait)(self.handle, &raw mut outputs, &raw mut count, error) })?;
+        call_with(slot.error, |error| unsafe { (api.wait)(handle, &raw mut outputs, &raw mut count, error) })?;
         // SAFETY: the engine gave `count` outputs that live until the slot is released.
         (0..count).map(|index| unsafe { copy(&*outputs.add(index)) }).collect()
     }
