@@ -3,7 +3,7 @@ MODELS ?= models
 ARGS ?=
 
 .PHONY: serve test test-servers test-clients test-schema test-manifests test-console test-training test-image manifests \
-	image e2e lint bench bench-tools bench-full bench-peers bench-micro soak train libtorch clean help
+	image e2e lint bench bench-tools bench-full bench-peers bench-micro soak train packages libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -110,6 +110,13 @@ train: $(TRAIN)/installed ## train models/digits again, in a Python environment 
 	$(TRAIN)/bin/python models/digits/train.py
 
 $(TRAIN)/installed: models/digits/requirements.txt
+	$(VENV)
+
+EXPORT := .venvs/export
+packages: $(EXPORT)/installed ## compile the tests' AOTInductor packages again, in a Python environment of its own (about 4 GB)
+	$(EXPORT)/bin/python tests/models/packages.py
+
+$(EXPORT)/installed: models/requirements.txt
 	$(VENV)
 
 test-training: libtorch $(TRAIN)/installed ## train in three processes, lose one, serve the model: minutes, and train's download

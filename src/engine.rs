@@ -20,8 +20,53 @@ pub trait Engine: Send + Sync {
         0
     }
 
-    /// Reads the model at `path` and moves it to `device`. `progress` hears the bytes read and the bytes in all.
-    fn load(&self, path: &Path, device: Device, progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, Error>;
+    /// Reads a model and moves it to its device. `progress` hears the bytes read and the bytes in all.
+    fn load(&self, source: &Source<'_>, progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, Error>;
+}
+
+/// A model's file, and what to make of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    pub path: &'a Path,
+    pub format: Format,
+    pub device: Device,
+    /// What a script computes its floating-point numbers in; `None` leaves it to the model.
+    pub precision: Option<DType>,
+    /// Whether a script keeps its images' channels last.
+    pub channels_last: bool,
+    /// How many instances will compute at the same time.
+    pub instances: usize,
+}
+
+impl<'a> Source<'a> {
+    /// One instance of what the file's name says that it is, computed as it is.
+    pub fn of(path: &'a Path, device: Device) -> Self {
+        Self { path, format: Format::named(path), device, precision: None, channels_last: false, instances: 1 }
+    }
+}
+
+/// What a model's file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A TorchScript archive.
+    Script,
+    /// A package of machine code that `AOTInductor` compiled.
+    Aoti,
+}
+
+impl Format {
+    /// What a file of this name should be.
+    pub fn named(path: &Path) -> Self {
+        if path.extension().is_some_and(|ending| ending == "pt2") { Self::Aoti } else { Self::Script }
+    }
+
+    /// As `model.toml` writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Script => "torchscript",
+            Self::Aoti => "aoti",
+        }
+    }
 }
 
 /// What an argument of a model is, as far as its file tells.
@@ -37,7 +82,7 @@ pub enum Kind {
 
 /// A loaded model, shared by its instances.
 pub trait Model: Send + Sync {
-    /// The names of its inputs, as far as its file tells.
+    /// The names of its inputs, as far as the engine can tell: of a package, none.
     fn arguments(&self) -> &[String];
 
     /// What the argument `index` is.
@@ -200,7 +245,7 @@ impl Error {
     /// What a client may read of it: one sentence, without a path, a backtrace or C++ text.
     pub fn told(&self) -> String {
         match self {
-            Self::Unfit(text) => text.clone(),
+            Self::Unfit(text) | Self::BadInput(text) => text.clone(),
             Self::OutOfMemory(_) => "the model ran out of memory on this batch".to_owned(),
             Self::Failed(text) => raised::told(text).map_or_else(
                 || "the model failed on this batch".to_owned(),

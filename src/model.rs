@@ -4,6 +4,8 @@ pub mod archive;
 pub mod digest;
 pub mod golden;
 pub mod named;
+pub mod package;
+mod processor;
 pub mod repository;
 pub mod row_wise;
 pub mod spec;

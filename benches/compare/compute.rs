@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
-use torchpod::engine::{Device, Instance, Layout, loader};
+use torchpod::engine::{Device, Instance, Layout, Source, loader};
 
 use crate::model;
 use crate::process::{self, Memory};
@@ -81,7 +81,7 @@ pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
     let file = model::named(&subject.model)?.file()?;
     let engine_dir = process::executable().parent().map(Path::to_owned);
     let engine = loader::open(&loader::Options { engine_dir, ..loader::Options::default() })?;
-    let loaded = engine.load(&file, Device::Cpu, &mut |_, _| {})?;
+    let loaded = engine.load(&Source::of(&file, Device::Cpu), &mut |_, _| {})?;
     let mut instance = loaded.instance(subject.threads)?;
     let batches =
         subject.batches.iter().map(|rows| measure(instance.as_mut(), &subject, *rows)).collect::<Result<_>>()?;

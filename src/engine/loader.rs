@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use torchpod_abi as abi;
 
-use super::{About, Device, Engine, Error, Instance, Kind, Layout, Model, Slot, Trouble};
+use super::{About, Device, Engine, Error, Format, Instance, Kind, Layout, Model, Slot, Source, Trouble};
 use crate::tensor::{DType, Tensor, text};
 
 const FILE: &str = "libtorchpod_torch.so";
@@ -119,8 +119,12 @@ fn reason(error: &libloading::Error) -> String {
 
 /// Runs one ABI call and turns its error into ours.
 fn call(run: impl FnOnce(*mut abi::Error) -> u32) -> Result<(), Error> {
-    let mut error = abi::Error::default();
-    let class = run(&raw mut error);
+    call_with(&mut abi::Error::default(), run)
+}
+
+/// The same with room for an error that is there already, whatever it holds: four KiB are not cleared for every batch.
+fn call_with(error: &mut abi::Error, run: impl FnOnce(*mut abi::Error) -> u32) -> Result<(), Error> {
+    let class = run(&raw mut *error);
     let message = || error.message();
     match class {
         abi::class::NONE => Ok(()),
@@ -196,23 +200,28 @@ impl Engine for LoadedEngine {
         statistics.reserved_bytes
     }
 
-    fn load(
-        &self,
-        path: &Path,
-        device: Device,
-        mut progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Box<dyn Model>, Error> {
-        let path = OsString::from(path)
+    fn load(&self, source: &Source<'_>, mut progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, Error> {
+        let path = OsString::from(source.path)
             .into_string()
             .map_err(|path| Error::Failed(format!("{} is not UTF-8", path.display())))?;
+        let options = abi::LoadOptions {
+            path: abi::Text::new(&path),
+            device: source.device.into(),
+            format: match source.format {
+                Format::Script => abi::format::SCRIPT,
+                Format::Aoti => abi::format::AOTI,
+            },
+            precision: source.precision.map_or(0, DType::abi),
+            channels_last: source.channels_last.into(),
+            instances: u32::try_from(source.instances).unwrap_or(u32::MAX),
+        };
         let mut handle = ptr::null_mut();
         let api = self.handle.api;
-        // SAFETY: `path` and `progress` outlive the call; `report` expects exactly this context.
+        // SAFETY: the options and `progress` outlive the call; `report` expects exactly this context.
         call(|error| unsafe {
             (api.model_load)(
                 self.handle.handle,
-                abi::Text::new(&path),
-                device.into(),
+                &raw const options,
                 report,
                 (&raw mut progress).cast(),
                 &raw mut handle,
@@ -310,7 +319,7 @@ impl Model for LoadedModel {
         let api = self.handle.engine.api;
         // SAFETY: the model is live and `handle` is writable.
         call(|error| unsafe { (api.instance_create)(self.handle.handle, threads, &raw mut handle, error) })?;
-        Ok(Box::new(LoadedInstance { model: self.handle.clone(), handle }))
+        Ok(Box::new(LoadedInstance { model: self.handle.clone(), handle, error: Box::default() }))
     }
 }
 
@@ -318,6 +327,8 @@ impl Model for LoadedModel {
 struct LoadedInstance {
     model: Arc<ModelHandle>,
     handle: *mut abi::Instance,
+    /// For the calls of one batch after the other.
+    error: Box<abi::Error>,
 }
 
 impl Drop for LoadedInstance {
@@ -347,11 +358,11 @@ impl Instance for LoadedInstance {
         let mut handle = ptr::null_mut();
         let api = self.model.engine.api;
         // SAFETY: the layouts outlive the call, and `data` has as many places as there are inputs.
-        call(|error| unsafe {
+        call_with(&mut self.error, |error| unsafe {
             (api.slot_acquire)(self.handle, layouts.as_ptr(), layouts.len(), data.as_mut_ptr(), &raw mut handle, error)
         })?;
         let inputs = data.into_iter().zip(inputs.iter().map(|layout| layout.bytes)).collect();
-        Ok(Box::new(LoadedSlot { api, handle, inputs, instance: std::marker::PhantomData }))
+        Ok(Box::new(LoadedSlot { api, handle, inputs, error: &mut self.error }))
     }
 
     fn rehearse(&mut self, trouble: Trouble) -> Result<(), Error> {
@@ -370,7 +381,8 @@ struct LoadedSlot<'a> {
     handle: *mut abi::Slot,
     /// The start and the length in bytes of each input.
     inputs: Vec<(*mut u8, usize)>,
-    instance: std::marker::PhantomData<&'a mut LoadedInstance>,
+    /// The instance's, which is nobody else's meanwhile.
+    error: &'a mut abi::Error,
 }
 
 impl Drop for LoadedSlot<'_> {
@@ -392,11 +404,13 @@ impl Slot for LoadedSlot<'_> {
     }
 
     fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, Error> {
+        let slot = self;
+        let (api, handle) = (slot.api, slot.handle);
         // SAFETY: the slot is live and nobody else uses it.
-        call(|error| unsafe { (self.api.submit)(self.handle, error) })?;
+        call_with(slot.error, |error| unsafe { (api.submit)(handle, error) })?;
         let (mut outputs, mut count) = (ptr::null(), 0);
         // SAFETY: as above; both places are writable.
-        call(|error| unsafe { (self.api.wait)(self.handle, &raw mut outputs, &raw mut count, error) })?;
+        call_with(slot.error, |error| unsafe { (api.wait)(handle, &raw mut outputs, &raw mut count, error) })?;
         // SAFETY: the engine gave `count` outputs that live until the slot is released.
         (0..count).map(|index| unsafe { copy(&*outputs.add(index)) }).collect()
     }

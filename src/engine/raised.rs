@@ -3,6 +3,9 @@
 /// Marks the place in the model's code; the exception follows the last of them.
 const HERE: &str = "<--- HERE";
 
+/// What the engine puts before the message of a package, which leaves no trace.
+const PACKAGE: &str = "the package raised: ";
+
 /// Signs of C++ in a message, which nobody who sends requests understands.
 const FOREIGN: [&str; 6] = [".cpp", "enforce fail", "c10::", "at::", "torch::", "Exception raised from"];
 
@@ -14,7 +17,10 @@ pub(super) fn line(text: &str) -> Option<&str> {
 
 /// The exception's own message, where it is fit for clients.
 pub(super) fn told(text: &str) -> Option<&str> {
-    let (class, message) = class_and_message(line(text)?)?;
+    let (class, message) = match text.strip_prefix(PACKAGE) {
+        Some(message) => ("the package", message.lines().next()?),
+        None => class_and_message(line(text)?)?,
+    };
     let is_path = |word: &str| {
         let word = word.trim_start_matches(['"', '\'', '(', '[']);
         word.strip_prefix('/').is_some_and(|rest| rest.contains('/'))
@@ -76,5 +82,17 @@ mod tests {
             assert_eq!(told(&trace(exception)), None, "{exception}");
         }
         assert_eq!(told("no trace: at all"), None);
+        assert_eq!(told("the package raised: c10::Error at Tensor.cpp:12"), None);
+    }
+
+    #[test]
+    fn a_package_says_it_in_a_line() {
+        assert_eq!(
+            told(
+                "the package raised: index out of range: 9 < 4.
+more"
+            ),
+            Some("index out of range: 9 < 4")
+        );
     }
 }

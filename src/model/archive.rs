@@ -1,7 +1,8 @@
 //! What a model's file is, and what it says of itself, read before libtorch is touched.
 //!
 //! A TorchScript archive is a zip of one folder: `code/` and `constants.pkl` tell it from what torch.save and
-//! torch.export write, and `extra/` holds whatever files somebody gave to torch.jit.save.
+//! torch.export write, and `extra/` holds whatever files somebody gave to torch.jit.save. A package of `AOTInductor` is
+//! one, too, with machine code in `data/aotinductor/`.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,11 +11,15 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
-/// An opened TorchScript archive.
+use super::package::{COMPILE, Package};
+use crate::engine::Format;
+
+/// An opened TorchScript archive, or package.
 pub struct Archive {
     zip: ZipArchive<File>,
     /// The one folder that holds everything.
     folder: String,
+    package: Option<Package>,
 }
 
 /// Why there is no archive to read.
@@ -30,6 +35,11 @@ pub enum Error {
 const SCRIPT: &str = "export the model with torch.jit.script or torch.jit.trace, then .save(…)";
 /// What every refusal of a file asks for in the end.
 pub const WHOLE: &str = "expected a TorchScript archive, whole, as torch.jit.save writes it";
+/// The same of a package that the loader refuses: it unpacks what it opens.
+pub const OPENABLE: &str =
+    "expected a package that libtorch 2.11 compiled, and a /tmp that can be written to and executed from";
+/// The folder of machine code that is called.
+const CODE: &str = "data/aotinductor/model/";
 
 fn foreign(what: impl Into<String>, hint: &'static str) -> Error {
     Error::Foreign { what: what.into(), hint }
@@ -51,11 +61,24 @@ impl Archive {
         let folder = names.first().and_then(|name| name.split('/').next()).unwrap_or_default().to_owned();
         let holds = |name: &str| names.contains(&format!("{folder}/{name}"));
         if holds("constants.pkl") {
-            return Ok(Self { zip, folder });
+            return Ok(Self { zip, folder, package: None });
+        }
+        let code: Vec<&String> = names.iter().filter(|name| name.starts_with(&format!("{folder}/{CODE}"))).collect();
+        if code.iter().any(|name| name.rsplit('.').next() == Some("so")) {
+            let mut text = |ending: &str| {
+                let name = code.iter().find(|name| name.ends_with(ending))?;
+                entry(&mut zip, name).and_then(|bytes| String::from_utf8(bytes).ok())
+            };
+            let (wrapper, metadata) =
+                (text("wrapper.cpp"), text("wrapper_metadata.json").or_else(|| text("_metadata.json")));
+            let package = Package::read(wrapper.as_deref(), metadata.as_deref());
+            return Ok(Self { zip, folder, package: Some(package) });
         }
         let is_exported = holds("archive_format") || names.iter().any(|name| name.ends_with("exported_program.json"));
-        Err(if is_exported {
-            foreign("it is an exported program (.pt2), as torch.export writes it", SCRIPT)
+        Err(if names.iter().any(|name| name.contains("/data/aotinductor/")) {
+            foreign("it is a package (.pt2) without machine code for a model called model", COMPILE)
+        } else if is_exported {
+            foreign("it is an exported program (.pt2), as torch.export writes it, that nobody has compiled", COMPILE)
         } else if let Some(pickle) = entry(&mut zip, &format!("{folder}/data.pkl")) {
             match class(&pickle) {
                 Some(class) => foreign(format!("it is a whole module ({class}) that torch.save wrote"), SCRIPT),
@@ -66,6 +89,16 @@ impl Archive {
         } else {
             foreign("it is a zip archive of something else", WHOLE)
         })
+    }
+
+    /// What it is, whatever its name says.
+    pub fn format(&self) -> Format {
+        if self.package.is_some() { Format::Aoti } else { Format::Script }
+    }
+
+    /// What a package says of itself; `None` for a script.
+    pub fn into_package(self) -> Option<Package> {
+        self.package
     }
 
     /// The text of an extra file; `None` where there is none of this name, or it is no text.

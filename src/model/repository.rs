@@ -1,4 +1,5 @@
-//! What is on disk: `MODELS/<name>/<version>/model.pt`, one model's own folder, a flat folder, or a single file.
+//! What is on disk: `MODELS/<name>/<version>/model.pt`, one model's own folder, a flat folder, or a single file. A package
+//! is called `model.pt2`.
 //!
 //! `find` lists the models and their versions; `description` reads what is known of each.
 
@@ -9,8 +10,11 @@ use std::path::{Path, PathBuf};
 
 use super::golden::Golden;
 use super::spec::{Port, Spec, Versions};
+use crate::engine::Format;
 
 const FILE: &str = "model.pt";
+/// A version's files, of which it needs one; the first that is there serves, unless `model.toml` wants another format.
+const FILES: [&str; 2] = [FILE, "model.pt2"];
 
 /// A version that can be loaded: everything but its weights has been read.
 #[derive(Clone, Debug)]
@@ -56,10 +60,12 @@ pub enum Error {
 /// What somebody may have meant who named a folder with a model's file of another name.
 fn near(path: &Path) -> String {
     let files = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<_> = files.filter(|file| file.extension().is_some_and(|ending| ending == "pt")).collect();
+    let mut files: Vec<_> =
+        files.filter(|file| file.extension().is_some_and(|ending| ending == "pt" || ending == "pt2")).collect();
     files.sort();
     files.first().map_or(String::new(), |file| {
-        format!("; to serve the {} in it, name that file, or call it {FILE}", name_of(file))
+        let called = if Format::named(file) == Format::Aoti { FILES[1] } else { FILE };
+        format!("; to serve the {} in it, name that file, or call it {called}", name_of(file))
     })
 }
 
@@ -106,8 +112,18 @@ struct Home {
     dir: PathBuf,
     /// The versions that are there, upwards, each with its file; at least one.
     versions: Vec<(u64, PathBuf)>,
-    /// Whether somebody asked for this very file: then no rule leaves it out.
-    is_asked: bool,
+    asked: Asked,
+}
+
+/// What somebody asked for by its path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The folder of models that it lies in, or its versions'.
+    Folder,
+    /// The one version that there is: no rule leaves it out.
+    Version,
+    /// The file itself: no format is better.
+    File,
 }
 
 /// A file of its own: named after itself, or, inside a repository, after its folders.
@@ -121,7 +137,7 @@ fn single(file: &Path, given: &Given) -> Home {
         _ => (stem(), 1, dir),
     };
     let name = given.model_name.clone().unwrap_or(name);
-    Home { name, dir, versions: vec![(version, file)], is_asked: true }
+    Home { name, dir, versions: vec![(version, file)], asked: Asked::File }
 }
 
 /// Every model's folder under `root`, or `root` itself where it is one.
@@ -153,22 +169,26 @@ fn alone(root: &Path) -> Result<Option<Home>, Error> {
         // It ends with `..`, which is no name.
         root = root.canonicalize().unwrap_or(root);
     }
-    let file = root.join(FILE);
-    if file.is_file() {
-        return Ok(Some(Home { name: name_of(&root), dir: root, versions: vec![(1, file)], is_asked: true }));
+    if let Some(file) = file_in(&root) {
+        return Ok(Some(Home { name: name_of(&root), dir: root, versions: vec![(1, file)], asked: Asked::Version }));
     }
     home(root)
 }
 
 /// The model whose numbered folders lie in `dir`; `None` where there are none with a model.
 fn home(dir: PathBuf) -> Result<Option<Home>, Error> {
-    let versions = folders(&dir)?.into_iter().filter_map(|version| Some((number(&version)?, version.join(FILE))));
-    let mut versions: Vec<_> = versions.filter(|(_, file)| file.exists()).collect();
+    let versions = folders(&dir)?.into_iter().filter_map(|version| Some((number(&version)?, file_in(&version)?)));
+    let mut versions: Vec<_> = versions.collect();
     versions.sort();
     if let Some([(_, one), (_, other)]) = versions.array_windows().find(|[(one, _), (other, _)]| one == other) {
         return Err(Error::Twice { one: one.clone(), other: other.clone() });
     }
-    Ok((!versions.is_empty()).then(|| Home { name: name_of(&dir), dir, versions, is_asked: false }))
+    Ok((!versions.is_empty()).then(|| Home { name: name_of(&dir), dir, versions, asked: Asked::Folder }))
+}
+
+/// The file that serves, of those in `dir`.
+fn file_in(dir: &Path) -> Option<PathBuf> {
+    FILES.map(|file| dir.join(file)).into_iter().find(|file| file.is_file())
 }
 
 /// The folders in `dir`, in the order of their names.
@@ -203,7 +223,7 @@ fn number(version: &Path) -> Option<u64> {
 impl Home {
     /// Those of its versions that `rule` wants; what is missing is told, with `toml`, where the rule stands.
     fn wanted(&self, rule: &Versions, toml: &str, wrong: &mut Vec<String>) -> Vec<&(u64, PathBuf)> {
-        if self.is_asked {
+        if self.asked != Asked::Folder {
             return self.versions.iter().collect();
         }
         let Versions::Only { numbers, line } = rule else {

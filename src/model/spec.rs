@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 pub use file::parse;
 
-use crate::engine::DeviceChoice;
+use crate::engine::{DeviceChoice, Format};
 use crate::tensor::{DType, Tensor};
 
 /// A validated model description.
@@ -17,6 +17,11 @@ use crate::tensor::{DType, Tensor};
 pub struct Spec {
     /// Which versions of the model are wanted.
     pub versions: Versions,
+    /// Which of its files is wanted, where there is one of each format.
+    pub format: Option<Format>,
+    /// What a script computes its floating-point numbers in; `None` leaves it to the model.
+    pub precision: Option<DType>,
+    pub memory_format: MemoryFormat,
     /// Empty where nothing describes them: the model's own arguments take their place when it is loaded.
     pub inputs: Vec<Port>,
     /// Whether `inputs` are what the model's own file tells, since nothing describes them.
@@ -51,6 +56,15 @@ pub enum Versions {
         numbers: Vec<u64>,
         line: usize,
     },
+}
+
+/// How a script's images lie in memory while it computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryFormat {
+    #[default]
+    Contiguous,
+    ChannelsLast,
 }
 
 /// A named tensor. `shape[0]` is the batch; `None` stands for any length.
@@ -248,6 +262,9 @@ pub fn parse_input(text: &str) -> Result<Port, String> {
 pub fn from_inputs(inputs: Vec<Port>) -> Spec {
     Spec {
         versions: Versions::Latest,
+        format: None,
+        precision: None,
+        memory_format: MemoryFormat::Contiguous,
         inputs,
         is_learned: false,
         outputs: Vec::new(),

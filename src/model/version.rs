@@ -1,5 +1,6 @@
 //! A loaded version of a model, and the proof that it computes what it promised.
 
+mod form;
 mod warm_up;
 
 use std::collections::BTreeMap;
@@ -10,10 +11,11 @@ use std::time::{Duration, Instant};
 use super::archive::{self, Archive};
 use super::digest::Digest;
 use super::golden::{self, Golden};
+use super::package::Package;
 use super::repository::Found;
 use super::row_wise::{self, Pair, RowWise};
 use super::spec::{Port, Spec};
-use crate::engine::{self, Device, Engine, Instance, Kind, Layout};
+use crate::engine::{self, Device, Engine, Instance, Kind, Layout, Source};
 use crate::tensor::{DType, Tensor};
 
 /// Runs of each warm-up size: libtorch profiles the first, optimises the second, and only then shows its real speed.
@@ -42,6 +44,8 @@ pub struct Version {
     /// Of the file it was read from; set by whoever computes it, beside the load.
     pub digest: OnceLock<Digest>,
     pub model: Box<dyn engine::Model>,
+    /// `None` of a script.
+    package: Option<Package>,
     golden: Option<Golden>,
     /// Empty until the version has proved itself, or has learned from its first request.
     row_wise: OnceLock<RowWise>,
@@ -82,13 +86,31 @@ impl Version {
             let path = found.file.display().to_string();
             Error::Load { model: id.clone(), path, reason, hint }
         };
-        // libtorch would only say that it cannot read such a file. What cannot be opened at all, it says well enough.
-        if let Err(archive::Error::Foreign { what, hint }) = Archive::open(&found.file) {
-            return Err(refused(what, hint));
+        let mut source = Source::of(&found.file, device);
+        source.instances = found.spec.instances;
+        let mut package = None;
+        match Archive::open(&found.file) {
+            // libtorch would only say that it cannot read such a file.
+            Err(archive::Error::Foreign { what, hint }) => return Err(refused(what, hint)),
+            // What cannot be opened at all, it says well enough.
+            Err(archive::Error::Unreadable(_)) => {}
+            Ok(archive) => {
+                source.format = archive.format();
+                package = archive.into_package();
+            }
         }
-        let model = engine.load(&found.file, device, progress);
-        let model = model.map_err(|error| refused(error.gist(), archive::WHOLE))?;
+        form::check(&found.spec, source.format).map_err(|(what, hint)| refused(what, hint))?;
+        (source.precision, source.channels_last) = form::of(&found.spec);
+        if let Some(reason) = form::slow(&found.spec, device) {
+            tracing::warn!(model = id, reason, "precision is likely to cost more than it saves");
+        }
         let mut spec = found.spec;
+        if let Some(package) = &package {
+            form::settle(&mut spec, package, device).map_err(|(what, hint)| refused(what, hint))?;
+        }
+        let model = engine.load(&source, progress);
+        let hint = if package.is_some() { archive::OPENABLE } else { archive::WHOLE };
+        let model = model.map_err(|error| refused(error.gist(), hint))?;
         if spec.inputs.is_empty() {
             let names = model.arguments()[..model.required()].iter().enumerate();
             spec.inputs = names.map(|(index, name)| port_of(name, model.kind(index))).collect();
@@ -98,7 +120,8 @@ impl Version {
         if inputs.is_empty() {
             return Err(Error::NoArguments { model: id });
         }
-        if !answers_to(model.arguments(), model.required(), &inputs) {
+        // A package says elsewhere what it takes.
+        if package.is_none() && !answers_to(model.arguments(), model.required(), &inputs) {
             let arguments = shown(model.arguments(), model.required());
             return Err(Error::Arguments { model: id, arguments, inputs: inputs.join(", ") });
         }
@@ -113,6 +136,7 @@ impl Version {
             device,
             digest: OnceLock::new(),
             model,
+            package,
             golden: found.golden,
             row_wise: OnceLock::new(),
             proof: Mutex::default(),
@@ -295,6 +319,7 @@ impl Version {
         let column = |index: usize| parts.iter().map(move |(inputs, range)| (&inputs[index], range.clone()));
         let layouts: Vec<Layout> =
             (0..self.spec.inputs.len()).filter_map(|index| Layout::of_parts(column(index))).collect();
+        self.admit(&layouts)?;
         let mut slot = instance.slot(&layouts)?;
         for index in 0..layouts.len() {
             let mut rest = slot.input(index);
@@ -317,11 +342,18 @@ impl Version {
 
     /// Computes one request as it came. Its outputs need no batch dimension.
     pub fn whole(&self, instance: &mut dyn Instance, inputs: &[Tensor]) -> Result<Outputs, engine::Error> {
-        let mut slot = instance.slot(&inputs.iter().map(Layout::of).collect::<Vec<_>>())?;
+        let layouts: Vec<Layout> = inputs.iter().map(Layout::of).collect();
+        self.admit(&layouts)?;
+        let mut slot = instance.slot(&layouts)?;
         for (index, tensor) in inputs.iter().enumerate() {
             slot.input(index).copy_from_slice(&tensor.bytes);
         }
         self.named(slot.run()?)
+    }
+
+    /// Keeps from a package what its machine code would not look at.
+    fn admit(&self, batch: &[Layout]) -> Result<(), engine::Error> {
+        self.package.as_ref().map_or(Ok(()), |package| package.admit(batch)).map_err(engine::Error::BadInput)
     }
 
     /// Gives the outputs the names of the spec, and refuses those that it does not promise.
@@ -330,6 +362,10 @@ impl Version {
         if !wanted.is_empty() && wanted.len() != outputs.len() {
             let message = format!("the model returns {} outputs, its model.toml names {}", outputs.len(), wanted.len());
             return Err(engine::Error::Unfit(message));
+        }
+        let called = self.package.as_ref().map_or(&[][..], |package| &package.output_names);
+        if wanted.is_empty() && called.len() == outputs.len() {
+            outputs.iter_mut().zip(called).for_each(|((name, _), called)| called.clone_into(name));
         }
         for (output, (name, tensor)) in wanted.iter().zip(&mut outputs) {
             output.port.name.clone_into(name);

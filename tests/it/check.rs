@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::models::{Repository, digest_of_digits};
+use crate::models::{PACKAGE, Repository, digest_of, forms};
 use crate::support::Turn;
 
 /// Exit code, stdout and stderr.
@@ -30,21 +30,23 @@ fn the_table_tells_what_serving_would_take() {
 #[test]
 fn json_has_the_same_as_data() {
     let turn = Turn::shared();
-    let (code, stdout, _) = check(&turn, "models", &["--json"]);
-    let report: Value = serde_json::from_str(&stdout).unwrap();
-    let digits = &report["models"][0];
-    assert_eq!(digits["digest"], digest_of_digits());
-    assert_eq!(code, Some(0));
-    assert_eq!(digits["inputs"], json!([{"name": "image", "dtype": "FP32", "shape": "[-1, 8, 8]"}]));
-    assert_eq!(digits["outputs"], json!([{"name": "logits", "dtype": "FP32", "shape": "[-1, 10]"}]));
-    assert_eq!((&digits["row_wise"], &digits["problem"]), (&json!(true), &Value::Null));
-    let sizes: Vec<&String> = digits["warm_up_p50_seconds"].as_object().unwrap().keys().collect();
-    assert_eq!(sizes, ["1", "32", "8"], "in the order of a JSON map");
-    for number in [&digits["load_seconds"], &digits["warm_up_seconds"], &digits["memory_bytes"]] {
-        assert!(number.as_f64().unwrap() > 0.0, "{digits}");
+    for (repository, file) in forms().iter().zip(["models/digits/1/model.pt", PACKAGE]) {
+        let (code, stdout, _) = check(&turn, repository.path(), &["--json"]);
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        let digits = &report["models"][0];
+        assert_eq!(digits["digest"], digest_of(file));
+        assert_eq!(code, Some(0));
+        assert_eq!(digits["inputs"], json!([{"name": "image", "dtype": "FP32", "shape": "[-1, 8, 8]"}]));
+        assert_eq!(digits["outputs"], json!([{"name": "logits", "dtype": "FP32", "shape": "[-1, 10]"}]));
+        assert_eq!((&digits["row_wise"], &digits["problem"]), (&json!(true), &Value::Null));
+        let sizes: Vec<&String> = digits["warm_up_p50_seconds"].as_object().unwrap().keys().collect();
+        assert_eq!(sizes, ["1", "32", "8"], "in the order of a JSON map");
+        for number in [&digits["load_seconds"], &digits["warm_up_seconds"], &digits["memory_bytes"]] {
+            assert!(number.as_f64().unwrap() > 0.0, "{digits}");
+        }
+        assert_eq!(report["startup_probe"]["period_seconds"], 5);
+        assert!(report["startup_probe"]["failure_threshold"].as_u64().unwrap() >= 12, "{report}");
     }
-    assert_eq!(report["startup_probe"]["period_seconds"], 5);
-    assert!(report["startup_probe"]["failure_threshold"].as_u64().unwrap() >= 12, "{report}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer, JSON, NPY, RAW, SAMPLE};
+use crate::models::forms;
 use crate::support::{ROOT, Server, Turn};
 
 const ROWS: usize = 200;
@@ -66,26 +67,30 @@ impl Golden {
 #[test]
 fn the_sample_sent_as_curl_sends_it_is_a_seven() {
     let turn = Turn::shared();
-    let server = turn.serve(&[]);
-    let answer = client::predict(server.address, "application/x-www-form-urlencoded", SAMPLE);
-    assert_eq!((answer.status, answer.label()), (200, json!("7")), "{}", answer.text());
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    let answer = answer.json();
-    assert!(answer["predictions"][0]["score"].as_f64().unwrap() > 0.9, "{answer}");
-    assert_eq!((&answer["model"], &answer["version"]), (&json!("digits"), &json!("1")));
+    for repository in forms() {
+        let server = turn.serve(&[repository.path()]);
+        let answer = client::predict(server.address, "application/x-www-form-urlencoded", SAMPLE);
+        assert_eq!((answer.status, answer.label()), (200, json!("7")), "{}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let answer = answer.json();
+        assert!(answer["predictions"][0]["score"].as_f64().unwrap() > 0.9, "{answer}");
+        assert_eq!((&answer["model"], &answer["version"]), (&json!("digits"), &json!("1")));
+    }
 }
 
 #[test]
 fn the_golden_rows_come_out_right_one_by_one_from_many_clients() {
     let (turn, golden) = (Turn::shared(), golden());
-    let server = turn.serve(&[]);
-    let answers = thread::scope(|scope| {
-        let clients: Vec<_> =
-            golden.images.chunks(ROWS / 8).map(|share| scope.spawn(|| one_by_one(&server, share))).collect();
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Vec<_>>()
-    });
-    let (logits, predictions): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-    golden.check_rows(&logits, &predictions);
+    for repository in forms() {
+        let server = turn.serve(&[repository.path()]);
+        let answers = thread::scope(|scope| {
+            let clients: Vec<_> =
+                golden.images.chunks(ROWS / 8).map(|share| scope.spawn(|| one_by_one(&server, share))).collect();
+            clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Vec<_>>()
+        });
+        let (logits, predictions): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        golden.check_rows(&logits, &predictions);
+    }
 }
 
 /// The logits and the prediction of each image, asked on one connection.
@@ -104,11 +109,13 @@ fn one_by_one(server: &Server<'_>, images: &[Value]) -> Vec<(Vec<f64>, Value)> {
 #[test]
 fn a_request_larger_than_a_batch_comes_out_right_from_every_kind_of_body() {
     let (turn, golden) = (Turn::shared(), golden());
-    let server = turn.serve(&[]);
     let json = json!({"inputs": golden.images}).to_string();
-    golden.check(&client::predict(server.address, JSON, json.as_bytes()));
-    golden.check(&client::predict(server.address, NPY, &client::npy("<f4", "(200, 8, 8)", &golden.bytes())));
-    golden.check(&client::predict(server.address, RAW, &golden.bytes()));
+    for repository in forms() {
+        let server = turn.serve(&[repository.path()]);
+        golden.check(&client::predict(server.address, JSON, json.as_bytes()));
+        golden.check(&client::predict(server.address, NPY, &client::npy("<f4", "(200, 8, 8)", &golden.bytes())));
+        golden.check(&client::predict(server.address, RAW, &golden.bytes()));
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod memory;
 mod odd_models;
 mod openapi;
 mod overload;
+mod packages;
 mod probe_command;
 mod probes;
 mod repository;

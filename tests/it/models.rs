@@ -15,6 +15,9 @@ use crate::support::{ANY_PORT, ROOT};
 /// What each version adds to its first logit.
 const STEP: f64 = 1000.0;
 
+/// The shipped model as a package; `tests/models/packages.py` makes it.
+pub(crate) const PACKAGE: &str = "tests/models/aoti/digits.pt2";
+
 /// Models that return their input `INPUT0`, rows of any length, as `OUTPUT0`: one for each type, by its name.
 pub(crate) const IDENTITIES: [&str; 14] = [
     "identity_bool",
@@ -79,6 +82,22 @@ impl Repository {
         repository
     }
 
+    /// The shipped model as a package, under its own description.
+    pub(crate) fn packaged() -> Self {
+        let repository = Self::empty();
+        repository.describe("digits", &described());
+        repository.put_package("digits", 1);
+        repository
+    }
+
+    /// Puts the shipped model's package there in one step.
+    pub(crate) fn put_package(&self, name: &str, version: u32) {
+        let folder = self.folder(name).join(version.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(format!("{ROOT}/{PACKAGE}"), folder.join("coming")).unwrap();
+        fs::rename(folder.join("coming"), folder.join("model.pt2")).unwrap();
+    }
+
     /// Puts a copy of a model of `models/` there.
     pub(crate) fn shipped(&self, name: &str) {
         let from = Path::new(ROOT).join("models").join(name);
@@ -123,9 +142,21 @@ impl Repository {
     }
 }
 
+/// The shipped model in every form that there is, all of which compute the same.
+pub(crate) fn forms() -> [Repository; 2] {
+    let script = Repository::empty();
+    script.shipped("digits");
+    [script, Repository::packaged()]
+}
+
 /// What `sha256sum` says of the shipped model, as torchpod writes it.
 pub(crate) fn digest_of_digits() -> String {
-    let output = Command::new("sha256sum").arg(format!("{ROOT}/models/digits/1/model.pt")).output().unwrap();
+    digest_of("models/digits/1/model.pt")
+}
+
+/// The same of any file.
+pub(crate) fn digest_of(path: &str) -> String {
+    let output = Command::new("sha256sum").arg(format!("{ROOT}/{path}")).output().unwrap();
     format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap())
 }
 

@@ -71,6 +71,47 @@ fn inputs_of_every_kind_are_taken() {
     }
 }
 
+/// Serves the model `name` with a line more in its model.toml.
+fn serving_with(turn: &Turn, name: &str, line: &str, ask: impl FnOnce(&Server<'_>)) {
+    let repository = Repository::odd(&[name]);
+    let toml = repository.folder(name).join("model.toml");
+    let text = std::fs::read_to_string(&toml).unwrap();
+    std::fs::write(&toml, format!("{line}\n{text}")).unwrap();
+    ask(&turn.serve(&[repository.path()]));
+}
+
+#[test]
+fn a_model_computes_in_the_precision_that_its_model_toml_wants_and_nobody_else_is_told() {
+    let turn = Turn::shared();
+    let inputs = json!({"x": [[257, 2049, 1]], "n": [2049]});
+    for (precision, x, product) in [
+        ("fp32", [257.0, 2049.0], 257.257),
+        // 1.001 is 1 with eight bits of a mantissa.
+        ("bf16", [256.0, 2048.0], 256.0),
+        ("fp16", [257.0, 2048.0], 257.25),
+    ] {
+        serving_with(&turn, "precise", &format!("precision = \"{precision}\""), |server| {
+            let got = outputs(server, &inputs);
+            let one = got["output_0"][0][0].as_f64().unwrap();
+            assert!((one - product).abs() < 0.05, "{precision}: {got}");
+            assert_eq!(got["output_1_0"], json!([[x[0], x[1], 1.0]]), "{precision}");
+            assert_eq!(got["output_1_1"], json!([2050]), "whole numbers are left alone");
+            assert!(got["sum"][0].is_f64(), "{got}");
+        });
+    }
+}
+
+#[test]
+fn channels_come_last_where_the_model_toml_wants_it() {
+    let turn = Turn::shared();
+    let image = json!([[[[1, 2], [3, 4]], [[0, 0], [0, 1]]]]);
+    for (format, stride) in [("contiguous", 4.0), ("channels_last", 1.0)] {
+        serving_with(&turn, "strides", &format!("memory_format = \"{format}\""), |server| {
+            assert_eq!(outputs(server, &image)["output"], json!([120.0 + stride]), "{format}");
+        });
+    }
+}
+
 #[test]
 fn every_type_comes_back_as_it_went() {
     let turn = Turn::shared();
@@ -271,6 +312,7 @@ fn a_model_that_nothing_describes_takes_what_comes() {
 fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
     let turn = Turn::shared();
     let export = "hint: export the model with torch.jit.script or torch.jit.trace, then .save(…)";
+    let compile = "hint: compile the model with models/export.py";
     let whole = "hint: expected a TorchScript archive, whole, as torch.jit.save writes it";
     for (name, says) in [
         ("foreign_operator", ["foreign_operator/1/model.pt: Unknown builtin op: torchvision::nms; hint:", whole]),
@@ -297,7 +339,22 @@ fn what_cannot_be_served_is_refused_with_a_sentence_that_helps() {
         ("state_dict", ["a checkpoint (a state_dict) that torch.save wrote: weights without code", export]),
         ("whole_module", ["a whole module (__main__.Net) that torch.save wrote", export]),
         ("legacy", ["a pickle, as old versions of torch.save write it", export]),
-        ("exported", ["an exported program (.pt2)", export]),
+        ("exported", ["an exported program (.pt2), as torch.export writes it, that nobody has compiled", compile]),
+        ("package_for_cuda", ["it was compiled for cuda, and is to compute on cpu", "--device"]),
+        (
+            "package_for_others",
+            ["it was compiled for a processor that has ", "avx1024, and this one has not; hint: compile"],
+        ),
+        ("package_of_another", ["a package (.pt2) without machine code for a model called model", compile]),
+        ("package_torn", ["hint: expected a package that libtorch 2.11 compiled, and a /tmp that", ".wrapper.so: "]),
+        (
+            "package_misdescribed",
+            ["its input ids is INT64[-1, -1], and is described as INT32[-1, -1]", "compile it anew"],
+        ),
+        ("package_as_script", ["model.toml says format = \"torchscript\", and it is \"aoti\"", "or change the line"]),
+        ("package_in_bf16", ["a package keeps what it was compiled with", "compile the model with it"]),
+        ("package_silent", ["it does not show what its inputs are, and nothing describes them", "by --input"]),
+        ("script_as_package", ["model.toml says format = \"aoti\", and it is \"torchscript\"", "or change the line"]),
         ("safetensors", ["a safetensors file: weights without code", export]),
         ("onnx", ["an ONNX model", export]),
         ("pointer", ["a Git LFS pointer", "git lfs pull"]),

@@ -53,24 +53,26 @@ fn sixty_four_callers_of_one_to_a_hundred_rows_get_their_own_rows_bit_for_bit() 
 #[test]
 fn digits_are_those_of_a_row_alone_whatever_the_batch() {
     let turn = Turn::shared();
-    let server = turn.serve(&[]);
-    let pixels = digits::golden().bytes();
-    let images: Vec<&[u8]> = pixels.chunks_exact(8 * 8 * 4).collect();
-    let ask = |connection: &mut Connection, rows_of: &[u8]| {
-        let answer = connection.ask(&client::predict_request(RAW, rows_of)).unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        rows(&answer.json()["outputs"]["logits"])
-    };
-    let mut alone = Connection::open(server.address).unwrap();
-    let expected: Vec<Vec<f64>> = images.iter().map(|image| ask(&mut alone, image).remove(0)).collect();
-    callers(&server, |connection, random| {
-        let picked: Vec<usize> = (0..=random.below(MOST_ROWS)).map(|_| random.below(images.len())).collect();
-        let body = picked.iter().map(|row| images[*row]).collect::<Vec<_>>().concat();
-        for (got, row) in ask(connection, &body).iter().zip(&picked) {
-            for (got, expected) in got.iter().zip(&expected[*row]) {
-                let distance = (got - expected).abs() / expected.abs().max(1.0);
-                assert!(distance <= 1e-5, "row {row}: {got} in a batch, {expected} alone");
+    for repository in models::forms() {
+        let server = turn.serve(&[repository.path()]);
+        let pixels = digits::golden().bytes();
+        let images: Vec<&[u8]> = pixels.chunks_exact(8 * 8 * 4).collect();
+        let ask = |connection: &mut Connection, rows_of: &[u8]| {
+            let answer = connection.ask(&client::predict_request(RAW, rows_of)).unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            rows(&answer.json()["outputs"]["logits"])
+        };
+        let mut alone = Connection::open(server.address).unwrap();
+        let expected: Vec<Vec<f64>> = images.iter().map(|image| ask(&mut alone, image).remove(0)).collect();
+        callers(&server, |connection, random| {
+            let picked: Vec<usize> = (0..=random.below(MOST_ROWS)).map(|_| random.below(images.len())).collect();
+            let body = picked.iter().map(|row| images[*row]).collect::<Vec<_>>().concat();
+            for (got, row) in ask(connection, &body).iter().zip(&picked) {
+                for (got, expected) in got.iter().zip(&expected[*row]) {
+                    let distance = (got - expected).abs() / expected.abs().max(1.0);
+                    assert!(distance <= 1e-5, "row {row}: {got} in a batch, {expected} alone");
+                }
             }
-        }
-    });
+        });
+    }
 }

@@ -4,6 +4,7 @@ Each is as small as its oddity allows. SERVED can be served, each in its way; RE
 IDENTITIES return what they get, one for each type.
 """
 
+import json
 import pathlib
 import struct
 import sys
@@ -91,6 +92,19 @@ SERVED = {
     "same": model(function("return x"), None),
     "half": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "FP16")),
     "brain": model(function("return torch.mul(x, 0.5)"), port("inputs", "x", "BF16")),
+    # What is computed tells in which type: 257 is none of BF16's numbers, 2049 none of FP16's.
+    "precise": model(
+        function("return (torch.mul(x, self.one), [x, torch.add(n, 1)], {\"sum\": torch.sum(x, [1])})",
+                 "x: Tensor, n: Tensor", "Tuple[Tensor, List[Tensor], Dict[str, Tensor]]"),
+        X + port("inputs", "n", "INT64", "[-1]"),
+        {"one": ("FP32", [1], floats(1.001))},
+    ),
+    # How far it is from one channel to the next: 1 where channels are last.
+    "strides": model(
+        function("return torch.add(torch.sum(torch.conv2d(x, self.weight), [1, 2, 3]), torch.stride(x, 1))"),
+        port("inputs", "x", shape="[-1, 2, 2, 2]"),
+        {"weight": ("FP32", [1, 2, 1, 1], floats(10, 20))},
+    ),
     "buffers": model(
         function("return torch.div(torch.sub(x, self.mean), self.deviation)"),
         tensors={"mean": ("FP32", [3], floats(1, 2, 3)), "deviation": ("FP32", [3], floats(2, 2, 2))},
@@ -175,6 +189,46 @@ SERVED = {
 }
 
 
+AOTI = pathlib.Path(__file__).parent / "aoti"
+
+
+def package(name="words", toml=None, change=lambda entry, data: (entry, data)):
+    """A writer of a package of `aoti/`. `change` gives each entry's name and data."""
+
+    def write(folder):
+        (folder / "1").mkdir(parents=True, exist_ok=True)
+        if toml is not None:
+            (folder / "model.toml").write_text(toml)
+        with archive.zipfile.ZipFile(AOTI / f"{name}.pt2") as source:
+            with archive.zipfile.ZipFile(folder / "1" / "model.pt2", "w") as made:
+                for entry in source.namelist():
+                    made.writestr(*change(entry, source.read(entry)))
+
+    return write
+
+
+def made_for(key, value):
+    """Says of a package that it was compiled for another machine."""
+
+    def change(entry, data):
+        if entry.endswith("_metadata.json"):
+            data = json.dumps(json.loads(data) | {key: value}).encode()
+        return entry, data
+
+    return change
+
+
+WORDS = port("inputs", "ids", "INT64", "[-1, -1]") + port("inputs", "weights", shape="[-1, -1]")
+
+SERVED |= {
+    "words": package(),
+    # Without what it says of itself.
+    "package_silent": package(
+        change=lambda entry, data: (entry.replace(".toml", ".text"), b"" if entry.endswith("wrapper.cpp") else data)
+    ),
+}
+
+
 def raw(data, file="model.pt", toml=X):
     """A writer of a file that is no TorchScript archive."""
 
@@ -250,6 +304,14 @@ REFUSED = {
     "onnx": raw(b"\x08\x08\x12\x07pytorch\x1a\x052.3.0:\x10"),
     "pointer": raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
     "nothing": raw(b""),
+    "package_for_cuda": package(change=made_for("AOTI_DEVICE_KEY", "cuda")),
+    "package_for_others": package(change=made_for("AOTI_CPU_ISA", "AVX512 AVX1024")),
+    "package_of_another": package(change=lambda entry, data: (entry.replace("/aotinductor/model/", "/aotinductor/net/"), data)),
+    "package_torn": package(change=lambda entry, data: (entry, b"no code" if entry.endswith(".so") else data)),
+    "package_misdescribed": package(toml=WORDS.replace("INT64", "INT32")),
+    "package_as_script": package(toml='format = "torchscript"\n' + WORDS),
+    "package_in_bf16": package(toml='precision = "bf16"\n' + WORDS),
+    "script_as_package": model(function("return x"), 'format = "aoti"\n' + X),
     "truncated": truncated,
 }
 

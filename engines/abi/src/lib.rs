@@ -11,7 +11,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised with every change of this file that an older server or engine would misread.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What an engine exports.
 pub const SYMBOL: &CStr = c"torchpod_engine";
@@ -120,6 +120,32 @@ impl Device {
     pub const CUDA: u32 = 1;
 }
 
+/// What a model's file is.
+pub mod format {
+    /// A TorchScript archive.
+    pub const SCRIPT: u32 = 1;
+    /// A package of machine code that `AOTInductor` compiled. What it is fed must be of the types and shapes that it was
+    /// compiled for: it looks at none of them itself.
+    pub const AOTI: u32 = 2;
+}
+
+/// What to load, and how. Whatever is 0 is as the model's file has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    pub path: Text,
+    pub device: Device,
+    /// One of [`format`].
+    pub format: u32,
+    /// [`dtype::FP16`] or [`dtype::BF16`] compute in that type whatever the model computes in floating-point numbers.
+    /// Inputs and outputs keep their types. Of a script only.
+    pub precision: u32,
+    /// 1 keeps weights and inputs of four dimensions with their channels last. Of a script only.
+    pub channels_last: u32,
+    /// How many instances may compute at the same time.
+    pub instances: u32,
+}
+
 /// Element types, numbered for this border alone.
 pub mod dtype {
     pub const BOOL: u32 = 1;
@@ -172,7 +198,7 @@ pub struct About {
     pub cuda_missing: Text,
 }
 
-/// What a model's file says of itself. The texts live as long as the model.
+/// What a model's file says of itself: of a package, nothing. The texts live as long as the model.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ModelAbout {
@@ -236,8 +262,7 @@ pub struct Api {
     pub about: unsafe extern "C" fn(*mut Engine, *mut About),
     pub model_load: unsafe extern "C" fn(
         *mut Engine,
-        path: Text,
-        device: Device,
+        options: *const LoadOptions,
         progress: Progress,
         context: *mut c_void,
         model: *mut *mut Model,

@@ -2,7 +2,7 @@
 
 use torchpod_abi::{Device, class};
 
-use crate::script::{Said, open_library};
+use crate::module::{Said, open_library};
 
 /// Opens `libtorch_cuda` and counts the devices; the error says why there are none.
 ///

@@ -1,11 +1,12 @@
-//! The libtorch engine: TorchScript models on a CPU or a CUDA device, behind torchpod's engine ABI.
+//! The libtorch engine: TorchScript archives and AOTInductor packages on a CPU or a CUDA device, behind torchpod's engine
+//! ABI.
 //!
 //! This crate is the only code that names tch. Every exported function turns panics and exceptions into an error class
 //! and a message; see `torchpod-abi` for the contract.
 #![allow(unsafe_code)]
 
 mod device;
-mod script;
+mod module;
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use torchpod_abi as abi;
 use torchpod_abi::{Api, Error, Layout, Output, Text, class, dtype};
 
-use script::{Arguments, Emitted, Input, Module, Said};
+use module::{Arguments, Emitted, Input, Module, Options, Outputs, RawInput, Said};
 
 static API: Api = Api {
     size: size_of::<Api>(),
@@ -52,21 +53,20 @@ struct Model {
     argument_texts: Vec<Text>,
 }
 
+/// It and its slots belong to one thread.
 struct Instance {
     module: Arc<Module>,
+    /// What was released, for the next batch: most are of the layout of the one before.
+    spare: Vec<Box<Slot>>,
 }
 
 struct Slot {
-    module: Arc<Module>,
+    /// Outlives its slots.
+    instance: *mut Instance,
     inputs: Vec<Input>,
-    outputs: Vec<Produced>,
+    outputs: Outputs,
     views: Vec<Output>,
-}
-
-/// One output with everything that an [`Output`] points into.
-struct Produced {
-    emitted: Emitted,
-    dtype: u32,
+    scratch: Vec<RawInput>,
 }
 
 type Failure = (u32, String);
@@ -75,7 +75,7 @@ type Failure = (u32, String);
 fn failure(said: &Said) -> Failure {
     let class = device::classify(said);
     if class == class::OUT_OF_MEMORY {
-        script::empty_cache();
+        module::empty_cache();
     }
     match said {
         Said::Error(text) | Said::Unfit(text) => (class, text.clone()),
@@ -114,8 +114,8 @@ unsafe extern "C" fn open(options: *const abi::OpenOptions, engine: *mut *mut ab
             };
             // One operator at a time: instances are the parallelism.
             tch::set_num_interop_threads(1);
-            script::configure();
-            let library = format!("libtorch {}", script::torch_version());
+            module::configure();
+            let library = format!("libtorch {}", module::torch_version());
             *engine = Box::into_raw(Box::new(Engine { library, cuda })).cast();
             Ok(())
         })
@@ -138,18 +138,25 @@ unsafe extern "C" fn about(engine: *mut abi::Engine, about: *mut abi::About) {
 
 unsafe extern "C" fn model_load(
     _engine: *mut abi::Engine,
-    path: Text,
-    device: abi::Device,
+    options: *const abi::LoadOptions,
     progress: abi::Progress,
     context: *mut c_void,
     model: *mut *mut abi::Model,
     error: *mut Error,
 ) -> u32 {
-    // SAFETY: the contract gives readable text, a matching callback and context, and a writable place for the model.
+    // SAFETY: the contract gives readable options, a matching callback and context, and a writable place for the model.
     unsafe {
         bordered(error, || {
-            let module = Module::load(text(path), device::cuda_index(device), progress, context)
-                .map_err(|said| failure(&said))?;
+            let options = &*options;
+            let options = Options {
+                path: text(options.path),
+                cuda_index: device::cuda_index(options.device),
+                is_package: options.format == abi::format::AOTI,
+                precision: scalar_type(options.precision),
+                channels_last: options.channels_last != 0,
+                instances: options.instances,
+            };
+            let module = Module::load(&options, progress, context).map_err(|said| failure(&said))?;
             let arguments = module.arguments().map_err(|said| failure(&said))?;
             let argument_texts = arguments.names.iter().map(|name| Text::new(name)).collect();
             let loaded = Model { module: Arc::new(module), arguments, argument_texts };
@@ -183,7 +190,7 @@ unsafe extern "C" fn instance_create(
         bordered(error, || {
             tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
             let module = (*model.cast::<Model>()).module.clone();
-            *instance = Box::into_raw(Box::new(Instance { module })).cast();
+            *instance = Box::into_raw(Box::new(Instance { module, spare: Vec::new() })).cast();
             Ok(())
         })
     }
@@ -200,24 +207,18 @@ unsafe extern "C" fn slot_acquire(
     // SAFETY: the contract gives a live instance, `count` readable layouts and `count` writable places.
     unsafe {
         bordered(error, || {
-            let mut acquired = Vec::with_capacity(count);
+            let instance = instance.cast::<Instance>();
+            let mut acquired = (*instance).spare.pop().unwrap_or_else(|| Box::new(Slot::of(instance)));
+            acquired.inputs.truncate(count);
             for index in 0..count {
                 let layout = &*inputs.add(index);
-                let shape = std::slice::from_raw_parts(layout.shape, layout.rank as usize);
-                let input = if layout.dtype == dtype::BYTES {
-                    Input::texts(layout.bytes, shape)
-                } else {
-                    let scalar_type = scalar_type(layout.dtype)
-                        .ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {}", layout.dtype)))?;
-                    Input::tensor(scalar_type, shape)
+                let shape = match layout.rank {
+                    0 => &[],
+                    rank => std::slice::from_raw_parts(layout.shape, rank as usize),
                 };
-                let input = input.map_err(|said| failure(&said))?;
-                *data.add(index) = input.data();
-                acquired.push(input);
+                *data.add(index) = acquired.input(index, layout, shape)?;
             }
-            let module = (*instance.cast::<Instance>()).module.clone();
-            let acquired = Slot { module, inputs: acquired, outputs: Vec::new(), views: Vec::new() };
-            *slot = Box::into_raw(Box::new(acquired)).cast();
+            *slot = Box::into_raw(acquired).cast();
             Ok(())
         })
     }
@@ -227,10 +228,13 @@ unsafe extern "C" fn submit(slot: *mut abi::Slot, error: *mut Error) -> u32 {
     // SAFETY: the contract gives a live slot that no other thread uses.
     unsafe {
         bordered(error, || {
-            let slot = &mut *slot.cast::<Slot>();
-            let outputs = slot.module.forward(&mut slot.inputs).map_err(|said| failure(&said))?;
-            slot.outputs = outputs.into_iter().map(Produced::new).collect::<Result<_, _>>()?;
-            slot.views = slot.outputs.iter().map(Produced::view).collect();
+            let Slot { instance, inputs, outputs, views, scratch } = &mut *slot.cast::<Slot>();
+            let module = &(**instance).module;
+            module.forward(inputs, scratch, outputs).map_err(|said| failure(&said))?;
+            views.clear();
+            for emitted in outputs.emitted() {
+                views.push(view(emitted)?);
+            }
             Ok(())
         })
     }
@@ -253,7 +257,7 @@ unsafe extern "C" fn wait(
 }
 
 unsafe extern "C" fn statistics(_engine: *mut abi::Engine, device: abi::Device, statistics: *mut abi::Statistics) {
-    let count = || script::statistics(device::cuda_index(device));
+    let count = || module::statistics(device::cuda_index(device));
     let (allocated_bytes, reserved_bytes) = catch_unwind(count).unwrap_or_default();
     // SAFETY: the contract gives a writable place.
     unsafe { *statistics = abi::Statistics { allocated_bytes, reserved_bytes } }
@@ -270,8 +274,15 @@ unsafe extern "C" fn rehearse(instance: *mut abi::Instance, trouble: u32, error:
 }
 
 unsafe extern "C" fn slot_release(slot: *mut abi::Slot) {
-    // SAFETY: the contract gives back what `slot_acquire` gave, once.
-    unsafe { release::<Slot>(slot.cast()) }
+    // SAFETY: the contract gives back what `slot_acquire` gave, once, on the thread of its instance, which is live.
+    let put_back = AssertUnwindSafe(|| unsafe {
+        let mut slot = Box::from_raw(slot.cast::<Slot>());
+        slot.views.clear();
+        slot.outputs.clear();
+        let instance = slot.instance;
+        (*instance).spare.push(slot);
+    });
+    let _ = catch_unwind(put_back);
 }
 
 unsafe extern "C" fn instance_destroy(instance: *mut abi::Instance) {
@@ -295,32 +306,40 @@ unsafe fn release<T>(handle: *mut T) {
     let _ = catch_unwind(AssertUnwindSafe(move || drop(owned)));
 }
 
-impl Produced {
-    fn new(emitted: Emitted) -> Result<Self, Failure> {
-        let dtype = match emitted.scalar_type {
-            None => Some(dtype::BYTES),
-            Some(scalar_type) => code(scalar_type),
-        };
-        let dtype = dtype.ok_or_else(|| {
-            let message = format!("output {} is of a type that cannot be served: use float32 or int64", emitted.name);
-            (class::UNFIT, message)
-        })?;
-        Ok(Self { emitted, dtype })
+impl Slot {
+    fn of(instance: *mut Instance) -> Self {
+        let (inputs, outputs, views, scratch) = (Vec::new(), Outputs::default(), Vec::new(), Vec::new());
+        Self { instance, inputs, outputs, views, scratch }
     }
 
-    fn view(&self) -> Output {
-        let emitted = &self.emitted;
-        Output {
-            name: Text::new(&emitted.name),
-            layout: Layout {
-                dtype: self.dtype,
-                rank: u32::try_from(emitted.shape.len()).unwrap_or(0),
-                shape: emitted.shape.as_ptr(),
-                bytes: emitted.bytes,
-            },
-            data: emitted.tensor.data_ptr().cast(),
+    /// The start of an input of this layout: that of the last batch, where it was the same.
+    fn input(&mut self, index: usize, layout: &Layout, shape: &[i64]) -> Result<*mut u8, Failure> {
+        let scalar_type = match layout.dtype {
+            dtype::BYTES => None,
+            known => Some(scalar_type(known).ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {known}")))?),
+        };
+        if !self.inputs.get(index).is_some_and(|input| input.serves(scalar_type, shape, layout.bytes)) {
+            // What was there makes room first.
+            self.inputs.truncate(index);
+            self.inputs.push(Input::new(scalar_type, shape, layout.bytes).map_err(|said| failure(&said))?);
         }
+        Ok(self.inputs[index].data())
     }
+}
+
+/// How the server sees an output.
+fn view(emitted: &Emitted) -> Result<Output, Failure> {
+    let dtype = match emitted.scalar_type {
+        None => Some(dtype::BYTES),
+        Some(scalar_type) => code(scalar_type),
+    };
+    let dtype = dtype.ok_or_else(|| {
+        let message = format!("output {} is of a type that cannot be served: use float32 or int64", emitted.name);
+        (class::UNFIT, message)
+    })?;
+    let rank = u32::try_from(emitted.shape.len()).unwrap_or(0);
+    let layout = Layout { dtype, rank, shape: emitted.shape.as_ptr(), bytes: emitted.bytes };
+    Ok(Output { name: Text::new(&emitted.name), layout, data: emitted.data() })
 }
 
 /// The ABI's element types and c10's numbers for them, which stand in every saved model (source: c10/core/ScalarType.h).

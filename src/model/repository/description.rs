@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Found, Home};
+use super::{Asked, FILES, Found, Home};
+use crate::engine::Format;
 use crate::model::archive::Archive;
 use crate::model::golden;
 use crate::model::spec::{self, Port, Reference, Spec};
@@ -60,10 +61,17 @@ impl Home {
         let wanted = self.wanted(&found.spec.versions, &place.shown(TOML.as_ref()), wrong);
         let of = |(version, file): &(u64, PathBuf)| Found {
             version: version.to_string(),
-            file: file.clone(),
+            file: self.file_of(file, found.spec.format),
             ..found.clone()
         };
         wanted.into_iter().map(of).collect()
+    }
+
+    /// The file of that format beside `file`, where there is one; a file that somebody asked for stays.
+    fn file_of(&self, file: &Path, format: Option<Format>) -> PathBuf {
+        let named = FILES.iter().filter(|_| self.asked != Asked::File).map(|name| file.with_file_name(name));
+        let mut wanted = named.filter(|file| format == Some(Format::named(file)) && file.is_file());
+        wanted.next().unwrap_or_else(|| file.to_owned())
     }
 
     /// Each version describes itself, or nobody does; the highest says which ones are wanted.

@@ -75,6 +75,30 @@ fn a_rule_chooses_among_the_versions() {
 }
 
 #[test]
+fn a_package_serves_where_there_is_nothing_else_or_the_model_toml_wants_it() {
+    let of = |line: &str, files: &[&str]| {
+        let toml = format!("{line}\n{TOML}");
+        let files: Vec<_> = files.iter().map(|file| (*file, "")).collect();
+        let root = repository(&[&[("a/model.toml", toml.as_str())], &files[..]].concat());
+        let found = find(root.path(), &Given::default()).unwrap();
+        found[0].file.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned()
+    };
+    let both = ["a/1/model.pt", "a/1/model.pt2"];
+    assert_eq!(of("", &both[1..]), "a/1/model.pt2");
+    assert_eq!(of("", &both), "a/1/model.pt");
+    assert_eq!(of("format = \"torchscript\"", &both), "a/1/model.pt");
+    assert_eq!(of("format = \"aoti\"", &both), "a/1/model.pt2");
+    // What is wanted and not there is told when the file is read.
+    assert_eq!(of("format = \"aoti\"", &both[..1]), "a/1/model.pt");
+    // KServe's flat folder is one model, and a file that somebody names is that file.
+    let toml = format!("format = \"aoti\"\n{TOML}");
+    let root = repository(&[("model.pt", ""), ("model.pt2", ""), ("model.toml", &toml)]);
+    let file = |path: &std::path::Path| find(path, &Given::default()).unwrap()[0].file.clone();
+    assert_eq!(file(root.path()), root.path().join("model.pt2"));
+    assert_eq!(file(&root.path().join("model.pt")), root.path().join("model.pt"));
+}
+
+#[test]
 fn a_single_file_in_a_repository_keeps_its_name_and_version() {
     let toml = format!("versions = [9]\n{TOML}");
     let root = repository(&[("digits/model.toml", &toml), ("digits/3/model.pt", ""), ("flat/net.pt", "")]);

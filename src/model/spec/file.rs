@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{DEFAULT_MAX_SIZE, Golden, Output, Part, Port, Reference, Scores, Spec, Versions};
-use crate::engine::DeviceChoice;
+use super::{DEFAULT_MAX_SIZE, Golden, MemoryFormat, Output, Part, Port, Reference, Scores, Spec, Versions};
+use crate::engine::{DeviceChoice, Format};
 use crate::tensor::DType;
 
 /// The most rows that a batch may have: far beyond what pays.
@@ -20,6 +20,9 @@ const MAX_DELAY: Duration = Duration::from_mins(1);
 #[serde(deny_unknown_fields)]
 struct Raw {
     versions: Option<Spanned<RawVersions>>,
+    format: Option<Spanned<String>>,
+    precision: Option<Spanned<String>>,
+    memory_format: Option<Spanned<String>>,
     inputs: Spanned<Vec<RawPort>>,
     #[serde(default)]
     outputs: Vec<RawOutput>,
@@ -131,6 +134,9 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
         wrong.note(raw.inputs.span(), "inputs is empty: a model needs at least one [[inputs]] table");
     }
     let versions = raw.versions.map_or(Versions::Latest, |versions| self::versions(&versions, &mut wrong));
+    let format = raw.format.and_then(|name| one_of(&name, "format", &FORMATS, &mut wrong));
+    let precision = raw.precision.and_then(|name| one_of(&name, "precision", &PRECISIONS, &mut wrong)).flatten();
+    let memory_format = raw.memory_format.and_then(|name| one_of(&name, "memory_format", &MEMORY_FORMATS, &mut wrong));
     let mut names = Vec::new();
     let inputs = raw.inputs.get_ref().iter();
     let inputs = inputs.map(|input| port(input, super::port_of_rows, &mut names, &mut wrong)).collect();
@@ -164,6 +170,9 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
     let is_learned = false;
     Ok(Spec {
         versions,
+        format,
+        precision,
+        memory_format: memory_format.unwrap_or_default(),
         inputs,
         is_learned,
         outputs,
@@ -176,6 +185,23 @@ pub fn parse(text: &str) -> Result<Spec, Vec<String>> {
         warm_up,
         golden,
     })
+}
+
+const FORMATS: [(&str, Format); 2] = [(Format::Script.name(), Format::Script), (Format::Aoti.name(), Format::Aoti)];
+/// FP32 is what models are written in: it changes nothing.
+const PRECISIONS: [(&str, Option<DType>); 3] =
+    [("fp32", None), ("bf16", Some(DType::Bf16)), ("fp16", Some(DType::Fp16))];
+const MEMORY_FORMATS: [(&str, MemoryFormat); 2] =
+    [("contiguous", MemoryFormat::Contiguous), ("channels_last", MemoryFormat::ChannelsLast)];
+
+/// What `name` stands for, of what may stand there.
+fn one_of<T: Copy>(name: &Spanned<String>, key: &str, known: &[(&str, T)], wrong: &mut Wrong<'_>) -> Option<T> {
+    let found = known.iter().find(|(known, _)| known == name.get_ref());
+    if found.is_none() {
+        let known = known.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+        wrong.note(name.span(), &format!("{key} = {:?}: expected {known}", name.get_ref()));
+    }
+    found.map(|(_, meant)| *meant)
 }
 
 fn versions(versions: &Spanned<RawVersions>, wrong: &mut Wrong<'_>) -> Versions {
@@ -290,6 +316,9 @@ mod tests {
     #[test]
     fn everything_wrong_is_reported_at_once_with_its_line() {
         let text = r#"versions = "newest"
+            format = "onnx"
+            precision = "int8"
+            memory_format = "channels_first"
             [[inputs]]
             name = "image"
             dtype = "float"
@@ -315,22 +344,25 @@ mod tests {
         let wrong = parse(text).unwrap_err().join("\n");
         for part in [
             r#"versions = "newest": expected "latest", "all" or numbers such as [1, 3] at line 1"#,
-            "FP64 or BYTES at line 4",
-            "[8, 0]: expected -1, the batch, as its first length at line 5",
-            "0 is neither -1 nor a positive length at line 5",
-            "image: stands there twice, expected another name at line 7",
-            "max_size = 0: expected 1 to 1048576 rows at line 11",
-            "max_delay = \"soon\": expected 0ms to 1m, such as 5ms at line 12",
-            "count = 0: a model needs at least one instance at line 14",
-            "threads = 0: an instance needs at least one thread at line 15",
-            "device = tpu: expected auto, cpu, cuda or cuda:0 at line 16",
-            "holds 64: expected 1 to batching.max_size = 0 at line 19",
-            "golden.file without [[outputs]]: there is nothing to compare at line 22",
-            "tolerance = -1: expected a number of at least 0 at line 23",
+            r#"format = "onnx": expected "torchscript" or "aoti" at line 2"#,
+            r#"precision = "int8": expected "fp32" or "bf16" or "fp16" at line 3"#,
+            r#"memory_format = "channels_first": expected "contiguous" or "channels_last" at line 4"#,
+            "FP64 or BYTES at line 7",
+            "[8, 0]: expected -1, the batch, as its first length at line 8",
+            "0 is neither -1 nor a positive length at line 8",
+            "image: stands there twice, expected another name at line 10",
+            "max_size = 0: expected 1 to 1048576 rows at line 14",
+            "max_delay = \"soon\": expected 0ms to 1m, such as 5ms at line 15",
+            "count = 0: a model needs at least one instance at line 17",
+            "threads = 0: an instance needs at least one thread at line 18",
+            "device = tpu: expected auto, cpu, cuda or cuda:0 at line 19",
+            "holds 64: expected 1 to batching.max_size = 0 at line 22",
+            "golden.file without [[outputs]]: there is nothing to compare at line 25",
+            "tolerance = -1: expected a number of at least 0 at line 26",
         ] {
             assert!(wrong.contains(part), "{part} in {wrong}");
         }
-        assert_eq!(wrong.lines().count(), 13, "{wrong}");
+        assert_eq!(wrong.lines().count(), 16, "{wrong}");
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! An engine whose model returns its input and the sum of each row, and remembers what it computed.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::niceness;
 use crate::batch::Handle;
-use crate::engine::{self, Device, Instance, Layout, Model, Slot};
+use crate::engine::{self, Device, Instance, Layout, Model, Slot, Source};
 use crate::model::Version;
 use crate::model::repository::Found;
 use crate::model::spec;
@@ -86,12 +85,7 @@ impl engine::Engine for Echo {
         panic!("not asked in these tests")
     }
 
-    fn load(
-        &self,
-        _path: &Path,
-        _device: Device,
-        _progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Box<dyn Model>, engine::Error> {
+    fn load(&self, _source: &Source<'_>, _progress: &mut dyn FnMut(u64, u64)) -> Result<Box<dyn Model>, engine::Error> {
         Ok(Box::new(self.clone()))
     }
 }

@@ -1,4 +1,4 @@
-//! TorchScript through the shim: safe Rust around what `shim.cpp` exports.
+//! Models through the shim: safe Rust around what `shim.cpp` exports.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
@@ -14,31 +14,92 @@ pub(crate) enum Said {
     Unfit(String),
 }
 
-/// One input of a forward: a tensor, or texts.
+/// One input of a forward: a tensor, or texts. Kept for the next batch of the same layout.
 pub(crate) struct Input {
     /// In host memory; of texts, the bytes of their binary form.
     tensor: Tensor,
-    /// That of the texts; `None` for a tensor, which knows its own.
-    texts: Option<Vec<i64>>,
+    /// c10's number; `None` for texts.
+    scalar_type: Option<i32>,
+    shape: Vec<i64>,
+    bytes: usize,
 }
 
-/// The same as the shim takes it: `shape` is null for a tensor.
+/// What to load, and how.
+pub(crate) struct Options<'a> {
+    pub(crate) path: &'a str,
+    /// -1 is the CPU.
+    pub(crate) cuda_index: i32,
+    pub(crate) is_package: bool,
+    /// c10's number of the type to compute floating-point numbers in, where the model is not to choose.
+    pub(crate) precision: Option<i32>,
+    pub(crate) channels_last: bool,
+    /// How many instances may compute at the same time.
+    pub(crate) instances: u32,
+}
+
+/// The same as the shim takes it.
 #[repr(C)]
-struct RawInput {
+struct RawOptions {
+    path: *const c_char,
+    cuda_index: i32,
+    is_package: bool,
+    /// -1 for none.
+    precision: i32,
+    channels_last: bool,
+    instances: u32,
+}
+
+/// An input as the shim takes it: `shape` is null for a tensor.
+#[repr(C)]
+pub(crate) struct RawInput {
     tensor: *mut C_tensor,
     shape: *const i64,
     rank: usize,
 }
 
 /// One output of a forward, contiguous and in host memory.
+#[derive(Default)]
 pub(crate) struct Emitted {
     pub(crate) name: String,
-    /// Of texts, the bytes of their binary form.
-    pub(crate) tensor: Tensor,
+    /// Of texts, the bytes of their binary form. `None` once it has been read.
+    tensor: Option<Tensor>,
     /// c10's number of the element type, since tch knows only some of them; `None` for texts.
     pub(crate) scalar_type: Option<i32>,
     pub(crate) shape: Vec<i64>,
     pub(crate) bytes: usize,
+}
+
+impl Emitted {
+    pub(crate) fn data(&self) -> *const u8 {
+        self.tensor.as_ref().map_or(std::ptr::null(), |tensor| tensor.data_ptr().cast())
+    }
+}
+
+/// The outputs of a forward, whose names and shapes are written where the last one's stood.
+#[derive(Default)]
+pub(crate) struct Outputs {
+    places: Vec<Emitted>,
+    count: usize,
+}
+
+impl Outputs {
+    pub(crate) fn emitted(&self) -> &[Emitted] {
+        &self.places[..self.count]
+    }
+
+    /// Gives the tensors back.
+    pub(crate) fn clear(&mut self) {
+        self.places.iter_mut().for_each(|place| place.tensor = None);
+        self.count = 0;
+    }
+
+    fn next(&mut self) -> &mut Emitted {
+        if self.count == self.places.len() {
+            self.places.push(Emitted::default());
+        }
+        self.count += 1;
+        &mut self.places[self.count - 1]
+    }
 }
 
 /// What the schema of forward says.
@@ -51,13 +112,14 @@ pub(crate) struct Arguments {
     pub(crate) required: usize,
 }
 
-/// A loaded TorchScript module on its device (-1 is the CPU, otherwise a CUDA index).
+/// A loaded model of either form on its device (-1 is the CPU, otherwise a CUDA index).
 pub(crate) struct Module {
     handle: *mut c_void,
     cuda_index: i32,
 }
 
-// SAFETY: a torch::jit::Module may be called from several threads at once once it is loaded; its executor locks itself.
+// SAFETY: a torch::jit::Module may be called from several threads at once once it is loaded: its executor locks itself. So
+// may a package, by as many as it was loaded for: others wait.
 unsafe impl Send for Module {}
 // SAFETY: as above.
 unsafe impl Sync for Module {}
@@ -83,8 +145,7 @@ unsafe extern "C" {
     fn tp_torch_version() -> *const c_char;
     fn tp_open_library(library: *const c_char, say: Say, context: *mut c_void) -> i32;
     fn tp_load(
-        path: *const c_char,
-        cuda_index: i32,
+        options: *const RawOptions,
         progress: Progress,
         progress_context: *mut c_void,
         module: *mut *mut c_void,
@@ -112,7 +173,6 @@ unsafe extern "C" {
     fn tp_empty_cache(say: Say, context: *mut c_void) -> i32;
     fn tp_forward(
         module: *mut c_void,
-        cuda_index: i32,
         inputs: *const RawInput,
         count: usize,
         emit: Emit,
@@ -120,6 +180,7 @@ unsafe extern "C" {
         say: Say,
         context: *mut c_void,
     ) -> i32;
+    fn tp_is_shared(tensor: *const C_tensor) -> bool;
     fn tp_rehearse(cuda_index: i32, hang: bool, say: Say, context: *mut c_void) -> i32;
 }
 
@@ -153,16 +214,21 @@ fn empty(scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
 }
 
 impl Input {
-    /// An uninitialised tensor.
-    pub(crate) fn tensor(scalar_type: i32, shape: &[i64]) -> Result<Self, Said> {
-        Ok(Self { tensor: empty(scalar_type, shape)?, texts: None })
+    /// Uninitialised: a tensor of c10's type, or room for so many bytes of texts in their binary form.
+    pub(crate) fn new(scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> Result<Self, Said> {
+        const BYTE: i32 = 0;
+        let tensor = match scalar_type {
+            Some(scalar_type) => empty(scalar_type, shape)?,
+            None => empty(BYTE, &[i64::try_from(bytes).unwrap_or(i64::MAX)])?,
+        };
+        Ok(Self { tensor, scalar_type, shape: shape.to_vec(), bytes })
     }
 
-    /// Room for so many bytes of texts in their binary form.
-    pub(crate) fn texts(bytes: usize, shape: &[i64]) -> Result<Self, Said> {
-        const BYTE: i32 = 0;
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        Ok(Self { tensor: empty(BYTE, &[bytes])?, texts: Some(shape.to_vec()) })
+    /// Whether it may be written anew for such an input: unless the model has kept it.
+    pub(crate) fn serves(&self, scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> bool {
+        let is_alike = self.scalar_type == scalar_type && self.shape == shape && self.bytes == bytes;
+        // SAFETY: the tensor is live.
+        is_alike && !unsafe { tp_is_shared(self.tensor.as_ptr()) }
     }
 
     /// The start of what is to be filled.
@@ -172,9 +238,9 @@ impl Input {
 
     fn raw(&mut self) -> RawInput {
         let tensor = self.tensor.as_mut_ptr();
-        match &self.texts {
-            None => RawInput { tensor, shape: std::ptr::null(), rank: 0 },
-            Some(shape) => RawInput { tensor, shape: shape.as_ptr(), rank: shape.len() },
+        match self.scalar_type {
+            Some(_) => RawInput { tensor, shape: std::ptr::null(), rank: 0 },
+            None => RawInput { tensor, shape: self.shape.as_ptr(), rank: self.shape.len() },
         }
     }
 }
@@ -195,15 +261,21 @@ pub(crate) fn empty_cache() {
 }
 
 impl Module {
-    /// Reads the archive at `path`, telling `progress` how far it is, and moves it to its device.
-    pub(crate) fn load(path: &str, cuda_index: i32, progress: Progress, context: *mut c_void) -> Result<Self, Said> {
-        let path = CString::new(path).map_err(|_| Said::Error("a zero byte in the path".to_owned()))?;
+    /// Reads the file, telling `progress` how far it is, and moves the model to its device.
+    pub(crate) fn load(options: &Options<'_>, progress: Progress, context: *mut c_void) -> Result<Self, Said> {
+        let path = CString::new(options.path).map_err(|_| Said::Error("a zero byte in the path".to_owned()))?;
+        let raw = RawOptions {
+            path: path.as_ptr(),
+            cuda_index: options.cuda_index,
+            is_package: options.is_package,
+            precision: options.precision.unwrap_or(-1),
+            channels_last: options.channels_last,
+            instances: options.instances.max(1),
+        };
         let mut handle = std::ptr::null_mut();
         // SAFETY: every pointer outlives the call; `progress` and `context` are the caller's pair.
-        checked(|say, error| unsafe {
-            tp_load(path.as_ptr(), cuda_index, progress, context, &raw mut handle, say, error)
-        })?;
-        Ok(Self { handle, cuda_index })
+        checked(|say, error| unsafe { tp_load(&raw const raw, progress, context, &raw mut handle, say, error) })?;
+        Ok(Self { handle, cuda_index: options.cuda_index })
     }
 
     pub(crate) fn arguments(&self) -> Result<Arguments, Said> {
@@ -216,24 +288,20 @@ impl Module {
         Ok(Arguments { required, ..arguments })
     }
 
-    /// One forward in inference mode.
-    pub(crate) fn forward(&self, inputs: &mut [Input]) -> Result<Vec<Emitted>, Said> {
-        let inputs: Vec<RawInput> = inputs.iter_mut().map(Input::raw).collect();
-        let mut outputs: Vec<Emitted> = Vec::new();
-        // SAFETY: `handle` and the tensors are live; `take` expects a `Vec<Emitted>`.
+    /// One forward in inference mode. `raw` is scratch.
+    pub(crate) fn forward(
+        &self,
+        inputs: &mut [Input],
+        raw: &mut Vec<RawInput>,
+        outputs: &mut Outputs,
+    ) -> Result<(), Said> {
+        raw.clear();
+        raw.extend(inputs.iter_mut().map(Input::raw));
+        outputs.clear();
+        // SAFETY: `handle` and the tensors are live; `take` expects `Outputs`.
         checked(|say, error| unsafe {
-            tp_forward(
-                self.handle,
-                self.cuda_index,
-                inputs.as_ptr(),
-                inputs.len(),
-                take,
-                (&raw mut outputs).cast(),
-                say,
-                error,
-            )
-        })?;
-        Ok(outputs)
+            tp_forward(self.handle, raw.as_ptr(), raw.len(), take, (&raw mut *outputs).cast(), say, error)
+        })
     }
 }
 
@@ -287,22 +355,23 @@ unsafe extern "C" fn argue(context: *mut c_void, name: *const c_char, len: usize
     });
 }
 
-/// Appends an output to the `Vec<Emitted>` behind `context` and takes the tensor over.
+/// Puts an output into the `Outputs` behind `context` and takes the tensor over.
 unsafe extern "C" fn take(context: *mut c_void, name: *const c_char, len: usize, output: *const RawOutput) {
-    // SAFETY: `forward` passes a live vector, and the shim `len` readable bytes and an output whose tensor it gives away.
-    let (outputs, name, output) =
-        unsafe { (&mut *context.cast::<Vec<Emitted>>(), std::slice::from_raw_parts(name.cast::<u8>(), len), &*output) };
-    // SAFETY: as above; a shape has `rank` lengths, and is only looked at where there are any.
-    let (tensor, shape) = unsafe {
+    // SAFETY: `forward` passes live outputs, and the shim `len` readable bytes and an output whose tensor it gives away; a
+    // shape has `rank` lengths, and is only looked at where there are any.
+    let (outputs, name, output, shape, tensor) = unsafe {
+        let output = &*output;
         let shape = if output.rank == 0 { &[] } else { std::slice::from_raw_parts(output.shape, output.rank) };
-        (Tensor::from_ptr(output.tensor), shape.to_vec())
+        let name = std::slice::from_raw_parts(name.cast::<u8>(), len);
+        (&mut *context.cast::<Outputs>(), name, output, shape, Tensor::from_ptr(output.tensor))
     };
-    let scalar_type = Some(output.scalar_type).filter(|number| *number >= 0);
-    outputs.push(Emitted {
-        name: String::from_utf8_lossy(name).into_owned(),
-        tensor,
-        scalar_type,
-        shape,
-        bytes: output.bytes,
-    });
+    let place = outputs.next();
+    if place.name.as_bytes() != name {
+        place.name = String::from_utf8_lossy(name).into_owned();
+    }
+    place.tensor = Some(tensor);
+    place.scalar_type = Some(output.scalar_type).filter(|number| *number >= 0);
+    place.shape.clear();
+    place.shape.extend_from_slice(shape);
+    place.bytes = output.bytes;
 }
