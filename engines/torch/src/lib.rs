@@ -1,4 +1,4 @@
-//! The libtorch engine: TorchScript archives and AOTInductor packages on a CPU or a CUDA device, behind torchpod's engine
+//! The libtorch engine: TorchScript archives and `AOTInductor` packages on a CPU or a CUDA device, behind torchpod's engine
 //! ABI.
 //!
 //! This crate is the only code that names tch. Every exported function turns panics and exceptions into an error class
@@ -57,6 +57,7 @@ struct Model {
 struct Instance {
     module: Arc<Module>,
     /// What was released, for the next batch: most are of the layout of the one before.
+    #[allow(clippy::vec_box)] // They go out as pointers, and come back as the same.
     spare: Vec<Box<Slot>>,
 }
 
