@@ -13,7 +13,7 @@ use crate::api::tensors::{Described, in_order};
 use crate::http::error::{Error, shown};
 use crate::http::predict::parse;
 use crate::model::spec::{Port, Spec, names};
-use crate::tensor::json::{Nested, Room};
+use crate::tensor::json::{self, Nested, Room};
 use crate::tensor::pool::Pool;
 use crate::tensor::{DType, Tensor};
 
@@ -162,6 +162,9 @@ fn tensor(input: &Input, binary: &mut Binary, pool: &Pool) -> Result<Tensor, Err
 }
 
 fn from_json(name: &str, dtype: DType, data: &RawValue, pool: &Pool) -> Result<Tensor, Error> {
+    if let Some(tensor) = json::quick::value(data.get().as_bytes(), dtype, pool) {
+        return Ok(tensor);
+    }
     let room = Room::new(pool, data.get().as_bytes());
     let read = room.take(Some(dtype)).and_then(|bytes| {
         let mut json = serde_json::Deserializer::from_str(data.get());

@@ -57,7 +57,7 @@ fn what_is_recorded_is_rendered() {
     };
     let text = telemetry.render(&scrape);
     for line in [
-        "torchpod_build_info{version=\"0.1.0\",abi=\"4\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
+        "torchpod_build_info{version=\"0.1.0\",abi=\"5\",engine=\"torch\",library=\"libtorch 2.11.0\"} 1",
         "torchpod_phase{phase=\"serving\"} 0",
         "torchpod_phase{phase=\"loading\"} 1",
         "torchpod_fault{fault=\"hung\"} 1",

@@ -3,8 +3,8 @@
 //! It only says yes or nothing. Whatever it does not understand, or what would be refused, it leaves to the reader that
 //! can tell what is wrong and where; what it accepts, that one would have read to the same bytes.
 
-use super::MAX_RANK;
-use crate::tensor::pool::Buffer;
+use super::{MAX_RANK, Room};
+use crate::tensor::pool::{Buffer, Pool};
 use crate::tensor::{DType, Tensor};
 
 /// Powers of ten that a double holds exactly.
@@ -17,10 +17,18 @@ const EXACT: u64 = 1 << 53;
 /// Digits that always fit a `u64`.
 const DIGITS: usize = 19;
 
-/// The tensor of `{"<field>": <nested numbers>}`, whose elements go to `bytes`, where there is room for all of them.
-/// `None` where it is anything else.
-pub fn object(text: &[u8], field: &str, dtype: DType, bytes: Buffer) -> Option<Tensor> {
-    let mut scan = Scan { text, at: 0 };
+/// The tensor of nested numbers, whose elements go to a buffer of `pool`. `None` where it is anything else, or where the
+/// pool has no room.
+pub fn value(text: &[u8], dtype: DType, pool: &Pool) -> Option<Tensor> {
+    let (mut scan, bytes) = (Scan { text, at: 0 }, room(text, dtype, pool)?);
+    let tensor = scan.tensor(dtype, bytes)?;
+    scan.skip_space();
+    (scan.at == text.len()).then_some(tensor)
+}
+
+/// The same of `{"<field>": <nested numbers>}`.
+pub fn object(text: &[u8], field: &str, dtype: DType, pool: &Pool) -> Option<Tensor> {
+    let (mut scan, bytes) = (Scan { text, at: 0 }, room(text, dtype, pool)?);
     scan.expect(b'{')?;
     scan.expect(b'"')?;
     scan.at += scan.text[scan.at..].starts_with(field.as_bytes()).then_some(field.len())?;
@@ -30,6 +38,10 @@ pub fn object(text: &[u8], field: &str, dtype: DType, bytes: Buffer) -> Option<T
     scan.expect(b'}')?;
     scan.skip_space();
     (scan.at == text.len()).then_some(tensor)
+}
+
+fn room(text: &[u8], dtype: DType, pool: &Pool) -> Option<Buffer> {
+    Room::new(pool, text).take::<serde_json::Error>(Some(dtype)).ok()
 }
 
 /// A number as it stands in the text.
@@ -240,8 +252,7 @@ mod tests {
     use serde::de::DeserializeSeed as _;
 
     use super::*;
-    use crate::tensor::json::{Nested, Room};
-    use crate::tensor::pool::Pool;
+    use crate::tensor::json::Nested;
 
     const DTYPES: [DType; 10] = [
         DType::Fp32,
@@ -258,8 +269,9 @@ mod tests {
 
     fn quickly(text: &str, dtype: DType) -> Option<Tensor> {
         let (body, pool) = (format!("{{\"x\":{text}}}"), Pool::new(usize::MAX));
-        let bytes = Room::new(&pool, body.as_bytes()).take::<serde_json::Error>(Some(dtype)).unwrap();
-        object(body.as_bytes(), "x", dtype, bytes)
+        let tensor = object(body.as_bytes(), "x", dtype, &pool);
+        assert_eq!(tensor, value(text.as_bytes(), dtype, &pool), "{text}");
+        tensor
     }
 
     fn slowly(text: &str, dtype: DType) -> Option<Tensor> {
