@@ -23,10 +23,8 @@ fn ready(server: &Server<'_>) -> Answer {
     client::get(server.address, "/ready")
 }
 
-fn wait_for_readiness(server: &Server<'_>, wanted: u16) -> Duration {
-    let started = Instant::now();
+fn wait_for_readiness(server: &Server<'_>, wanted: u16) {
     poll(&format!("/ready is {wanted}"), || ready(server).status == wanted);
-    started.elapsed()
 }
 
 /// What `/ready?verbose` tells of one dependency.
@@ -34,6 +32,19 @@ fn told(server: &Server<'_>, name: &str) -> Value {
     let verbose = client::get(server.address, "/ready?verbose").json()["verbose"].clone();
     let dependencies = verbose["dependencies"].as_array().expect("a list");
     dependencies.iter().find(|dependency| dependency["name"] == name).expect("it is listed").clone()
+}
+
+/// What is told of a dependency once it is down, which must come in time. On a busy machine others may be down, too.
+fn down(server: &Server<'_>, name: &str) -> Value {
+    let frozen = Instant::now();
+    loop {
+        let told = told(server, name);
+        if told["state"] == "down" {
+            return told;
+        }
+        assert!(frozen.elapsed() < NOTICE + SLACK, "{name} is not missed: {told}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Asks `/health` until told to stop; it must never move.
@@ -62,12 +73,10 @@ fn real_databases_that_freeze_and_thaw_move_readiness_in_time_and_nothing_else()
         let liveness = scope.spawn(|| liveness_never_moves(&server, &stop));
         for (database, (_, name)) in databases.iter().zip(KINDS) {
             database.signal(Signal::STOP);
-            let went = wait_for_readiness(&server, 503);
-            assert!(went < NOTICE + SLACK, "{name} was missed after {went:?}");
+            let told = down(&server, name);
             let body = ready(&server).json();
             assert_eq!((&body["status"], &body["reason"]), (&json!("not_ready"), &json!("dependency_down")));
-            let told = told(&server, name);
-            assert_eq!((&told["state"], &told["required"]), (&json!("down"), &json!(true)), "{told}");
+            assert_eq!(told["required"], json!(true), "{told}");
             assert!(told["error"].as_str().is_some_and(|error| error.contains("no answer within")), "{told}");
             database.signal(Signal::CONT);
             wait_for_readiness(&server, 200);
