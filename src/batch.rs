@@ -107,7 +107,6 @@ pub struct Served {
 struct Door {
     served: Served,
     identity: OnceLock<Identity>,
-    attended: OnceLock<()>,
 }
 
 impl Drop for Door {
@@ -157,7 +156,7 @@ impl Handle {
         let queue = Arc::new(Queue::new(max_queue, version.spec.instances));
         metrics.batch_max_rows(version.spec.max_size);
         let served = Served { version, metrics, queue, post: Arc::default(), ceiling: Arc::default() };
-        Self(Arc::new(Door { served, identity: OnceLock::new(), attended: OnceLock::new() }))
+        Self(Arc::new(Door { served, identity: OnceLock::new() }))
     }
 
     /// How clients are told which version answers. First asked once the version has its digest.
@@ -168,11 +167,10 @@ impl Handle {
     /// Lets tasks of the async runtime announce requests and hand answers out, from the first request on. They end with the
     /// model.
     fn attend(&self) {
-        self.0.attended.get_or_init(|| {
+        if self.post.open() {
             let queue = self.queue.clone();
             tokio::spawn(async move { queue.announce_turns().await });
-            self.post.open();
-        });
+        }
     }
 
     /// Queues one request and waits for its outputs.

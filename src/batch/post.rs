@@ -34,9 +34,11 @@ impl Letters {
 }
 
 impl Post {
-    /// Somebody waits. Needs a tokio runtime.
-    pub(super) fn open(&self) {
+    /// Somebody waits; whether he is the first. Needs a tokio runtime.
+    pub(super) fn open(&self) -> bool {
+        let mut is_first = false;
         self.0.get_or_init(|| {
+            is_first = true;
             let (sender, mut letters) = mpsc::unbounded_channel::<Letters>();
             tokio::spawn(async move {
                 while let Some(letters) = letters.recv().await {
@@ -45,6 +47,7 @@ impl Post {
             });
             sender
         });
+        is_first
     }
 
     /// Hands out: one answer here, several by the postman, if he still lives.
@@ -77,7 +80,7 @@ mod tests {
     #[tokio::test]
     async fn everyone_gets_an_answer_whoever_has_left() {
         let post = Post::default();
-        post.open();
+        assert!(post.open() && !post.open());
         let (letters, mut receivers) = letters(3);
         drop(receivers.remove(0));
         post.send(letters);
@@ -91,7 +94,7 @@ mod tests {
     fn without_a_postman_the_worker_goes_itself() {
         let post = Post::default();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async { post.open() });
+        assert!(runtime.block_on(async { post.open() }));
         drop(runtime);
         let (letters, mut receivers) = letters(2);
         post.send(letters);

@@ -129,7 +129,7 @@ pub fn serve<A: Answers>(listener: std::net::TcpListener, fronts: Fronts<A>, lim
 
 impl Server {
     /// Tells HTTP/2 connections to leave (GOAWAY), each once it has asked at least one request: a newcomer sent away
-    /// unasked would only come again. Everyone is still served. HTTP/1 is told by its answers (`http/layer`).
+    /// unasked would only come again. Everyone is still served. HTTP/1 is told by its answers (`http/front`).
     pub fn send_off(&self) {
         self.stage.send_replace(Stage::SendOff);
     }

@@ -14,7 +14,6 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, Version, header, request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use tower::Service as _;
 use tracing::{Instrument as _, Span};
 
 use super::connection::Answers;
@@ -52,22 +51,22 @@ impl Front {
         Self { shared, routes, predicts }
     }
 
-    async fn handled(&self, request: Request, cut: Cut, ids: &Ids) -> Response {
+    async fn handled(&self, request: Request, cut: Cut, ids: Option<&Ids>) -> Response {
         let (parts, body) = request.into_parts();
         if let Err(error) = check_head(&parts) {
             return error.into_response();
         }
         let path = parts.uri.path();
-        match Target::of(path).filter(|_| self.predicts) {
-            Some((protocol, target)) if parts.method == Method::POST => {
+        match Target::of(path).filter(|_| self.predicts).zip(ids) {
+            Some(((protocol, target), ids)) if parts.method == Method::POST => {
                 let asked = Asked { target, headers: &parts.headers, ids, started: Instant::now() };
                 self.predicted(protocol, asked, body, cut).await
             }
-            Some((protocol, _)) if !protocol.shares_its_path_with(&parts.method) => {
+            Some(((protocol, _), _)) if !protocol.shares_its_path_with(&parts.method) => {
                 let error = Error::no_method(&parts.method, path).into_response();
                 ([(header::ALLOW, protocol.allowed())], error).into_response()
             }
-            _ => self.routed(Request::from_parts(parts, body), cut).await,
+            _ => self.routes.answer(Request::from_parts(parts, body), cut).await,
         }
     }
 
@@ -81,29 +80,25 @@ impl Front {
         };
         in_flight::counted(in_flight, cut, encoding::encoded(accepted, response).await)
     }
-
-    async fn routed(&self, mut request: Request, cut: Cut) -> Response {
-        request.extensions_mut().insert(cut);
-        let Ok(response) = self.routes.clone().call(request).await;
-        response
-    }
 }
 
 impl Answers for Front {
     async fn answer(&self, request: Request, cut: Cut) -> Response {
-        let (version, is_probe) = (request.version(), probe::is_one(request.uri().path()));
-        let ids = Ids::of(request.headers());
-        let span = span(&request, &ids);
+        let version = request.version();
+        // Nobody looks for the id of a probe.
+        let ids = (!probe::is_one(request.uri().path())).then(|| Ids::of(request.headers()));
+        let span = span(&request, ids.as_ref());
         // In one expression: what is awaited by a name is kept twice in the state of the whole.
-        let answer = AssertUnwindSafe(self.handled(request, cut, &ids)).catch_unwind().instrument(span.clone()).await;
+        let answer =
+            AssertUnwindSafe(self.handled(request, cut, ids.as_ref())).catch_unwind().instrument(span.clone()).await;
         let mut response = answer.unwrap_or_else(error::panicked);
         span.in_scope(|| tracing::debug!(target: LOG, status = response.status().as_u16(), "answered"));
         // While draining, HTTP/1 clients are told to come back on another connection, that is, to another server.
         if version <= Version::HTTP_11 && matches!(self.shared.health.phase(), Phase::Draining { .. }) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if !is_probe {
-            ids.answer(response.headers_mut()); // Nobody looks for the id of a probe.
+        if let Some(ids) = ids {
+            ids.answer(response.headers_mut());
         }
         response
     }
@@ -122,14 +117,14 @@ fn check_head(parts: &request::Parts) -> Result<(), Error> {
 }
 
 /// What the lines of a request have in common, at debug level.
-fn span(request: &Request, ids: &Ids) -> Span {
+fn span(request: &Request, ids: Option<&Ids>) -> Span {
     tracing::debug_span!(
         target: LOG,
         "request",
         method = %request.method(),
         uri = %request.uri(),
         version = ?request.version(),
-        request_id = ids.request(),
-        trace_id = ids.trace().map(tracing::field::display)
+        request_id = ids.map(Ids::request),
+        trace_id = ids.and_then(Ids::trace).map(tracing::field::display)
     )
 }

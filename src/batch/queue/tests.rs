@@ -1,5 +1,6 @@
 //! The queue as callers and workers meet it; its order and its rules have their own tables.
 
+use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -241,4 +242,31 @@ fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
             assert!(heard.recv_timeout(LONG).is_err(), "the worker ends");
         });
     }
+}
+
+#[tokio::test]
+async fn a_resting_worker_sees_a_whole_turn_at_once() {
+    let queue = Arc::new(Queue::new(9, 1));
+    let worker = thread::spawn({
+        let queue = queue.clone();
+        move || take(&queue)
+    });
+    while queue.lock().as_ref().unwrap().idle < 1 {
+        thread::yield_now();
+    }
+    let herald = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.announce_turns().await }
+    });
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let (job, answer) = job();
+        queue.push(job, LIMITS).unwrap();
+        answers.push(answer);
+        thread::sleep(Duration::from_millis(5)); // The worker would come, if it were woken.
+    }
+    let taken = tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
+    assert_eq!(taken, 3);
+    queue.close();
+    herald.await.unwrap();
 }
