@@ -247,10 +247,8 @@ fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
 #[tokio::test]
 async fn a_resting_worker_sees_a_whole_turn_at_once() {
     let queue = Arc::new(Queue::new(9, 1));
-    let worker = thread::spawn({
-        let queue = queue.clone();
-        move || take(&queue)
-    });
+    let rested = queue.clone();
+    let worker = tokio::task::spawn_blocking(move || take(&rested));
     while queue.lock().as_ref().unwrap().idle < 1 {
         thread::yield_now();
     }
@@ -265,8 +263,7 @@ async fn a_resting_worker_sees_a_whole_turn_at_once() {
         answers.push(answer);
         thread::sleep(Duration::from_millis(5)); // The worker would come, if it were woken.
     }
-    let taken = tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
-    assert_eq!(taken, 3);
+    assert_eq!(worker.await.unwrap(), 3);
     queue.close();
     herald.await.unwrap();
 }
