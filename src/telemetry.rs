@@ -2,6 +2,7 @@
 
 mod exposition;
 pub mod metrics;
+mod registry;
 mod spread;
 pub mod statistics;
 

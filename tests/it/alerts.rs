@@ -1,8 +1,7 @@
 //! Each alert that is shipped fires in its rehearsal, by a real Prometheus over real servers, and none at a server that is
-//! well. A minute of the rules is a second here, so that nobody waits for a quarter of an hour.
+//! well. A minute of the rules is two seconds here, so that nobody waits for a quarter of an hour.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,15 +11,18 @@ use serde_json::{Value, json};
 use crate::client::{self, Connection, JSON, SAMPLE};
 use crate::dashboard::{chosen, dashboard};
 use crate::models::{Repository, order};
-use crate::prometheus::{Prometheus, Target, rules_with, shipped_rules};
-use crate::support::{ANY_PORT, OverAtEnd, PATIENCE, Server, Turn, poll};
+use crate::prometheus::{Prometheus, Target, friend, rules_with, shipped_rules};
+use crate::support::{OverAtEnd, Server, Turn, poll};
 
 /// How many times as quickly the rules' time passes.
-const FASTER: u32 = 60;
-/// The `ServiceMonitor`'s interval, as quickly.
-const SCRAPE: Duration = Duration::from_millis(15_000 / FASTER as u64);
+const FASTER: u32 = 30;
+/// Ten in the rules' shortest range. A scrape that is not answered until the next one ends what an alert has waited for, so
+/// the server of a busy machine needs its time.
+const SCRAPE: Duration = Duration::from_secs(1);
+/// The longest `for` is half a minute here, and begins anew with each scrape that a busy machine misses.
+const PATIENCE: Duration = Duration::from_mins(4);
 /// Between two requests of one client.
-const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server in trouble. Its name is its namespace, since some alerts are told by model.
 struct Rehearsal {
@@ -54,7 +56,7 @@ const REHEARSALS: [Rehearsal; 9] = [
         alert: Some("TorchpodRefusals"),
         besides: &[],
         arguments: &["--chaos", "batch-delay=100ms", "--max-queue", "1"],
-        clients: 4,
+        clients: 6,
     },
     Rehearsal {
         name: "slow",
@@ -133,21 +135,24 @@ fn a_rule_is_hurried_in_its_times_alone() {
     let last = shipped["groups"][0]["rules"].as_array().unwrap().len() - 1;
     let mut expected = rule(&shipped, 0);
     assert!(expected["expr"].as_str().unwrap().contains("[5m]") && expected["record"] == "torchpod:requests:rate5m");
-    expected["expr"] = expected["expr"].as_str().unwrap().replace("[5m]", "[5000ms]").into();
+    expected["expr"] = expected["expr"].as_str().unwrap().replace("[5m]", "[10000ms]").into();
     assert_eq!(rule(&hurried, 0), expected);
     let mut expected = rule(&shipped, last);
     assert_eq!(expected["for"], "15m");
-    expected["for"] = "15000ms".into();
+    expected["for"] = "30000ms".into();
     assert_eq!(rule(&hurried, last), expected);
 }
 
-/// Asks again and again, whatever is answered.
-fn ask(server: &Server<'_>, over: &AtomicBool) {
-    let request = client::predict_request(JSON, SAMPLE);
+/// Asks again and again, whatever is answered, and says whether an answer ever took longer than `TorchpodSlow` allows.
+fn ask(server: &Server<'_>, over: &AtomicBool) -> bool {
+    let (request, mut is_slow) = (client::predict_request(JSON, SAMPLE), false);
     while !over.load(Ordering::Relaxed) {
+        let asked = Instant::now();
         client::ask(server.address, &request).expect("everybody is answered");
+        is_slow |= asked.elapsed() > Duration::from_millis(500);
         thread::sleep(PAUSE);
     }
+    is_slow
 }
 
 /// Alerts by the namespace of their rehearsal.
@@ -177,8 +182,7 @@ fn every_alert_fires_in_its_rehearsal_and_none_at_a_server_that_is_well() {
     assert_eq!(REHEARSALS.iter().filter_map(|one| one.alert).collect::<BTreeSet<_>>(), alerts, "one rehearsal each");
 
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let friend = TcpListener::bind(ANY_PORT).unwrap();
-    let friend = format!("tcp://{}#name=friend", friend.local_addr().unwrap());
+    let friend = friend();
     let start =
         |one: &Rehearsal| turn.start(&repository.explicit(&[one.arguments, &["--dependency", &friend]].concat()));
     let servers: Vec<_> = REHEARSALS.iter().map(start).collect();
@@ -203,30 +207,29 @@ fn every_alert_fires_in_its_rehearsal_and_none_at_a_server_that_is_well() {
     let expected: Alerts =
         REHEARSALS.iter().filter_map(|one| Some((one.name.to_owned(), one.alert?.to_owned()))).collect();
     let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let _over = OverAtEnd(&over);
+    let slow = thread::scope(|scope| {
+        let is_over = OverAtEnd(&over);
         let mut hung = Connection::open(server("hung").address).unwrap();
         hung.send(&client::predict_request(JSON, SAMPLE)).unwrap();
-        for one in &REHEARSALS {
-            for _ in 0..one.clients {
-                scope.spawn(|| ask(server(one.name), &over));
-            }
+        let (over, server) = (&over, &server);
+        let clients = REHEARSALS.iter().flat_map(|one| (0..one.clients).map(move |_| one.name));
+        let clients: Vec<_> = clients.map(|name| (name, scope.spawn(move || ask(server(name), over)))).collect();
+        let (started, mut seen) = (Instant::now(), Alerts::new());
+        while !expected.is_subset(&seen) {
+            assert!(started.elapsed() < PATIENCE, "only {seen:?} fired");
+            seen.extend(firing(&prometheus));
+            thread::sleep(SCRAPE / 2);
         }
-        let started = Instant::now();
-        loop {
-            let firing = firing(&prometheus);
-            if expected.is_subset(&firing) {
-                break;
-            }
-            assert!(started.elapsed() < PATIENCE, "only {firing:?} fire");
-            thread::sleep(SCRAPE);
-        }
-        println!("all fire after {:?}", started.elapsed());
+        println!("all have fired after {:?}", started.elapsed());
+        drop(is_over);
+        let slow = clients.into_iter().map(|(name, client)| (name, client.join().expect("everybody is answered")));
+        slow.filter_map(|(name, is_slow)| is_slow.then_some(name)).collect::<BTreeSet<_>>()
     });
     for (name, alert) in fired(&prometheus) {
         let one = REHEARSALS.iter().find(|one| one.name == name).unwrap();
-        let is_due = one.alert == Some(&alert) || one.besides.contains(&&*alert);
-        assert!(is_due, "{alert} fired in {name}");
+        // On a busy machine it may be the truth.
+        let is_true = alert == "TorchpodSlow" && slow.contains(&*name);
+        assert!(one.alert == Some(&alert) || one.besides.contains(&&*alert) || is_true, "{alert} fired in {name}");
     }
     // The dashboard shows them over its panels.
     let dashboard = dashboard();

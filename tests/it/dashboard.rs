@@ -1,11 +1,10 @@
 //! What the dashboard, the recording rules and Flagger ask, a real Prometheus answers from a real server under load.
 
-use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use serde_json::{Value, json};
 
@@ -13,8 +12,8 @@ use crate::client::{self, Connection, SAMPLE};
 use crate::grpc::block_on;
 use crate::grpc_inference::{connect, request};
 use crate::models::{Repository, posting};
-use crate::prometheus::{Prometheus, Target, rules_with, shipped_rules, yaml};
-use crate::support::{ANY_PORT, OverAtEnd, PATIENCE, ROOT, Server, Turn};
+use crate::prometheus::{Prometheus, Target, friend, rules_with, shipped_rules, yaml};
+use crate::support::{OverAtEnd, PATIENCE, ROOT, Server, Turn};
 
 const SCRAPE: Duration = Duration::from_millis(500);
 
@@ -56,8 +55,8 @@ pub(crate) fn chosen(expr: &str, variables: &[(&str, &str)]) -> String {
 }
 
 /// Something that is asked, and the labels that its answers must have.
-#[derive(Debug)]
 struct Query {
+    /// Who asks.
     whose: String,
     expr: String,
     labels: Vec<String>,
@@ -79,6 +78,12 @@ impl Query {
         let is_number = |one: &Value| one["value"][1].as_str().is_some_and(|text| text != "NaN");
         let has_labels = |one: &Value| self.labels.iter().all(|label| one["metric"][label].is_string());
         series.iter().any(is_number) && series.iter().all(has_labels)
+    }
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} asks by {:?}: {}", self.whose, self.labels, self.expr)
     }
 }
 
@@ -158,9 +163,7 @@ fn load(server: &Server<'_>, over: &AtomicBool) {
 #[test]
 fn whatever_the_dashboard_the_rules_and_flagger_ask_is_answered_under_load() {
     let (turn, repository) = (Turn::shared(), Repository::of("digits"));
-    let friend = TcpListener::bind(ANY_PORT).unwrap();
-    let dependency = format!("tcp://{}#name=friend,interval=1s", friend.local_addr().unwrap());
-    let server = turn.serve(&repository.explicit(&["--dependency", &dependency]));
+    let server = turn.serve(&repository.explicit(&["--dependency", &friend()]));
     let labels = json!({"namespace": "ml", "track": "stable", "pod": POD});
     let target = Target { address: server.probe.unwrap(), labels };
     let prometheus = Prometheus::start(SCRAPE, &[target], &shipped_rules());

@@ -3,16 +3,17 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client;
-use crate::support::{Log, PATIENCE, ROOT, Turn};
+use crate::support::{ANY_PORT, Log, PATIENCE, ROOT, Turn};
 
 /// What `serde_json::Value` makes of each document of a YAML file of ours.
 pub(crate) fn yaml(path: &str) -> Vec<Value> {
@@ -29,6 +30,18 @@ pub(crate) fn shipped_rules() -> Value {
 pub(crate) fn rules_with<'a>(groups: &'a Value, field: &'a str) -> impl Iterator<Item = &'a Value> {
     let groups = groups["groups"].as_array().expect("groups of rules").iter();
     groups.flat_map(|group| group["rules"].as_array().expect("rules")).filter(move |rule| rule[field].is_string())
+}
+
+/// A dependency that is up for as long as the tests run, as `--dependency` takes it.
+pub(crate) fn friend() -> String {
+    let listener = TcpListener::bind(ANY_PORT).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    // Those that nobody takes off the queue fill it in a minute.
+    thread::Builder::new()
+        .name("friend".to_owned())
+        .spawn(move || listener.incoming().for_each(drop))
+        .expect("a thread");
+    format!("tcp://{address}#name=friend")
 }
 
 /// What is scraped: a server, and the labels that its pod would bring.
