@@ -72,8 +72,8 @@ fn inferences(shared: Arc<Shared>) -> Router {
     let router = without_fallback(Routes::new(service))
         .layer(middleware::from_fn_with_state(shared.clone(), apart::run))
         .layer(middleware::from_fn_with_state(shared.clone(), arriving::watch))
-        .layer(middleware::from_fn_with_state(shared, in_flight::count));
-    identity::with_ids(router)
+        .layer(middleware::from_fn_with_state(shared.clone(), in_flight::count));
+    identity::with_ids(router, shared.telemetry.clone())
 }
 
 /// Only one of the routers that are merged may have one.

@@ -11,7 +11,10 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::exposition;
+use super::protocol::Protocol;
+use super::slow::Slow;
 use super::statistics::{Snapshot as Sums, Statistics};
+use super::trace::Tracer;
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
@@ -19,8 +22,11 @@ const BUILD_INFO: &str = "torchpod_build_info";
 const PHASE: &str = "torchpod_phase";
 const REQUESTS: &str = "torchpod_requests_total";
 const REQUEST_SECONDS: &str = "torchpod_request_duration_seconds";
+const ROWS: &str = "torchpod_rows_total";
+const PARSE_SECONDS: &str = "torchpod_parse_duration_seconds";
 const QUEUE_SECONDS: &str = "torchpod_queue_duration_seconds";
 const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
+const FORMAT_SECONDS: &str = "torchpod_format_duration_seconds";
 const BATCH_ROWS: &str = "torchpod_batch_rows";
 const BATCH_MAX_ROWS: &str = "torchpod_batch_max_rows";
 const BATCH_CUTS: &str = "torchpod_batch_cuts_total";
@@ -58,6 +64,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The server's metrics. Each server has its own, so that several live in one test process.
 pub struct Telemetry {
+    pub slow: Slow,
+    pub tracer: Option<Arc<Tracer>>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     connections: Mutex<Vec<(Gauge, CountConnections)>>,
@@ -136,8 +144,11 @@ pub struct ModelMetrics {
     /// Held also to say that somebody still counts here.
     series: Arc<Series>,
     load_seconds: Gauge,
-    by_outcome: [Counter; 6],
+    requests: [[Counter; 6]; 4],
+    rows: [[Counter; 6]; 4],
     request_seconds: Histogram,
+    parse_seconds: Histogram,
+    format_seconds: Histogram,
     queue_seconds: Histogram,
     compute_seconds: Histogram,
     batch_rows: Histogram,
@@ -161,6 +172,12 @@ pub enum Outcome {
     Left,
 }
 
+impl Outcome {
+    pub fn name(self) -> &'static str {
+        OUTCOMES[self as usize]
+    }
+}
+
 const OUTCOMES: [&str; 6] = ["ok", "client_error", "refused", "deadline", "server_error", "left"];
 
 /// Why a batch did not wait for more.
@@ -178,18 +195,44 @@ pub enum CutReason {
     Shape,
 }
 
+impl CutReason {
+    pub fn name(self) -> &'static str {
+        CUT_REASONS[self as usize]
+    }
+}
+
 const CUT_REASONS: [&str; 5] = ["full", "idle", "delay", "deadline", "shape"];
 
+/// One that tells of no slow request, and no collector.
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new(Slow::new(None), None)
+    }
+}
+
 impl Telemetry {
-    #[allow(clippy::new_without_default)] // It is no value among others: a process has one.
-    pub fn new() -> Self {
+    /// Which tells of some `slow` requests, and a collector of traces by the `tracer`.
+    pub fn new(slow: Slow, tracer: Option<Tracer>) -> Self {
         let recorder = build();
         let handle = recorder.handle();
         let loads = metrics::with_local_recorder(&recorder, || {
             describe();
             LOAD_OUTCOMES.map(|outcome| counter!(LOADS, "outcome" => outcome))
         });
-        Self { recorder, handle, connections: Mutex::default(), loads, versions: Mutex::default() }
+        Self {
+            slow,
+            tracer: tracer.map(Arc::new),
+            recorder,
+            handle,
+            connections: Mutex::default(),
+            loads,
+            versions: Mutex::default(),
+        }
+    }
+
+    /// Which traces are kept, and where they go.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_deref()
     }
 
     /// Sets `torchpod_build_info`, whose labels tell what runs.
@@ -223,11 +266,11 @@ impl Telemetry {
         metrics::with_local_recorder(&series.recorder, || ModelMetrics {
             series: series.clone(),
             load_seconds: gauge!(LOAD_SECONDS, &labels),
-            by_outcome: OUTCOMES.map(|outcome| {
-                let [model, version] = labels.clone();
-                counter!(REQUESTS, &[model, version, ("outcome", outcome.to_owned())])
-            }),
+            requests: by_protocol_and_outcome(REQUESTS, &labels),
+            rows: by_protocol_and_outcome(ROWS, &labels),
             request_seconds: histogram!(REQUEST_SECONDS, &labels),
+            parse_seconds: histogram!(PARSE_SECONDS, &labels),
+            format_seconds: histogram!(FORMAT_SECONDS, &labels),
             queue_seconds: histogram!(QUEUE_SECONDS, &labels),
             compute_seconds: histogram!(COMPUTE_SECONDS, &labels),
             batch_rows: histogram!(BATCH_ROWS, &labels),
@@ -303,7 +346,7 @@ impl Telemetry {
             gauge!(IN_FLIGHT).set(*in_flight as f64);
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
             gauge!(REQUEST_MEMORY).set(*request_memory as f64);
-            counter!(DROPPED_LINES).absolute(super::dropped_lines());
+            counter!(DROPPED_LINES).absolute(super::log::dropped_lines());
             gauge!(OLDEST_BATCH).set(oldest_batch.as_secs_f64());
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ threads.
             gauge!(STUCK_LOADS).set(*stuck_loads as f64);
@@ -344,6 +387,16 @@ fn of_this_moment(scrape: &Scrape<'_>) -> String {
     recorder.handle().render()
 }
 
+fn by_protocol_and_outcome(name: &'static str, labels: &[(&'static str, String); 2]) -> [[Counter; 6]; 4] {
+    Protocol::ALL.map(|protocol| {
+        OUTCOMES.map(|outcome| {
+            let [model, version] = labels.clone();
+            let (protocol, outcome) = (protocol.name().to_owned(), outcome.to_owned());
+            counter!(name, &[model, version, ("protocol", protocol), ("outcome", outcome)])
+        })
+    })
+}
+
 fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
 }
@@ -365,10 +418,13 @@ fn describe() {
         "What runs: the server's version, the engine ABI, the engine and its library; always 1"
     );
     describe_gauge!(PHASE, "1 for the phase that the server is in, 0 for the others");
-    describe_counter!(REQUESTS, "Requests to a model by how they ended");
+    describe_counter!(REQUESTS, "Requests to a model by protocol and by how they ended");
     describe_histogram!(REQUEST_SECONDS, "From a request's head to its answer's first byte, in seconds");
+    describe_counter!(ROWS, "Rows of these requests, as far as they were read");
+    describe_histogram!(PARSE_SECONDS, "From the last byte of a request's body to its tensors, in seconds");
     describe_histogram!(QUEUE_SECONDS, "Waiting for a batch, in seconds");
     describe_histogram!(COMPUTE_SECONDS, "Gathering and computing one batch, in seconds");
+    describe_histogram!(FORMAT_SECONDS, "From a request's outputs to its answer, in seconds");
     describe_histogram!(BATCH_ROWS, "Rows per batch; a request that is computed alone and whole is one");
     describe_gauge!(
         BATCH_MAX_ROWS,
@@ -400,10 +456,20 @@ fn describe() {
 }
 
 impl ModelMetrics {
-    pub fn request(&self, outcome: Outcome, took: Duration) {
-        self.by_outcome[outcome as usize].increment(1);
+    /// One has ended, which had so many rows, as far as that was known.
+    pub fn request(&self, protocol: Protocol, outcome: Outcome, rows: usize, took: Duration) {
+        self.requests[protocol as usize][outcome as usize].increment(1);
+        self.rows[protocol as usize][outcome as usize].increment(rows as u64);
         self.request_seconds.record(took);
         self.series.statistics.request(outcome, took);
+    }
+
+    pub fn parse_time(&self, took: Duration) {
+        self.parse_seconds.record(took);
+    }
+
+    pub fn format_time(&self, took: Duration) {
+        self.format_seconds.record(took);
     }
 
     pub fn queue_time(&self, waited: Duration) {

@@ -30,6 +30,7 @@ mod logs;
 mod memory;
 mod odd_models;
 mod openapi;
+mod otlp;
 mod overload;
 mod packages;
 mod probe_command;

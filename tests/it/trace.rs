@@ -82,7 +82,8 @@ fn a_request_is_found_in_the_log_by_its_trace() {
     assert_eq!(client::ask(server.address, &request).unwrap().status, 500);
     let line = server.log.wait_for("the failed request", |line| line["message"] == "request failed");
     assert_eq!((&line["trace_id"], &line["request_id"]), (&TRACE.into(), &"find-me".into()), "{line}");
-    let span = server.log.wait_for("its line", |line| line["message"] == "answered");
-    assert_eq!((&span["status"], &span["span"]["trace_id"]), (&500.into(), &TRACE.into()), "{span}");
-    assert_eq!((&span["span"]["request_id"], &span["level"]), (&"find-me".into(), &"DEBUG".into()), "{span}");
+    let line = server.log.wait_for("its line", |line| line["message"] == "answered");
+    assert_eq!((&line["status"], &line["trace_id"]), (&500.into(), &TRACE.into()), "{line}");
+    assert_eq!((&line["request_id"], &line["level"]), (&"find-me".into(), &"DEBUG".into()), "{line}");
+    assert_eq!((&line["method"], &line["uri"]), (&"POST".into(), &"/predict".into()), "{line}");
 }
