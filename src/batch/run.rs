@@ -233,7 +233,9 @@ fn failure<T>(result: &thread::Result<Result<T, engine::Error>>) -> Option<Strin
 /// Gives each job its rows of the outputs, which share the batch's bytes.
 fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>, post: &Post) {
     let now = Instant::now();
-    jobs.iter_mut().for_each(|job| job.passage.end(now));
+    for job in &mut jobs {
+        job.passage.end(now);
+    }
     let mut outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
     let mut letters = Letters::default();
     if jobs.len() == 1 {

@@ -63,16 +63,15 @@ impl Collector {
             ExportTraceServiceResponse::default().encode_to_vec()
         });
         let routes = Routes::new(grpc).into_axum_router().merge(Router::new().route("/v1/traces", over_http));
-        thread::spawn(move || {
-            block_on(async {
-                let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
-                GrpcServer::builder()
-                    .accept_http1(true)
-                    .add_routes(Routes::from(routes))
-                    .serve_with_incoming(incoming)
-                    .await
-            })
-        });
+        let serve = async move {
+            let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
+            GrpcServer::builder()
+                .accept_http1(true)
+                .add_routes(Routes::from(routes))
+                .serve_with_incoming(incoming)
+                .await
+        };
+        thread::Builder::new().name("collector".to_owned()).spawn(|| block_on(serve)).unwrap();
         (collector, address)
     }
 
@@ -109,7 +108,7 @@ fn serve<'turn>(turn: &'turn Turn, collector: SocketAddr, protocol: &str, argume
 }
 
 fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    id.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn attributes(of: &[KeyValue]) -> HashMap<&str, String> {
