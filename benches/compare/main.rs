@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         Some(compute::ROLE) => compute::child(words),
         Some("cell") => short::run(&words.collect::<Vec<_>>()),
         Some("growth") => growth(),
-        Some("sight") => sight(),
+        Some("sight") => seen(),
         Some(sight::ROLE) => sight::child(),
         Some("peers") => peers::run(words.next()),
         Some("whole") => compare(true),
@@ -64,9 +64,9 @@ fn growth() -> Result<()> {
 }
 
 /// For whoever works on what it costs to be seen: that part alone.
-fn sight() -> Result<()> {
+fn seen() -> Result<()> {
     let scratch = tempfile::tempdir()?;
-    print!("{}", report::sight(&sight::measure(&plan::seen()?, scratch.path())?));
+    print!("{}", report::seen(&sight::measure(&plan::seen()?, scratch.path())?));
     Ok(())
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn text(told: &Run) -> String {
         "Resident, in MiB. Pages of files, such as libtorch's code, are shared between processes.",
         &memory(run),
     );
-    text += &sight(&told.sight);
+    text += &seen(&told.sight);
     if let Some((verdicts, rest)) = &told.growth {
         text += &growth(verdicts, *rest);
     }
@@ -87,7 +87,7 @@ pub(crate) fn text(told: &Run) -> String {
 }
 
 /// What it costs to be seen.
-pub(crate) fn sight(verdicts: &[(Cell, Verdict)]) -> String {
+pub(crate) fn seen(verdicts: &[(Cell, Verdict)]) -> String {
     let mut table = Table::new(&["cell", "figure", "median", "rounds", "target", "verdict"]);
     for (cell, verdict) in verdicts {
         table.row([&[cell.to_string(), verdict.what.to_owned()][..], &judged(verdict)].concat());
