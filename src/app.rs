@@ -52,7 +52,7 @@ impl App {
     pub fn build(config: Config, listeners: Listeners, bar: ProgressBar) -> Result<Self, Exit> {
         let dependencies = config.dependencies.iter().map(|needed| (needed.name.as_str(), needed.required));
         let (lifecycle, rx) = lifecycle::channel(dependencies);
-        let tracer = config.sampling.clone().map(Tracer::new).transpose().map_err(Exit::configuration)?;
+        let tracer = config.traces.clone().map(Tracer::new).transpose().map_err(Exit::configuration)?;
         let telemetry = Arc::new(Telemetry::new(Slow::new(config.slow_request), tracer));
         let (ledger, pulses) = (Ledger::default(), Pulses::default());
         let models = Arc::new(Models::new(config.default_model.clone()));

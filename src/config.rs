@@ -21,7 +21,7 @@ use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
 use crate::model::repository::Given;
 use crate::model::spec::{self, Port};
-use crate::telemetry::trace::sampling::Sampling;
+use crate::telemetry::trace::settings::Settings;
 use crate::telemetry::{LogFormat, log};
 
 /// What `serve` was asked to do.
@@ -62,7 +62,7 @@ pub struct Config {
     /// From where on the log tells of a request; `None`: of none.
     pub slow_request: Option<Duration>,
     /// `None`: no collector of traces is named.
-    pub sampling: Option<Sampling>,
+    pub traces: Option<Settings>,
     pub termination_log: PathBuf,
     pub chaos: Chaos,
     /// What will work, but not as somebody may think.
@@ -146,7 +146,7 @@ impl Config {
             log_filter: wrong.or("--log-filter", &args.log_filter, log::filter, EnvFilter::default()),
             slow_request: Some(wrong.or("--slow-request", &args.slow_request, duration, Duration::ZERO))
                 .filter(|limit| !limit.is_zero()),
-            sampling: sampling(&mut wrong),
+            traces: traces(&mut wrong),
             termination_log: args.termination_log,
             chaos,
             warnings: short_grace(args.termination_grace_seconds.as_deref(), drain_delay + drain_timeout)
@@ -242,8 +242,8 @@ fn resolve(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// What the variables of OpenTelemetry say.
-fn sampling(wrong: &mut Error) -> Option<Sampling> {
-    Sampling::read(|name| std::env::var(name).ok()).unwrap_or_else(|(variable, expected)| {
+fn traces(wrong: &mut Error) -> Option<Settings> {
+    Settings::read(|name| std::env::var(name).ok()).unwrap_or_else(|(variable, expected)| {
         wrong.note(variable, expected);
         None
     })

@@ -5,22 +5,23 @@
 //! once it has ended. One that is not kept costs nothing, and one that is costs its client nothing: another thread encodes
 //! and sends.
 //!
-//! Configured by the variables of OpenTelemetry's specification: `sampling` reads those that decide, its SDK the rest
-//! (endpoint, protocol, headers, compression, batching, resource).
+//! Configured by the variables of OpenTelemetry's specification: `settings` reads those that decide, its SDK the rest
+//! (endpoint, headers, compression, batching, resource).
 
-pub mod sampling;
+pub mod settings;
 mod span;
 
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{SpanExporter, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor as _};
 
 use super::metrics::CutReason;
-use sampling::Sampling;
+use settings::Settings;
 use span::Clock;
 
 /// A span's place in its trace.
@@ -81,7 +82,7 @@ impl Batch {
 #[derive(Debug)]
 pub struct Tracer {
     processor: BatchSpanProcessor,
-    sampling: Sampling,
+    settings: Settings,
     scope: InstrumentationScope,
 }
 
@@ -90,19 +91,25 @@ impl Tracer {
     ///
     /// # Errors
     /// What is wrong with one of the variables, in the words of the SDK.
-    pub fn new(sampling: Sampling) -> Result<Self, String> {
+    pub fn new(settings: Settings) -> Result<Self, String> {
         // reqwest asks for the process's provider; an error says that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let exporter = SpanExporter::builder().build().map_err(|error| format!("OTEL_EXPORTER_OTLP_…: {error}"))?;
+        let exporter = if settings.over_grpc {
+            let roots = ClientTlsConfig::new().with_enabled_roots();
+            SpanExporter::builder().with_tonic().with_tls_config(roots).build()
+        } else {
+            SpanExporter::builder().with_http().build()
+        };
+        let exporter = exporter.map_err(|error| format!("OTEL_EXPORTER_OTLP_…: {error}"))?;
         let mut processor = BatchSpanProcessor::builder(exporter).build();
         processor.set_resource(&resource());
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
-        Ok(Self { processor, sampling, scope: scope.build() })
+        Ok(Self { processor, settings, scope: scope.build() })
     }
 
     /// Whether a request in this trace is kept; `caller` is what its caller has decided for itself, if there is one.
     pub fn keeps(&self, trace: TraceId, caller: Option<bool>) -> bool {
-        self.sampling.keeps(trace, caller)
+        self.settings.keeps(trace, caller)
     }
 
     /// Tells of a request, and of its stages.

@@ -2,6 +2,7 @@
 //! sent.
 
 use std::collections::HashMap;
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -21,9 +22,11 @@ use rustix::process::Signal;
 use tonic::service::Routes;
 use tonic::transport::Server as GrpcServer;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::client::{self, Connection, SAMPLE};
+use crate::database;
 use crate::grpc::block_on;
 use crate::grpc_inference::{connect, request};
 use crate::models::posting;
@@ -54,6 +57,10 @@ impl TraceService for Collector {
 impl Collector {
     /// One that listens, by either protocol, until the test process ends.
     fn start() -> (Self, SocketAddr) {
+        Self::listen(GrpcServer::builder())
+    }
+
+    fn listen(server: GrpcServer) -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (collector, address) = (Self::default(), listener.local_addr().unwrap());
         listener.set_nonblocking(true).unwrap();
@@ -65,11 +72,7 @@ impl Collector {
         let routes = Routes::new(grpc).into_axum_router().merge(Router::new().route("/v1/traces", over_http));
         let serve = async move {
             let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
-            GrpcServer::builder()
-                .accept_http1(true)
-                .add_routes(Routes::from(routes))
-                .serve_with_incoming(incoming)
-                .await
+            server.accept_http1(true).add_routes(Routes::from(routes)).serve_with_incoming(incoming).await
         };
         thread::Builder::new().name("collector".to_owned()).spawn(|| block_on(serve)).unwrap();
         (collector, address)
@@ -355,6 +358,35 @@ fn a_collector_that_hangs_or_is_not_there_holds_up_neither_requests_nor_the_end(
         // Of the grace that is left after the drain, 5 s.
         assert!(asked.elapsed() < Duration::from_secs(5), "{protocol}: the end took {:?}", asked.elapsed());
     }
+}
+
+#[test]
+fn a_collector_with_a_certificate_of_its_own_is_trusted_where_ssl_cert_file_names_it() {
+    let (turn, folder) = (Turn::shared(), tempfile::tempdir().unwrap());
+    database::certify(folder.path());
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let identity = Identity::from_pem(read("certificate.pem"), read("key.pem"));
+    let certificate = folder.path().join("certificate.pem").display().to_string();
+    let with_tls = GrpcServer::builder().tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+    let (collector, address) = Collector::listen(with_tls);
+    let endpoint = format!("https://{address}");
+    let mut variables = vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ];
+    let doubting = turn.start_with(&variables, &[]);
+    doubting.wait_until("serving");
+    assert_eq!(client::ask(doubting.address, &posting("/predict", &[], SAMPLE)).unwrap().status, 200);
+    doubting.log.wait_for("that they were not sent", |line| {
+        line["target"].as_str().is_some_and(|target| target.starts_with("opentelemetry")) && line["level"] == "ERROR"
+    });
+    assert!(collector.spans().is_empty());
+    variables.push(("SSL_CERT_FILE", &*certificate));
+    let trusting = turn.start_with(&variables, &[]);
+    trusting.wait_until("serving");
+    assert_eq!(client::ask(trusting.address, &posting("/predict", &[], SAMPLE)).unwrap().status, 200);
+    collector.wait_for("batch", 1);
 }
 
 #[test]

@@ -1,24 +1,29 @@
-//! Which traces are kept, by the variables of OpenTelemetry's specification.
+//! Which traces are kept and how they are sent, by the variables of OpenTelemetry's specification.
 
 use opentelemetry::trace::{SpanKind, TraceId};
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample as _};
 
-/// How it is decided.
+/// A variable, and what is wrong with it.
+type Wrong = (&'static str, String);
+
+/// What the SDK does not decide.
 #[derive(Clone, Debug)]
-pub struct Sampling {
+pub struct Settings {
+    /// Rather than over HTTP.
+    pub(super) over_grpc: bool,
     /// Whether a caller's decision is ours.
     follows: bool,
     /// Of those that begin here, or of all.
     sampler: Sampler,
 }
 
-impl Sampling {
+impl Settings {
     /// What the variables say, asked one by one; `None` where no collector is named, or tracing is switched off.
     ///
     /// # Errors
     /// The variable that is wrong, with what was expected.
-    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, (&'static str, String)> {
-        let variable = |name| variable(name).filter(|value| !value.is_empty());
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Wrong> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let is_named = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
             .into_iter()
             .any(|name| variable(name).is_some());
@@ -27,6 +32,7 @@ impl Sampling {
         if !is_named || is_off {
             return Ok(None);
         }
+        let over_grpc = is_grpc(&variable)?;
         let name = variable("OTEL_TRACES_SAMPLER");
         let name = name.as_deref().unwrap_or("parentbased_always_on");
         let root = name.strip_prefix("parentbased_");
@@ -39,7 +45,7 @@ impl Sampling {
                 return Err(("OTEL_TRACES_SAMPLER", format!("{name}: expected {expected}")));
             }
         };
-        Ok(Some(Self { follows: root.is_some(), sampler }))
+        Ok(Some(Self { over_grpc, follows: root.is_some(), sampler }))
     }
 
     pub(super) fn keeps(&self, trace: TraceId, caller: Option<bool>) -> bool {
@@ -51,8 +57,21 @@ impl Sampling {
     }
 }
 
+/// HTTP where nothing is said, as the specification has it.
+fn is_grpc(variable: &impl Fn(&str) -> Option<String>) -> Result<bool, Wrong> {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+    let Some((name, value)) = names.into_iter().find_map(|name| Some((name, variable(name)?))) else {
+        return Ok(false);
+    };
+    match value.as_str() {
+        "grpc" => Ok(true),
+        "http/protobuf" => Ok(false),
+        _ => Err((name, format!("{value}: expected grpc or http/protobuf"))),
+    }
+}
+
 /// All of them where nothing is said.
-fn share(text: Option<String>) -> Result<f64, (&'static str, String)> {
+fn share(text: Option<String>) -> Result<f64, Wrong> {
     let Some(text) = text else { return Ok(1.0) };
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| ("OTEL_TRACES_SAMPLER_ARG", format!("{text}: expected a share from 0 to 1, such as 0.01")))
@@ -62,9 +81,9 @@ fn share(text: Option<String>) -> Result<f64, (&'static str, String)> {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Option<Sampling>, (&'static str, String)> {
+    fn read(variables: &[(&str, &str)]) -> Result<Option<Settings>, Wrong> {
         let find = |name: &str| variables.iter().find(|(known, _)| *known == name);
-        Sampling::read(|name| find(name).map(|(_, value)| (*value).to_owned()))
+        Settings::read(|name| find(name).map(|(_, value)| (*value).to_owned()))
     }
 
     const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
@@ -110,11 +129,28 @@ mod tests {
     }
 
     #[test]
+    fn the_protocol_of_traces_wins_and_http_is_the_default() {
+        let (grpc, http) = ("grpc", "http/protobuf");
+        for (of_traces, of_all, over_grpc) in
+            [("", "", false), ("", grpc, true), (grpc, http, true), (http, grpc, false), ("", http, false)]
+        {
+            let protocols =
+                [("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", of_traces), ("OTEL_EXPORTER_OTLP_PROTOCOL", of_all), COLLECTOR];
+            assert_eq!(read(&protocols).unwrap().unwrap().over_grpc, over_grpc, "{protocols:?}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_by_name() {
         let share = ("OTEL_TRACES_SAMPLER", "traceidratio");
         for (variables, name, got) in [
             ([COLLECTOR, ("OTEL_TRACES_SAMPLER", "jaeger_remote"), ("", "")], "OTEL_TRACES_SAMPLER", "jaeger_remote: "),
             ([COLLECTOR, share, ("OTEL_TRACES_SAMPLER_ARG", "7")], "OTEL_TRACES_SAMPLER_ARG", "7: "),
+            (
+                [COLLECTOR, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"), ("", "")],
+                "OTEL_EXPORTER_OTLP_PROTOCOL",
+                "http/json: ",
+            ),
             ([COLLECTOR, share, ("OTEL_TRACES_SAMPLER_ARG", "some")], "OTEL_TRACES_SAMPLER_ARG", "some: "),
         ] {
             let (variable, wrong) = read(&variables).unwrap_err();
