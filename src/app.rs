@@ -12,6 +12,7 @@ mod rehearsal;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
+use tokio::runtime::Handle;
 
 pub use check::run as check;
 pub use exit::Exit;
@@ -50,6 +51,7 @@ impl App {
         let dependencies = config.dependencies.iter().map(|needed| (needed.name.as_str(), needed.required));
         let (lifecycle, rx) = lifecycle::channel(dependencies);
         let telemetry = Arc::new(Telemetry::new());
+        telemetry.runtime("main", Handle::current());
         let (ledger, pulses) = (Ledger::default(), Pulses::default());
         let models = Arc::new(Models::new(config.default_model.clone()));
         let explicit = config.model_control == ModelControl::Explicit;

@@ -1,9 +1,15 @@
-//! What the server tells the outside about itself: logs here, metrics in `metrics`.
+//! What the server tells the outside about itself: logs here, metrics in `metrics`, what they are called in `table`.
 
+mod cgroup;
 mod exposition;
+mod figures;
+mod gpu;
 pub mod metrics;
+mod process;
+mod runtime;
 mod spread;
 pub mod statistics;
+pub mod table;
 
 pub use metrics::Telemetry;
 
