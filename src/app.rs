@@ -12,6 +12,7 @@ mod rehearsal;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
+use tokio::runtime::Handle;
 
 pub use check::run as check;
 pub use exit::Exit;
@@ -54,6 +55,7 @@ impl App {
         let (lifecycle, rx) = lifecycle::channel(dependencies);
         let tracer = config.traces.clone().map(Tracer::new).transpose().map_err(Exit::configuration)?;
         let telemetry = Arc::new(Telemetry::new(Slow::new(config.slow_request), tracer));
+        telemetry.runtime("main", Handle::current());
         let (ledger, pulses) = (Ledger::default(), Pulses::default());
         let models = Arc::new(Models::new(config.default_model.clone()));
         let explicit = config.model_control == ModelControl::Explicit;

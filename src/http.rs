@@ -113,6 +113,7 @@ async fn scrape(state: State) -> impl IntoResponse {
         serving: table.all().map(|handle| described(&handle.version)).collect(),
         versions: states.iter().map(|entry| [&entry.name, &entry.version, entry.state.name()]).collect(),
         stuck_loads: state.control.stuck(),
+        probe_answers: state.health.answers(),
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -1,12 +1,18 @@
-//! What the server tells the outside about itself: `log` lines, `metrics`, and `trace`s.
+//! What the server tells the outside about itself: `log` lines, `metrics` (what they are called, in `table`), and `trace`s.
 
+mod cgroup;
 mod exposition;
+mod figures;
+mod gpu;
 pub mod log;
 pub mod metrics;
+mod process;
 pub mod protocol;
+mod runtime;
 pub mod slow;
 mod spread;
 pub mod statistics;
+pub mod table;
 pub mod trace;
 
 pub use log::LogFormat;

@@ -174,7 +174,7 @@ impl GrpcInferenceService for Service {
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
         let request = request.get_ref();
         let serves = self.resolve(&request.name, &request.version).is_ok();
-        let ready = serves && self.0.health.ask(Probe::Liveness).0.pass;
+        let ready = serves && self.0.health.passes(Probe::Liveness);
         Ok(Response::new(proto::ModelReadyResponse { ready }))
     }
 

@@ -54,7 +54,7 @@ pub(super) async fn model(state: State, path: Path) -> Result<Response, Flat> {
         _ => vec![available(&model)],
     };
     // As for `/v2`: dependencies are the server's affair, a model is ready where it serves and the server is healthy.
-    let ready = state.health.ask(Probe::Liveness).0.pass;
+    let ready = state.health.passes(Probe::Liveness);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(error::json(status, &schema::Model { name: name.clone(), ready, model_version_status: versions }))
 }

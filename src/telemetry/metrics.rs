@@ -1,64 +1,40 @@
-//! Every metric's name, labels and buckets, in one place. Handles are made once: recording is an atomic operation.
+//! Every metric that is recorded, in one place, by the names of `table`. Handles are made once: recording is an atomic
+//! operation.
 
 #![allow(clippy::disallowed_macros)] // This is the place for them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio::runtime::Handle;
 
 use super::exposition;
+use super::figures::Figures;
 use super::protocol::Protocol;
 use super::slow::Slow;
 use super::statistics::{Snapshot as Sums, Statistics};
+use super::table::{
+    BATCH_CUTS, BATCH_MAX_ROWS, BATCH_ROWS, BUILD_INFO, COMPUTE_SECONDS, CONNECTIONS, DEPENDENCY_AGE,
+    DEPENDENCY_CHECKS, DEPENDENCY_LATENCY, DEPENDENCY_UP, DROPPED_LINES, FAULT, FORMAT_SECONDS, IN_FLIGHT,
+    LOAD_SECONDS, LOADS, MODEL_INFO, MODEL_STATE, OLDEST_BATCH, PARSE_SECONDS, PHASE, PROBE_ANSWERS, QUEUE_REQUESTS,
+    QUEUE_ROWS, QUEUE_SECONDS, REQUEST_MEMORY, REQUEST_SECONDS, REQUESTS, ROWS, STUCK_LOADS, TRANSITIONS,
+    WORKER_RESTARTS, describe,
+};
 use super::trace::Tracer;
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
-const BUILD_INFO: &str = "torchpod_build_info";
-const PHASE: &str = "torchpod_phase";
-const REQUESTS: &str = "torchpod_requests_total";
-const REQUEST_SECONDS: &str = "torchpod_request_duration_seconds";
-const ROWS: &str = "torchpod_rows_total";
-const PARSE_SECONDS: &str = "torchpod_parse_duration_seconds";
-const QUEUE_SECONDS: &str = "torchpod_queue_duration_seconds";
-const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
-const FORMAT_SECONDS: &str = "torchpod_format_duration_seconds";
-const BATCH_ROWS: &str = "torchpod_batch_rows";
-const BATCH_MAX_ROWS: &str = "torchpod_batch_max_rows";
-const BATCH_CUTS: &str = "torchpod_batch_cuts_total";
-const QUEUE_ROWS: &str = "torchpod_queue_rows";
-const QUEUE_REQUESTS: &str = "torchpod_queue_requests";
-const IN_FLIGHT: &str = "torchpod_in_flight_requests";
-const REQUEST_MEMORY: &str = "torchpod_request_memory_bytes";
-const FAULT: &str = "torchpod_fault";
-const TRANSITIONS: &str = "torchpod_transitions_total";
-const OLDEST_BATCH: &str = "torchpod_oldest_batch_seconds";
-const WORKER_RESTARTS: &str = "torchpod_worker_restarts_total";
-const DEPENDENCY_UP: &str = "torchpod_dependency_up";
-const DEPENDENCY_CHECKS: &str = "torchpod_dependency_checks_total";
-const DEPENDENCY_LATENCY: &str = "torchpod_dependency_latency_seconds";
-const DEPENDENCY_AGE: &str = "torchpod_dependency_check_age_seconds";
-const DROPPED_LINES: &str = "torchpod_log_lines_dropped_total";
-const CONNECTIONS: &str = "torchpod_connections";
-const MODEL_INFO: &str = "torchpod_model_info";
-const MODEL_STATE: &str = "torchpod_model_state";
-const LOAD_SECONDS: &str = "torchpod_load_seconds";
-const LOADS: &str = "torchpod_loads_total";
-const STUCK_LOADS: &str = "torchpod_stuck_loads";
-
 /// Versions whose series stay after they have left, so that a scrape still finds their last counts.
-const KEPT: usize = 8;
+pub(super) const KEPT: usize = 8;
 
 /// From the 30 µs of a small model to the 30 s of the default request timeout.
-const SECONDS_BUCKETS: [f64; 19] = [
+pub(super) const SECONDS_BUCKETS: [f64; 19] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 20.0, 30.0,
 ];
-const ROWS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+pub(super) const ROWS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -70,6 +46,7 @@ pub struct Telemetry {
     handle: PrometheusHandle,
     connections: Mutex<Vec<(Gauge, CountConnections)>>,
     loads: [Counter; 5],
+    figures: Figures,
     /// The series of each version apart from the others', since they leave with it. The latest last.
     versions: Mutex<Vec<Arc<Series>>>,
 }
@@ -111,6 +88,8 @@ pub struct Scrape<'a> {
     pub versions: Vec<[&'a str; 3]>,
     /// Loads that were given up and whose threads are stuck.
     pub stuck_loads: usize,
+    /// How often a probe was answered: its name, the verdict, and the count.
+    pub probe_answers: Vec<(&'static str, &'static str, u64)>,
 }
 
 /// A version that serves.
@@ -219,15 +198,8 @@ impl Telemetry {
             describe();
             LOAD_OUTCOMES.map(|outcome| counter!(LOADS, "outcome" => outcome))
         });
-        Self {
-            slow,
-            tracer: tracer.map(Arc::new),
-            recorder,
-            handle,
-            connections: Mutex::default(),
-            loads,
-            versions: Mutex::default(),
-        }
+        let (connections, figures, versions) = (Mutex::default(), Figures::default(), Mutex::default());
+        Self { slow, tracer: tracer.map(Arc::new), recorder, handle, connections, loads, figures, versions }
     }
 
     /// Which traces are kept, and where they go.
@@ -252,6 +224,16 @@ impl Telemetry {
     pub fn listener(&self, name: &'static str, open: impl Fn() -> usize + Send + 'static) {
         let gauge = metrics::with_local_recorder(&self.recorder, || gauge!(CONNECTIONS, "listener" => name));
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push((gauge, Box::new(open)));
+    }
+
+    /// From now on, a scrape tells how busy this runtime is, e.g. `main`.
+    pub fn runtime(&self, name: &'static str, runtime: Handle) {
+        self.figures.runtime(name, runtime);
+    }
+
+    /// From now on, the GPUs that this process can see are asked how they are, and a scrape tells it.
+    pub fn watch_gpus(&self) {
+        self.figures.watch_gpus();
     }
 
     /// An order to load has ended.
@@ -327,7 +309,7 @@ impl Telemetry {
 
     /// The text that Prometheus scrapes.
     pub fn render(&self, scrape: &Scrape<'_>) -> String {
-        let Scrape { snapshot, in_flight, oldest_batch, request_memory, stuck_loads, .. } = scrape;
+        let Scrape { snapshot, in_flight, oldest_batch, request_memory, stuck_loads, probe_answers, .. } = scrape;
         for (gauge, open) in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             #[allow(clippy::cast_precision_loss)] // A process has fewer than 2⁵³ descriptors.
             gauge.set(open() as f64);
@@ -342,6 +324,9 @@ impl Telemetry {
             for (subject, to, count) in snapshot.history.counts() {
                 counter!(TRANSITIONS, &[("subject", subject.to_owned()), ("to", to.to_owned())]).absolute(count);
             }
+            for &(probe, verdict, count) in probe_answers {
+                counter!(PROBE_ANSWERS, "probe" => probe, "verdict" => verdict).absolute(count);
+            }
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
             gauge!(IN_FLIGHT).set(*in_flight as f64);
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
@@ -351,7 +336,7 @@ impl Telemetry {
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ threads.
             gauge!(STUCK_LOADS).set(*stuck_loads as f64);
         });
-        let mut texts = vec![self.handle.render(), of_this_moment(scrape)];
+        let mut texts = vec![self.handle.render(), of_this_moment(scrape), self.figures.text()];
         texts.extend(self.lock().iter().map(|series| series.handle.render()));
         exposition::merge(&texts)
     }
@@ -410,49 +395,6 @@ fn build() -> PrometheusRecorder {
             .set_buckets_for_metric(Matcher::Full(BATCH_ROWS.to_owned()), &ROWS_BUCKETS)
     };
     buckets().expect("the bucket lists are not empty").build_recorder()
-}
-
-fn describe() {
-    describe_gauge!(
-        BUILD_INFO,
-        "What runs: the server's version, the engine ABI, the engine and its library; always 1"
-    );
-    describe_gauge!(PHASE, "1 for the phase that the server is in, 0 for the others");
-    describe_counter!(REQUESTS, "Requests to a model by protocol and by how they ended");
-    describe_histogram!(REQUEST_SECONDS, "From a request's head to its answer's first byte, in seconds");
-    describe_counter!(ROWS, "Rows of these requests, as far as they were read");
-    describe_histogram!(PARSE_SECONDS, "From the last byte of a request's body to its tensors, in seconds");
-    describe_histogram!(QUEUE_SECONDS, "Waiting for a batch, in seconds");
-    describe_histogram!(COMPUTE_SECONDS, "Gathering and computing one batch, in seconds");
-    describe_histogram!(FORMAT_SECONDS, "From a request's outputs to its answer, in seconds");
-    describe_histogram!(BATCH_ROWS, "Rows per batch; a request that is computed alone and whole is one");
-    describe_gauge!(
-        BATCH_MAX_ROWS,
-        "The largest batch that is cut, in rows: lower once the device had no memory for more"
-    );
-    describe_counter!(BATCH_CUTS, "Batches, by why they did not wait for more");
-    describe_gauge!(QUEUE_ROWS, "Rows of the requests waiting for a batch");
-    describe_gauge!(QUEUE_REQUESTS, "Requests waiting for a batch");
-    describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
-    describe_gauge!(REQUEST_MEMORY, "Bytes that bodies and tensors of requests hold, of --request-memory");
-    describe_gauge!(FAULT, "1 for each fault that the server has now, 0 for the others");
-    describe_counter!(
-        TRANSITIONS,
-        "Changes of the phase, of a fault, of whether there are models or of a dependency, by what it changed to"
-    );
-    describe_gauge!(OLDEST_BATCH, "How long the oldest batch has been running, in seconds");
-    describe_counter!(WORKER_RESTARTS, "Workers that panicked and were replaced");
-    describe_gauge!(DEPENDENCY_UP, "1 for a dependency that is up, 0 for one that is down or was never checked");
-    describe_counter!(DEPENDENCY_CHECKS, "Checks of a dependency by how they ended");
-    describe_gauge!(DEPENDENCY_LATENCY, "What the last check of a dependency took, in seconds");
-    describe_gauge!(DEPENDENCY_AGE, "How long ago the last check of a dependency ended, in seconds");
-    describe_counter!(DROPPED_LINES, "Log lines that nobody read in time");
-    describe_gauge!(MODEL_INFO, "The versions that serve, with their files' digests and their devices; always 1");
-    describe_gauge!(MODEL_STATE, "1 for each version that is known, with its state");
-    describe_gauge!(LOAD_SECONDS, "What reading, proving and warming a version took, in seconds");
-    describe_counter!(LOADS, "Orders to load a model by how they ended");
-    describe_gauge!(STUCK_LOADS, "Loads that were given up and whose threads are stuck");
-    describe_gauge!(CONNECTIONS, "Open connections of a listener");
 }
 
 impl ModelMetrics {

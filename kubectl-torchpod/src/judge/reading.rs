@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::page;
 
-// As `src/telemetry/metrics.rs` of the server names them.
+// As `src/telemetry/table.rs` of the server names them.
 const REQUESTS: &str = "torchpod_requests_total";
 const BUCKET: &str = "torchpod_request_duration_seconds_bucket";
 /// On every page of a torchpod, with or without a model.

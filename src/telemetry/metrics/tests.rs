@@ -14,6 +14,7 @@ impl<'a> Scrape<'a> {
             serving: Vec::new(),
             versions: Vec::new(),
             stuck_loads: 0,
+            probe_answers: Vec::new(),
         }
     }
 }
@@ -54,6 +55,7 @@ fn what_is_recorded_is_rendered() {
         serving: vec![serving],
         versions: vec![["digits", "1", "READY"]],
         stuck_loads: 1,
+        probe_answers: vec![("readiness", "fail", 7)],
     };
     let text = telemetry.render(&scrape);
     for line in [
@@ -86,6 +88,7 @@ fn what_is_recorded_is_rendered() {
         "torchpod_model_state{model=\"digits\",version=\"1\",state=\"ready\"} 1",
         "torchpod_loads_total{outcome=\"timed_out\"} 1",
         "torchpod_stuck_loads 1",
+        "torchpod_probe_answers_total{probe=\"readiness\",verdict=\"fail\"} 7",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
