@@ -11,6 +11,7 @@ pub mod describe;
 pub mod error;
 pub mod identity;
 pub mod in_flight;
+pub mod line;
 pub mod tensors;
 pub mod terms;
 pub mod trace;

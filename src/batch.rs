@@ -147,6 +147,7 @@ impl Served {
         let Load { requests, rows } = self.waiting();
         self.metrics.waiting(requests);
         self.metrics.waiting_rows(rows);
+        self.metrics.waiting_bytes(self.queue.bytes());
     }
 
     /// What a batch may be now, of rows of so many bytes.

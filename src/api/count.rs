@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use axum::http::StatusCode;
 use opentelemetry::KeyValue;
+use tonic::Code;
 
 use super::error::Error;
 use super::{Ids, Shared};
@@ -31,6 +32,7 @@ pub struct Count<'a> {
     /// What was ours.
     failure: Option<String>,
     status: StatusCode,
+    code: Code,
 }
 
 /// When a request came how far.
@@ -56,8 +58,8 @@ impl<'a> Count<'a> {
     /// Of a request to `model` that `began` with its head.
     pub fn new(shared: &'a Shared, model: &'a Handle, protocol: Protocol, ids: &'a Ids, began: Instant) -> Self {
         let course = Course { began, received: None, parsed: None, passage: Passage::default() };
-        let (outcome, status) = (Outcome::Left, StatusCode::OK);
-        Self { shared, model, protocol, ids, course, rows: 0, outcome, failure: None, status }
+        let (outcome, status, code) = (Outcome::Left, StatusCode::OK, Code::Ok);
+        Self { shared, model, protocol, ids, course, rows: 0, outcome, failure: None, status, code }
     }
 
     /// Its body is whole.
@@ -85,7 +87,7 @@ impl<'a> Count<'a> {
     pub fn end<T>(mut self, result: &Result<T, Error>) {
         self.outcome = outcome(result);
         let Err(error) = result else { return };
-        self.status = error.status();
+        (self.status, self.code) = (error.status(), error.code());
         if self.status.is_server_error() {
             self.failure = Some(error.message().to_owned());
         }
@@ -128,7 +130,7 @@ impl<'a> Count<'a> {
             KeyValue::new("torchpod.outcome", self.outcome.name()),
             KeyValue::new("torchpod.rows", i64::try_from(self.rows).unwrap_or(i64::MAX)),
         ]);
-        attributes.extend(self.protocol.attributes(self.status));
+        attributes.extend(self.protocol.attributes(self.status.as_u16(), self.code.into()));
         tracer.request(trace::Request {
             place,
             parent: self.ids.parent(),

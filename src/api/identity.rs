@@ -10,6 +10,7 @@ use axum::response::Response;
 use opentelemetry::trace::{SpanId, TraceId};
 use uuid::Builder;
 
+use crate::api::line::Line;
 use crate::api::trace::{self, Caller};
 use crate::batch::Handle;
 use crate::telemetry::Telemetry;
@@ -136,7 +137,11 @@ pub fn with_ids(router: Router, telemetry: Arc<Telemetry>) -> Router {
 async fn add_ids(telemetry: State<Arc<Telemetry>>, mut request: Request, next: Next) -> Response {
     let ids = Ids::of(request.headers(), telemetry.tracer());
     request.extensions_mut().insert(ids.clone());
+    let line = Line::of(&request);
     let mut response: Response = next.run(request).await;
+    if let Some(line) = line {
+        line.write(Some(&ids), &response);
+    }
     ids.answer(response.headers_mut());
     response
 }

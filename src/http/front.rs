@@ -11,7 +11,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request};
+use axum::http::{HeaderMap, HeaderValue, Method, Version, header, request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 
@@ -21,11 +21,9 @@ use super::error::{self, Error, Kind};
 use super::target::{Protocol, Target};
 use super::{MAX_HEAD, no_method, predict, probe, v1, v2};
 use crate::api::in_flight::{self, Cut};
+use crate::api::line::Line;
 use crate::api::{Ids, Shared};
 use crate::lifecycle::Phase;
-
-/// Under this name, `--log-filter` shows requests.
-const LOG: &str = "torchpod::http";
 
 /// A listener's routes, and what goes around them. Clones share everything.
 #[derive(Clone)]
@@ -87,7 +85,7 @@ impl Answers for Front {
         // Nobody looks for the id of a probe.
         let ids =
             (!probe::is_one(request.uri().path())).then(|| Ids::of(request.headers(), self.shared.telemetry.tracer()));
-        let line = tracing::enabled!(target: LOG, tracing::Level::DEBUG).then(|| Line::of(&request));
+        let line = Line::of(&request);
         // In one expression: what is awaited by a name is kept twice in the state of the whole.
         let answer = AssertUnwindSafe(self.handled(request, cut, ids.as_ref())).catch_unwind().await;
         let mut response = answer.unwrap_or_else(|panic| error::panicked(panic, ids.as_ref()));
@@ -115,33 +113,4 @@ fn check_head(parts: &request::Parts) -> Result<(), Error> {
     }
     let message = format!("the request head has {bytes} bytes, expected at most {MAX_HEAD}");
     Err(Error::new(Kind::HeadTooLarge, message))
-}
-
-/// One line for a request, at debug level.
-struct Line {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    began: Instant,
-}
-
-impl Line {
-    fn of(request: &Request) -> Self {
-        let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
-        Self { method, uri, version, began: Instant::now() }
-    }
-
-    fn write(self, ids: Option<&Ids>, response: &Response) {
-        tracing::debug!(
-            target: LOG,
-            method = %self.method,
-            uri = %self.uri,
-            version = ?self.version,
-            request_id = ids.map(Ids::request),
-            trace_id = ids.and_then(Ids::trace).map(tracing::field::display),
-            status = response.status().as_u16(),
-            seconds = self.began.elapsed().as_secs_f64(),
-            "answered"
-        );
-    }
 }

@@ -18,9 +18,9 @@ use super::statistics::{Snapshot as Sums, Statistics};
 use super::table::{
     BATCH_CUTS, BATCH_MAX_ROWS, BATCH_ROWS, BUILD_INFO, COMPUTE_SECONDS, CONNECTIONS, DEPENDENCY_AGE,
     DEPENDENCY_CHECKS, DEPENDENCY_LATENCY, DEPENDENCY_UP, DROPPED_LINES, FAULT, FORMAT_SECONDS, IN_FLIGHT,
-    LOAD_SECONDS, LOADS, MODEL_INFO, MODEL_STATE, OLDEST_BATCH, PARSE_SECONDS, PHASE, PROBE_ANSWERS, QUEUE_REQUESTS,
-    QUEUE_ROWS, QUEUE_SECONDS, REQUEST_MEMORY, REQUEST_SECONDS, REQUESTS, ROWS, STUCK_LOADS, TRANSITIONS,
-    WORKER_RESTARTS, describe,
+    LOAD_SECONDS, LOADS, MODEL_INFO, MODEL_STATE, OLDEST_BATCH, PARSE_SECONDS, PHASE, PROBE_ANSWERS, QUEUE_BYTES,
+    QUEUE_REQUESTS, QUEUE_ROWS, QUEUE_SECONDS, REQUEST_MEMORY, REQUEST_SECONDS, REQUESTS, ROWS, STUCK_LOADS,
+    TRANSITIONS, WORKER_RESTARTS, describe,
 };
 use super::trace::Tracer;
 use crate::dependency;
@@ -135,6 +135,7 @@ pub struct ModelMetrics {
     cuts: [Counter; 5],
     queue_requests: Gauge,
     queue_rows: Gauge,
+    queue_bytes: Gauge,
     worker_restarts: Counter,
 }
 
@@ -262,6 +263,7 @@ impl Telemetry {
                 counter!(BATCH_CUTS, &[model, version, ("reason", reason.to_owned())])
             }),
             queue_rows: gauge!(QUEUE_ROWS, &labels),
+            queue_bytes: gauge!(QUEUE_BYTES, &labels),
             queue_requests: gauge!(QUEUE_REQUESTS, &labels),
             worker_restarts: counter!(WORKER_RESTARTS, &labels),
         })
@@ -460,6 +462,12 @@ impl ModelMetrics {
     #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ rows.
     pub fn waiting_rows(&self, rows: usize) {
         self.queue_rows.set(rows as f64);
+    }
+
+    /// As [`Self::waiting`].
+    #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
+    pub fn waiting_bytes(&self, bytes: usize) {
+        self.queue_bytes.set(bytes as f64);
     }
 }
 

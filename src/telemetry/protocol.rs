@@ -1,6 +1,5 @@
 //! By which protocol a prediction was asked for, in the words of metrics and traces.
 
-use axum::http::StatusCode;
 use opentelemetry::KeyValue;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +34,18 @@ impl Protocol {
         }
     }
 
-    /// What the conventions of HTTP and of RPC want of a server's span. A status of gRPC is told by its outcome alone.
-    pub fn attributes(self, status: StatusCode) -> Vec<KeyValue> {
+    /// What the conventions of HTTP and of RPC want of a server's span: `status` is HTTP's, `code` gRPC's.
+    pub fn attributes(self, status: u16, code: i32) -> Vec<KeyValue> {
         match (self, self.span().split_once(' ')) {
-            (Self::Grpc, _) | (_, None) => {
-                vec![KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", self.span())]
-            }
+            (Self::Grpc, _) | (_, None) => vec![
+                KeyValue::new("rpc.system", "grpc"),
+                KeyValue::new("rpc.method", self.span()),
+                KeyValue::new("rpc.grpc.status_code", i64::from(code)),
+            ],
             (_, Some((method, route))) => vec![
                 KeyValue::new("http.request.method", method),
                 KeyValue::new("http.route", route),
-                KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
+                KeyValue::new("http.response.status_code", i64::from(status)),
             ],
         }
     }

@@ -86,6 +86,8 @@ table! {
             "Requests waiting for a batch"
         QUEUE_ROWS = Gauge "torchpod_queue_rows" [model, version]
             "Rows of the requests waiting for a batch"
+        QUEUE_BYTES = Gauge "torchpod_queue_bytes" [model, version]
+            "Bytes of the tensors of the requests waiting for a batch"
     }
     "Batches" {
         COMPUTE_SECONDS = Histogram "torchpod_compute_duration_seconds" [model, version]

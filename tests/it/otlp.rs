@@ -88,6 +88,12 @@ impl Collector {
         resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| scope.spans.clone()).collect()
     }
 
+    /// The spans, once those of a batch and of a request to `/predict` are there: their parts come before them.
+    fn wait_for_both(&self) -> Vec<Span> {
+        self.wait_for("batch", 1);
+        self.wait_for("POST /predict/{model}", 1)
+    }
+
     /// The spans, once there are so many of that name.
     fn wait_for(&self, name: &str, count: usize) -> Vec<Span> {
         let named = |spans: &[Span]| spans.iter().filter(|span| span.name == name).count();
@@ -151,7 +157,7 @@ fn a_requests_spans_join_its_callers_trace_and_its_batch() {
         let request = posting("/predict", &[&kept("01"), "X-Request-Id: find-me-too"], SAMPLE);
         let answer = client::ask(server.address, &request).unwrap();
         assert_eq!(answer.status, 200);
-        let spans = collector.wait_for("batch", 1);
+        let spans = collector.wait_for_both();
 
         let predicted = only(&spans, "POST /predict/{model}");
         let told = format!("00-{TRACE}-{}-01", hex(&predicted.span_id));
@@ -271,7 +277,8 @@ fn calls_and_streams_over_grpc_are_traced_message_by_message() {
     assert_eq!(ids.len(), 3, "each message has a span of its own");
     for call in calls {
         assert_eq!((hex(&call.trace_id), hex(&call.parent_span_id)), (TRACE.into(), PARENT.into()));
-        assert_eq!(attributes(&call.attributes)["rpc.system.name"], "grpc");
+        let said = attributes(&call.attributes);
+        assert_eq!((said["rpc.system"].as_str(), said["rpc.grpc.status_code"].as_str()), ("grpc", "0"));
         assert_eq!(children(&spans, call).len(), 5);
     }
 }
@@ -282,7 +289,7 @@ fn what_fails_is_told_with_the_reason() {
     let (collector, address) = Collector::start();
     let server = serve(&turn, address, "grpc", &["--chaos", "worker-panic-after=0s"]);
     assert_eq!(client::ask(server.address, &posting("/predict", &[&kept("01")], SAMPLE)).unwrap().status, 500);
-    let spans = collector.wait_for("batch", 1);
+    let spans = collector.wait_for_both();
     let request = only(&spans, "POST /predict/{model}");
     let status = request.status.clone().unwrap();
     assert_eq!((status.code, status.message.as_str()), (ERROR, "the model failed on this batch"));
@@ -309,7 +316,7 @@ fn what_a_caller_or_the_sampler_does_not_keep_is_not_sent() {
     let unasked = connection.ask(&posting("/predict", &[], SAMPLE)).unwrap();
     assert_eq!(unasked.header("traceparent"), None);
     connection.ask(&posting("/predict", &[&kept("01")], SAMPLE)).unwrap();
-    let spans = collector.wait_for("batch", 1);
+    let spans = collector.wait_for_both();
     assert_eq!(spans.iter().filter(|span| span.kind == SERVER).count(), 1, "{spans:#?}");
 }
 

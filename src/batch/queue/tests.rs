@@ -172,7 +172,7 @@ fn whoever_is_refused_hears_when_the_queue_will_be_drained() {
     take(&queue);
     let four = job_of(4, Instant::now() + LONG, Priority::Normal);
     let _answer = push(&queue, four).unwrap();
-    assert_eq!(queue.load(), Load { requests: 13, rows: 16 });
+    assert_eq!((queue.load(), queue.bytes()), (Load { requests: 13, rows: 16 }, 16));
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn what_is_recorded_is_rendered() {
     model.batch_max_rows(16);
     model.waiting(3);
     model.waiting_rows(5);
+    model.waiting_bytes(20);
     telemetry.listener("http", || 3);
     let (lifecycle, rx) = lifecycle::channel([]);
     lifecycle.apply(Event::LoadStarted, "a test");
@@ -81,6 +82,7 @@ fn what_is_recorded_is_rendered() {
         "torchpod_batch_max_rows{model=\"digits\",version=\"1\"} 16",
         "torchpod_queue_requests{model=\"digits\",version=\"1\"} 3",
         "torchpod_queue_rows{model=\"digits\",version=\"1\"} 5",
+        "torchpod_queue_bytes{model=\"digits\",version=\"1\"} 20",
         "torchpod_in_flight_requests 4",
         "torchpod_request_memory_bytes 512",
         "torchpod_connections{listener=\"http\"} 3",
