@@ -150,10 +150,8 @@ pub async fn compute(
     terms: Terms,
     count: &mut Count<'_>,
 ) -> Result<Outputs, Error> {
-    count.parsed(rows);
     let Terms { deadline, priority } = terms;
-    let (outputs, passage) = model.infer(Call { inputs, rows, deadline, priority, trace: count.trace() }).await;
-    count.passed(passage);
+    let outputs = model.infer(Call { inputs, rows, deadline, priority, passage: count.parsed(rows) }).await;
     outputs.map_err(|error| explained(error, &model.version.spec, rows))
 }
 

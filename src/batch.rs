@@ -2,7 +2,7 @@
 //!
 //! `queue` holds what waits, in the groups and the order of `waiting`; `policy` says when a batch is cut, by the `pace`
 //! measured; `worker` takes it, `run` computes it, within the `ceiling` that the device's memory has shown. A request
-//! enters through [`Handle::infer`] as a `job` and leaves by `post` through its oneshot, in order of completion. `models` is where
+//! enters through [`Handle::infer`] as a `job`, whose `passage` notes how far it comes, and leaves by `post` through its oneshot, in order of completion. `models` is where
 //! handles are found, `control` how what is found there changes.
 
 mod ceiling;
@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Spec, Version};
 use crate::telemetry::metrics::ModelMetrics;
-use crate::telemetry::trace::Place;
 use crate::tensor::Tensor;
 use ceiling::Ceiling;
 use identity::Identity;
@@ -43,8 +42,8 @@ pub struct Call {
     pub rows: usize,
     pub deadline: Instant,
     pub priority: Priority,
-    /// Where the request is in a trace that is kept.
-    pub trace: Option<Place>,
+    /// Notes how far the request comes.
+    pub passage: Arc<Passage>,
 }
 
 /// Who goes first: a `Low` request is computed in what room `Normal` ones leave, and gives its place in a full queue to
@@ -179,29 +178,26 @@ impl Handle {
         }
     }
 
-    /// Queues one request and waits for its outputs; tells also how far it came, and when.
+    /// Queues one request and waits for its outputs.
     ///
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
-    pub async fn infer(&self, call: Call) -> (Result<Outputs, Error>, Passage) {
+    pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
         let deadline = call.deadline;
         self.attend();
         let (job, outputs) = Job::new(call);
         let limits = self.limits(job.row_bytes);
-        let nowhere = Passage::default();
-        if let Err(error) = self.queue.push(job, limits) {
-            return (Err(error), nowhere);
-        }
+        self.queue.push(job, limits)?;
         // Dropped after the channel, so that the queue finds it closed.
         let mut patience = Patience { queue: &self.queue, is_over: true };
         match tokio::time::timeout_at(deadline.into(), outputs).await {
-            Ok(Ok(answer)) => {
+            Ok(Ok(result)) => {
                 patience.is_over = false;
-                answer
+                result
             }
             // The queue's clock may be a moment ahead of the timer's.
-            Ok(Err(_)) if deadline <= Instant::now() => (Err(Error::Deadline), nowhere),
-            Ok(Err(_)) => (Err(Error::Failed("the worker broke off".to_owned())), nowhere),
-            Err(_) => (Err(Error::Deadline), nowhere),
+            Ok(Err(_)) if deadline <= Instant::now() => Err(Error::Deadline),
+            Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),
+            Err(_) => Err(Error::Deadline),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Who answered, and which request it was: the headers of a model's answers, the request's id, and its trace.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry::trace::{SpanId, TraceId, TraceState};
 use uuid::Builder;
 
 use crate::api::line::Line;
@@ -46,32 +47,41 @@ pub fn write(model: &Handle, headers: &mut HeaderMap) {
 pub struct Ids {
     request: HeaderValue,
     caller: Option<Caller>,
-    /// Our own span, in the caller's trace or one that begins here.
-    place: Option<Place>,
-    /// Whether a collector is told of it.
-    kept: bool,
     /// `tracestate`, as it came.
     states: Vec<HeaderValue>,
+    /// Our own span, in the caller's trace or one that begins here.
+    place: Option<Place>,
+    /// Whether a collector is to be told of it; `None` where there is no collector.
+    kept: Option<bool>,
+    /// Whether it has been, of a trace that begins here: other routes than predictions have no spans.
+    told: Option<Arc<AtomicBool>>,
 }
 
 impl Ids {
     /// The client's own id, or a new one where it has none, or one that is too long, or that would be trouble in a log.
     ///
     /// A request that says where in a trace it belongs is answered with a span of ours in that trace, and its
-    /// `tracestate` as it came. One that says nothing, or nothing valid, gets none unless `tracer` keeps it: whoever begins
-    /// a trace must also collect it.
+    /// `tracestate` as it came. One that says nothing, or nothing valid, gets none unless a collector is told of it:
+    /// whoever begins a trace must also collect it.
     pub fn of(headers: &HeaderMap, tracer: Option<&Tracer>) -> Self {
         let request = only(headers, &REQUEST_ID).filter(|id| is_plain(id)).cloned().unwrap_or_else(new_id);
         let caller = only(headers, &TRACEPARENT).and_then(|value| Caller::read(value.as_bytes()));
-        let states = caller.map(|_| headers.get_all(TRACESTATE).iter().cloned().collect());
-        let place = match caller {
-            Some(caller) => Some(Place::within(caller.trace)),
-            None => tracer.map(|_| Place::root()),
-        };
-        let keeps = |(tracer, place): (&Tracer, Place)| tracer.keeps(place.trace, caller.map(Caller::is_kept));
-        let kept = tracer.zip(place).is_some_and(keeps);
-        let place = place.filter(|_| kept || caller.is_some());
-        Self { request, caller, place, kept, states: states.unwrap_or_default() }
+        let Some(caller) = caller else { return Self::root(request, tracer) };
+        Self {
+            request,
+            caller: Some(caller),
+            states: headers.get_all(TRACESTATE).iter().cloned().collect(),
+            place: Some(Place::within(caller.trace)),
+            kept: tracer.map(|tracer| tracer.keeps(caller.trace, Some(caller.is_kept()))),
+            told: None,
+        }
+    }
+
+    /// Of a request that nobody traces yet.
+    fn root(request: HeaderValue, tracer: Option<&Tracer>) -> Self {
+        let place = tracer.and_then(|tracer| Some(Place::root()).filter(|root| tracer.keeps(root.trace, None)));
+        let (kept, told) = (tracer.map(|_| place.is_some()), place.map(|_| Arc::default()));
+        Self { request, caller: None, states: Vec::new(), place, kept, told }
     }
 
     /// Those of one more request that came with the same headers: it has a span of its own.
@@ -89,9 +99,16 @@ impl Ids {
         self.place.map(|place| place.trace)
     }
 
-    /// Our own span, where a collector is told of it.
+    /// Our own span, where a collector is to be told of it.
     pub fn kept(&self) -> Option<Place> {
-        self.place.filter(|_| self.kept)
+        self.place.filter(|_| self.kept == Some(true))
+    }
+
+    /// The collector has been told.
+    pub fn told(&self) {
+        if let Some(told) = &self.told {
+            told.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The caller's span.
@@ -99,11 +116,20 @@ impl Ids {
         self.caller.map(|caller| caller.span)
     }
 
+    /// What others have noted of the trace; nothing where it is not valid.
+    pub fn state(&self) -> TraceState {
+        let states = self.states.iter().filter_map(|state| state.to_str().ok()).collect::<Vec<_>>().join(",");
+        states.parse().unwrap_or_default()
+    }
+
     /// Writes them into the headers of the answer.
     pub fn answer(self, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, self.request);
-        let Some(place) = self.place else { return };
-        let told = self.caller.map_or_else(|| trace::begin(place), |caller| caller.answer(place));
+        let told = match (self.place, self.caller) {
+            (Some(place), Some(caller)) => caller.answer(place, self.kept),
+            (Some(place), None) if self.told.is_some_and(|told| told.load(Ordering::Relaxed)) => trace::begin(place),
+            _ => return,
+        };
         // Digits and dashes are fit for a header.
         headers.extend(HeaderValue::from_str(&told).ok().map(|value| (TRACEPARENT, value)));
         headers.extend(self.states.into_iter().map(|state| (TRACESTATE, state)));

@@ -54,9 +54,11 @@ impl Caller {
         self.flags & SAMPLED != 0
     }
 
-    /// The `traceparent` of our own span for this caller.
-    pub fn answer(self, ours: Place) -> String {
-        told(ours, self.flags)
+    /// The `traceparent` of our own span for this caller, with its flags, but for what we decide ourselves of whether the
+    /// span is `kept`.
+    pub fn answer(self, ours: Place, kept: Option<bool>) -> String {
+        let sampled = if kept.unwrap_or(self.is_kept()) { SAMPLED } else { 0 };
+        told(ours, self.flags & !SAMPLED | sampled)
     }
 }
 
@@ -101,7 +103,11 @@ mod tests {
             assert_eq!(caller.trace.to_string(), TRACE);
             assert_eq!((caller.span.to_string().as_str(), caller.is_kept()), (PARENT, flags != "00"));
             let ours = Place { trace: caller.trace, span: 0x2a_u64.into() };
-            assert_eq!(caller.answer(ours), format!("00-{TRACE}-000000000000002a-{flags}"));
+            assert_eq!(caller.answer(ours, None), format!("00-{TRACE}-000000000000002a-{flags}"));
+            for (kept, last) in [(true, ["1", "3"]), (false, ["0", "2"])] {
+                let told = caller.answer(ours, Some(kept));
+                assert!(last.iter().any(|last| told.ends_with(last)), "{told} is kept: {kept}");
+            }
         }
     }
 

@@ -17,6 +17,8 @@ const NEVER_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
 const FATAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What sending the last spans may take.
 const LAST_SPANS: Duration = Duration::from_millis(300);
+/// When what sends them is given up itself, so that the end comes before the backstop's.
+const LAST_SPANS_GIVEN_UP: Duration = Duration::from_millis(400);
 /// So long after the deadline, the process ends without asking the async runtime.
 const BACKSTOP: Duration = Duration::from_millis(500);
 
@@ -95,7 +97,7 @@ impl App {
             let (ledger, termination_log) = (self.ledger.clone(), self.config.termination_log.clone());
             move || stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
         });
-        let tracer = self.telemetry.tracer.clone();
+        let mut tracer = self.telemetry.tracer.clone();
         let farewell = async {
             tokio::time::sleep(delay).await;
             tokio::time::timeout(timeout, self.servers.close()).await
@@ -107,6 +109,7 @@ impl App {
             },
             signal = abort => {
                 tracing::warn!(signal, "second signal: ending at once");
+                tracer = None;
                 ("a second signal", Exit::interrupted)
             }
         };
@@ -120,9 +123,10 @@ impl App {
 
 /// Sends the spans that are left. Where the collector hangs, they are lost: the end does not wait for it.
 async fn finish(tracer: Option<Arc<Tracer>>) {
-    if let Some(tracer) = tracer {
-        let finished = tokio::task::spawn_blocking(move || tracer.finish(LAST_SPANS));
-        let _ = tokio::time::timeout(LAST_SPANS, finished).await;
+    let Some(tracer) = tracer else { return };
+    let finished = tokio::task::spawn_blocking(move || tracer.finish(LAST_SPANS));
+    if !matches!(tokio::time::timeout(LAST_SPANS_GIVEN_UP, finished).await, Ok(Ok(Ok(())))) {
+        tracing::warn!("the last spans may not have reached their collector");
     }
 }
 

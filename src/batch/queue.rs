@@ -184,10 +184,11 @@ impl Queue {
         self.lock().as_ref().map_or_else(Load::default, |state| state.waiting.load())
     }
 
-    /// What the tensors of those who wait hold, in bytes.
+    /// What the tensors of those who wait hold, in bytes. Looks at each of them: for a scrape.
     pub(super) fn bytes(&self) -> usize {
-        let bytes = |state: &Open| state.waiting.iter().map(|job| job.row_bytes * job.rows).sum();
-        self.lock().as_ref().map_or(0, bytes)
+        let inputs =
+            |state: &Open| state.waiting.iter().flat_map(|job| &job.inputs).map(|input| input.bytes.len()).sum();
+        self.lock().as_ref().map_or(0, inputs)
     }
 
     /// A batch of `rows` was computed.

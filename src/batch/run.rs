@@ -57,13 +57,14 @@ fn rehearse_delay(worker: &Worker, jobs: &[Job]) {
 fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job>, attempt: Attempt) -> End {
     let (served, started) = (&worker.served, Instant::now());
     let rows = jobs.iter().map(|job| job.rows).sum();
-    let batch = jobs.iter().find_map(|job| job.passage.batch);
     let result = catch_unwind(AssertUnwindSafe(|| {
         attempt.trouble.map_or(Ok(()), |trouble| suffer(instance, trouble))?;
         compute(&served.version, instance, &jobs, rows)
     }));
     served.metrics.batch(rows, started.elapsed());
-    if let Some((tracer, batch)) = worker.tracer.as_ref().zip(batch) {
+    if let Some(tracer) = &worker.tracer
+        && let Some(batch) = jobs.iter().find_map(|job| job.passage.so_far().batch)
+    {
         tracer.compute(batch, started, rows, failure(&result));
     }
     match result {
@@ -233,7 +234,7 @@ fn failure<T>(result: &thread::Result<Result<T, engine::Error>>) -> Option<Strin
 /// Gives each job its rows of the outputs, which share the batch's bytes.
 fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>, post: &Post) {
     let now = Instant::now();
-    for job in &mut jobs {
+    for job in &jobs {
         job.passage.end(now);
     }
     let mut outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();

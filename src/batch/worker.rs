@@ -111,7 +111,7 @@ impl Worker {
             let end = run::batch(&self, instance.as_mut(), batch.jobs);
             if let Some((tracer, traced)) = self.tracer.as_ref().zip(traced) {
                 let Version { name, version, .. } = &*self.served.version;
-                tracer.batch(traced, name, version);
+                tracer.end_batch(traced, name, version);
             }
             match end {
                 End::Answered => {}
@@ -128,7 +128,8 @@ impl Worker {
     fn receive(&self, batch: &mut Batch) -> Option<Traced> {
         let (now, jobs) = (Instant::now(), &mut batch.jobs);
         let rows = jobs.iter().map(|job| job.rows).sum();
-        let traced = Traced::of(jobs.iter().filter_map(|job| job.trace), now, rows, batch.reason);
+        let kept = jobs.iter().filter_map(|job| job.passage.trace);
+        let traced = self.tracer.as_ref().and_then(|tracer| tracer.begin_batch(kept, now, rows, batch.reason));
         let place = traced.as_ref().map(|traced| traced.place);
         for job in jobs {
             if job.is_first() {

@@ -56,8 +56,10 @@ pub(super) async fn change(state: State, trust: Trust, request: Request) -> Resu
         "" => return Err(wrong("the body is empty, expected a filter such as info,torchpod::http=debug".to_owned())),
         text => text,
     };
-    telemetry::log::replace(telemetry::log::filter(text).map_err(wrong)?);
-    let filter = telemetry::log::current();
-    tracing::info!(filter, "the log was changed");
+    let new = telemetry::log::filter(text).map_err(wrong)?;
+    let filter = new.to_string();
+    // Before it is: afterwards, nobody may read it.
+    tracing::warn!(filter, "the log is changed");
+    telemetry::log::replace(new);
     Ok(error::json(StatusCode::OK, &Log { filter }))
 }

@@ -1,6 +1,8 @@
 //! By which protocol a prediction was asked for, in the words of metrics and traces.
 
+use axum::http::StatusCode;
 use opentelemetry::KeyValue;
+use tonic::Code;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -34,19 +36,19 @@ impl Protocol {
         }
     }
 
-    /// What the conventions of HTTP and of RPC want of a server's span: `status` is HTTP's, `code` gRPC's.
-    pub fn attributes(self, status: u16, code: i32) -> Vec<KeyValue> {
-        match (self, self.span().split_once(' ')) {
-            (Self::Grpc, _) | (_, None) => vec![
-                KeyValue::new("rpc.system", "grpc"),
-                KeyValue::new("rpc.method", self.span()),
-                KeyValue::new("rpc.grpc.status_code", i64::from(code)),
-            ],
-            (_, Some((method, route))) => vec![
-                KeyValue::new("http.request.method", method),
-                KeyValue::new("http.route", route),
-                KeyValue::new("http.response.status_code", i64::from(status)),
-            ],
-        }
+    /// What the conventions of HTTP and of RPC want of a server's span, which was `answered` like this, if it was.
+    pub fn attributes(self, answered: Option<(StatusCode, Code)>) -> Vec<KeyValue> {
+        let (mut attributes, answer) = match self.span().split_once(' ') {
+            Some((method, route)) => (
+                vec![KeyValue::new("http.request.method", method), KeyValue::new("http.route", route)],
+                answered.map(|(status, _)| KeyValue::new("http.response.status_code", i64::from(status.as_u16()))),
+            ),
+            None => (
+                vec![KeyValue::new("rpc.system", "grpc"), KeyValue::new("rpc.method", self.span())],
+                answered.map(|(_, code)| KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(code)))),
+            ),
+        };
+        attributes.extend(answer);
+        attributes
     }
 }

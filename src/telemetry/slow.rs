@@ -10,6 +10,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Slow {
     /// From there on; `None` tells of none.
     limit: Option<Duration>,
+    /// The first moment of the clock that `next` counts.
     since: Instant,
     /// When the next one may be told of, in milliseconds from `since` on.
     next: AtomicU64,
@@ -21,12 +22,12 @@ impl Slow {
         Self { limit, since: Instant::now(), next: AtomicU64::new(0), skipped: AtomicU64::new(0) }
     }
 
-    /// Whether one that took so long is told of: if so, how many were not since the last that was.
-    pub fn tell(&self, took: Duration) -> Option<u64> {
+    /// Whether one that took so long until `now` is told of: if so, how many were not since the last that was.
+    pub fn tell(&self, took: Duration, now: Instant) -> Option<u64> {
         if took < self.limit? {
             return None;
         }
-        let now = millis(self.since.elapsed());
+        let now = millis(now.saturating_duration_since(self.since));
         let next = self.next.load(Ordering::Relaxed);
         let turn = now >= next && {
             let after = now + millis(PAUSE);
@@ -50,16 +51,16 @@ mod tests {
 
     #[test]
     fn one_of_many_slow_requests_is_told_of_and_the_next_one_says_how_many_were_not() {
-        let mut slow = Slow::new(Some(Duration::from_millis(100)));
-        assert_eq!(slow.tell(Duration::from_millis(99)), None);
-        let told = [100, 200, 300].map(|millis| slow.tell(Duration::from_millis(millis)));
+        let slow = Slow::new(Some(Duration::from_millis(100)));
+        let now = slow.since;
+        assert_eq!(slow.tell(Duration::from_millis(99), now), None);
+        let told = [100, 200, 300].map(|millis| slow.tell(Duration::from_millis(millis), now));
         assert_eq!(told, [Some(0), None, None]);
-        slow.since -= PAUSE;
-        assert_eq!(slow.tell(Duration::from_secs(1)), Some(2));
+        assert_eq!(slow.tell(Duration::from_secs(1), now + PAUSE), Some(2));
     }
 
     #[test]
     fn nothing_is_slow_without_a_limit() {
-        assert_eq!(Slow::new(None).tell(Duration::MAX), None);
+        assert_eq!(Slow::new(None).tell(Duration::MAX, Instant::now()), None);
     }
 }

@@ -73,7 +73,7 @@ table! {
         REQUESTS = Counter "torchpod_requests_total" [model, version, protocol, outcome]
             "Requests to a model by protocol (predict, v1, v2, grpc) and by how they ended: ok, client_error, refused (503), deadline (504), server_error, left (the client did)"
         REQUEST_SECONDS = Histogram "torchpod_request_duration_seconds" [model, version]
-            "From a request's head to its answer's first byte, in seconds"
+            "From a request's head to its answer, before that is compressed, in seconds"
         ROWS = Counter "torchpod_rows_total" [model, version, protocol, outcome]
             "Rows of these requests, as far as they were read"
         PARSE_SECONDS = Histogram "torchpod_parse_duration_seconds" [model, version]
@@ -153,7 +153,7 @@ table! {
         RUNTIME_QUEUE = Gauge "torchpod_runtime_global_queue_depth" [runtime]
             "Tasks that no thread has taken yet; more than a few for long means that the threads are too busy"
         RUNTIME_BUSY = Counter "torchpod_runtime_busy_seconds_total" [runtime]
-            "How long its threads were not idle, in seconds of all together: as much as there are workers a second is all that they can"
+            "How long its threads were not idle, in seconds of all together: as much as there are workers a second is all that they can. A thread that is stuck adds its time once it is free"
     }
     "GPUs" {
         GPU_INFO = Gauge "torchpod_gpu_info" [gpu, uuid, name]

@@ -11,18 +11,24 @@
 pub mod settings;
 mod span;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{SpanExporter, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor as _};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanProcessor as _};
 
 use super::metrics::CutReason;
 use settings::Settings;
 use span::Clock;
+
+/// How long the end waits for batches that are answered and not told of yet.
+const AFTERWORD: Duration = Duration::from_millis(50);
 
 /// A span's place in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +54,25 @@ pub struct Request<'a> {
     pub place: Place,
     /// The caller's span.
     pub parent: Option<SpanId>,
-    /// What was called: few words for many requests.
+    /// The caller's `tracestate`.
+    pub state: TraceState,
+    /// What was called: few names for many requests.
     pub name: &'static str,
     pub attributes: Vec<KeyValue>,
-    /// What went wrong, where it was ours.
+    /// What went wrong, where it was not for the client to prevent.
     pub failure: Option<&'a str>,
-    pub began: Instant,
-    pub ended: Instant,
-    /// Name, beginning and end of each.
-    pub stages: Vec<(&'static str, Instant, Instant)>,
-    /// That of the batch it was in, and the name of the stage that was there.
-    pub batch: Option<(&'static str, Place)>,
+    pub from: Instant,
+    pub to: Instant,
+    pub parts: Vec<Part>,
+}
+
+/// One stage of a request.
+pub struct Part {
+    pub name: &'static str,
+    pub from: Instant,
+    pub to: Instant,
+    /// The batch that it was in.
+    pub link: Option<Place>,
 }
 
 /// A batch with requests that are kept.
@@ -70,20 +84,15 @@ pub struct Batch {
     reason: CutReason,
 }
 
-impl Batch {
-    /// Of `rows` rows, cut when it `began`; `None` where none of its `requests` is kept.
-    pub fn of(requests: impl Iterator<Item = Place>, began: Instant, rows: usize, reason: CutReason) -> Option<Self> {
-        let requests: Vec<Place> = requests.collect();
-        (!requests.is_empty()).then(|| Self { place: Place::root(), requests, began, rows, reason })
-    }
-}
-
 /// Makes spans, and has them sent.
 #[derive(Debug)]
 pub struct Tracer {
     processor: BatchSpanProcessor,
     settings: Settings,
     scope: InstrumentationScope,
+    /// Those that have begun and are not told of yet.
+    batches: AtomicUsize,
+    has_ended: AtomicBool,
 }
 
 impl Tracer {
@@ -104,7 +113,8 @@ impl Tracer {
         let mut processor = BatchSpanProcessor::builder(exporter).build();
         processor.set_resource(&resource());
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
-        Ok(Self { processor, settings, scope: scope.build() })
+        let (batches, has_ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Self { processor, settings, scope: scope.build(), batches, has_ended })
     }
 
     /// Whether a request in this trace is kept; `caller` is what its caller has decided for itself, if there is one.
@@ -112,24 +122,40 @@ impl Tracer {
         self.settings.keeps(trace, caller)
     }
 
-    /// Tells of a request, and of its stages.
-    pub fn request(&self, request: Request<'_>) {
-        let Request { place, parent, name, attributes, failure, began, ended, stages, batch } = request;
-        let (clock, trace) = (Clock::now(), place.trace);
-        for (stage, from, to) in stages {
-            let mut span = clock.span(&self.scope, Place::within(trace), Some(place.span), stage, (from, to));
-            let batch = batch.filter(|(name, _)| *name == stage);
-            span.links.links.extend(batch.map(|(_, batch)| span::link(batch)));
-            self.processor.on_end(span);
+    /// A batch of `rows` rows has begun, with these `requests` that are kept; without any, it is not told of.
+    pub fn begin_batch(
+        &self,
+        requests: impl Iterator<Item = Place>,
+        began: Instant,
+        rows: usize,
+        reason: CutReason,
+    ) -> Option<Batch> {
+        let requests: Vec<Place> = requests.collect();
+        if requests.is_empty() {
+            return None;
         }
-        let mut span = clock.span(&self.scope, place, parent, name, (began, ended));
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        Some(Batch { place: Place::root(), requests, began, rows, reason })
+    }
+
+    /// Tells of a request, and then of its parts: where the queue of spans is full, these are what is missing.
+    pub fn request(&self, request: Request<'_>) {
+        let Request { place, parent, state, name, attributes, failure, from, to, parts } = request;
+        let clock = Clock::now();
+        let mut span = clock.span(&self.scope, place, parent, name, (from, to));
+        span.span_context = span::context(place, state.clone());
         span.span_kind = SpanKind::Server;
         span.parent_span_is_remote = parent.is_some();
         span.attributes = attributes;
         if let Some(failure) = failure {
             span.status = Status::error(failure.to_owned());
         }
-        self.processor.on_end(span);
+        self.send(span);
+        for Part { name, from, to, link } in parts {
+            let mut span = clock.span(&self.scope, Place::within(place.trace), Some(place.span), name, (from, to));
+            span.links.links.extend(link.map(span::link));
+            self.send(span);
+        }
     }
 
     /// Tells of one go at computing (a part of) a batch of `rows` rows, and why there were no outputs.
@@ -140,11 +166,11 @@ impl Tracer {
         if let Some(failure) = failure {
             span.status = Status::error(failure);
         }
-        self.processor.on_end(span);
+        self.send(span);
     }
 
     /// Tells of a batch of that model that has been answered.
-    pub fn batch(&self, batch: Batch, name: &str, version: &str) {
+    pub fn end_batch(&self, batch: Batch, name: &str, version: &str) {
         let Batch { place, requests, began, rows, reason } = batch;
         let mut span = Clock::now().span(&self.scope, place, None, "batch", (began, Instant::now()));
         span.attributes = model(name, version);
@@ -155,14 +181,29 @@ impl Tracer {
             counted,
         ]);
         span.links.links = requests.into_iter().map(span::link).collect();
-        self.processor.on_end(span);
+        self.send(span);
+        self.batches.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Queues a span for its collector; one that comes after the end is lost.
+    fn send(&self, span: SpanData) {
+        if !self.has_ended.load(Ordering::Relaxed) {
+            self.processor.on_end(span);
+        }
     }
 
     /// Sends what is left, as far as that takes no longer than `limit`. Blocks.
-    pub fn finish(&self, limit: Duration) {
-        if let Err(error) = self.processor.shutdown_with_timeout(limit) {
-            tracing::warn!(%error, "the last spans may not have reached their collector");
+    ///
+    /// # Errors
+    /// If some of it may not have been sent.
+    pub fn finish(&self, limit: Duration) -> OTelSdkResult {
+        let asked = Instant::now();
+        // A worker tells of its batch a moment after it has answered the last request.
+        while self.batches.load(Ordering::Acquire) > 0 && asked.elapsed() < AFTERWORD {
+            thread::sleep(Duration::from_millis(1));
         }
+        self.has_ended.store(true, Ordering::Relaxed);
+        self.processor.shutdown_with_timeout(limit)
     }
 }
 

@@ -142,6 +142,9 @@ fn the_metrics_tell_what_runs_and_count_requests_by_outcome() {
     for line in [
         r#"torchpod_requests_total{model="digits",version="1",protocol="predict",outcome="ok"} 3"#,
         r#"torchpod_requests_total{model="digits",version="1",protocol="predict",outcome="client_error"} 1"#,
+        r#"torchpod_rows_total{model="digits",version="1",protocol="predict",outcome="ok"} 3"#,
+        r#"torchpod_parse_duration_seconds_count{model="digits",version="1"} 3"#,
+        r#"torchpod_format_duration_seconds_count{model="digits",version="1"} 3"#,
         r#"torchpod_batch_rows_count{model="digits",version="1"} 3"#,
         r#"torchpod_phase{phase="serving"} 1"#,
     ] {

@@ -118,6 +118,7 @@ fn what_is_logged_is_changed_while_the_server_runs() {
     assert!(!server.log.text().contains("\"/v2\""), "a line before the change: {}", server.log.text());
 
     assert_eq!(put(probe, "info").status, 200);
+    server.log.wait_for("that it is", |line| line["message"] == "the log is changed" && line["filter"] == "info");
     client::get(server.address, "/v2/health/live");
     for (body, says) in [("", "the body is empty"), ("torchpod=loud", "torchpod=loud: ")] {
         let answer = put(probe, body);
@@ -126,6 +127,8 @@ fn what_is_logged_is_changed_while_the_server_runs() {
     assert_eq!(client::get(probe, "/log").json()["filter"], "info", "what is wrong changes nothing");
     let refused = put(server.address, "debug");
     assert!(refused.status == 403 && refused.text().contains("--probe-listen"), "{}", refused.text());
+    assert_eq!(put(probe, "warn").status, 200);
+    server.log.wait_for("the last line", |line| line["message"] == "the log is changed" && line["filter"] == "warn");
     assert!(!server.log.text().contains("/v2/health/live"), "{}", server.log.text());
 }
 
@@ -134,8 +137,11 @@ fn whoever_brings_the_token_changes_the_log_by_the_main_listener() {
     let turn = Turn::shared();
     let server = turn.start_with(&[("TORCHPOD_CONTROL_TOKEN", "secret")], &[]);
     server.wait_until("serving");
-    for (line, status) in [("Authorization: Bearer wrong", 401), ("Authorization: Bearer secret", 200)] {
+    for (line, status, filter) in
+        [("Authorization: Bearer wrong", 401, "info"), ("Authorization: Bearer secret", 200, "warn")]
+    {
         let answer = put(server.address, &[line], "warn");
         assert_eq!(answer.status, status, "{}", answer.text());
+        assert_eq!(client::get(server.address, "/log").json()["filter"], filter);
     }
 }

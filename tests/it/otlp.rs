@@ -154,7 +154,8 @@ fn a_requests_spans_join_its_callers_trace_and_its_batch() {
         let server = serve(&turn, address, protocol, &[]);
         let request = posting("/v2/models/digits/infer", &[&kept("01"), "X-Request-Id: find-me"], b"{}");
         assert_eq!(client::ask(server.address, &request).unwrap().status, 400);
-        let request = posting("/predict", &[&kept("01"), "X-Request-Id: find-me-too"], SAMPLE);
+        let state = "tracestate: vendor=opaque";
+        let request = posting("/predict", &[&kept("01"), state, "X-Request-Id: find-me-too"], SAMPLE);
         let answer = client::ask(server.address, &request).unwrap();
         assert_eq!(answer.status, 200);
         let spans = collector.wait_for_both();
@@ -163,6 +164,7 @@ fn a_requests_spans_join_its_callers_trace_and_its_batch() {
         let told = format!("00-{TRACE}-{}-01", hex(&predicted.span_id));
         assert_eq!(answer.header("traceparent"), Some(&*told), "the answer names our span");
         assert_eq!((hex(&predicted.trace_id), hex(&predicted.parent_span_id)), (TRACE.into(), PARENT.into()));
+        assert_eq!(predicted.trace_state, "vendor=opaque");
         assert_eq!((predicted.kind, &predicted.status.clone().unwrap_or_default().code), (SERVER, &0));
         let said = attributes(&predicted.attributes);
         for (name, value) in [
@@ -322,7 +324,7 @@ fn what_a_caller_or_the_sampler_does_not_keep_is_not_sent() {
 
 #[test]
 fn the_last_spans_are_sent_before_the_end() {
-    let turn = Turn::shared();
+    let turn = Turn::alone();
     let (collector, address) = Collector::start();
     let endpoint = format!("http://{address}");
     let variables = [
@@ -336,7 +338,56 @@ fn the_last_spans_are_sent_before_the_end() {
     assert!(collector.spans().is_empty(), "nothing is sent for an hour");
     server.signal(Signal::TERM);
     assert_eq!(server.end_within(PATIENCE).code, Some(0));
-    only(&collector.spans(), "POST /predict/{model}");
+    let spans = collector.spans();
+    only(&spans, "POST /predict/{model}");
+    only(&spans, "batch");
+}
+
+#[test]
+fn a_request_that_is_given_up_in_its_batch_is_told_of_as_far_as_it_came() {
+    let turn = Turn::shared();
+    let (collector, address) = Collector::start();
+    let server = serve(&turn, address, "grpc", &["--chaos", "batch-delay=2s"]);
+    let late = client::ask(server.address, &posting("/predict", &[&kept("01"), "X-Request-Timeout-Ms: 300"], SAMPLE));
+    assert_eq!(late.unwrap().status, 504);
+    // Behind the batch of the one before.
+    let mut leaves = Connection::open(server.address).unwrap();
+    leaves.send(&posting("/predict", &[&kept("01")], SAMPLE)).unwrap();
+    let series = "torchpod_queue_duration_seconds_count{model=\"digits\",version=\"1\"}";
+    poll("it is in its batch", || client::metric(server.address, series) == Some(2.0));
+    drop(leaves);
+    let name = "POST /predict/{model}";
+    let spans = collector.wait_for(name, 2);
+    let ended = |outcome: &str| {
+        let found =
+            spans.iter().find(|span| span.name == name && attributes(&span.attributes)["torchpod.outcome"] == outcome);
+        found.unwrap_or_else(|| panic!("{outcome}: {spans:#?}"))
+    };
+    let (late, left) = (ended("deadline"), ended("left"));
+    assert_eq!(attributes(&late.attributes)["http.response.status_code"], "504");
+    assert!(!attributes(&left.attributes).contains_key("http.response.status_code"), "nobody was answered: {left:#?}");
+    for request in [late, left] {
+        let reached = children(&spans, request);
+        let names: Vec<_> = reached.iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(names, ["receive", "parse", "queue", "compute"]);
+        assert_eq!(reached[3].links.len(), 1, "it leads to its batch");
+    }
+}
+
+#[test]
+fn answers_name_only_spans_that_are_sent() {
+    let turn = Turn::shared();
+    let (collector, address) = Collector::start();
+    let server = serve(&turn, address, "grpc", &[]);
+    let told = |request: &[u8]| client::ask(server.address, request).unwrap().header("traceparent").map(str::to_owned);
+    for path in ["/v2", "/v1/models", "/console/state", "/gone"] {
+        assert_eq!(told(&client::get_request(path)), None, "{path}");
+    }
+    assert_eq!(told(&posting("/predict/gone", &[], SAMPLE)), None);
+    let told = told(&posting("/predict", &[], SAMPLE)).expect("a prediction has a span");
+    let spans = collector.wait_for("POST /predict/{model}", 1);
+    let request = only(&spans, "POST /predict/{model}");
+    assert_eq!(told, format!("00-{}-{}-03", hex(&request.trace_id), hex(&request.span_id)));
 }
 
 #[test]
@@ -352,12 +403,25 @@ fn a_collector_that_hangs_or_is_not_there_holds_up_neither_requests_nor_the_end(
         (gone, "grpc"),
         (gone, "http/protobuf"),
     ] {
-        let server = serve(&turn, address, protocol, &["--drain-delay", "0s", "--drain-timeout", "1s"]);
+        let endpoint = format!("http://{address}");
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64"),
+        ];
+        let server = turn.start_with(&variables, &["--drain-delay", "0s", "--drain-timeout", "1s"]);
+        server.wait_until("serving");
         let mut connection = Connection::open(server.address).unwrap();
         for _ in 0..200 {
             assert_eq!(connection.ask(&posting("/predict", &[&kept("01")], SAMPLE)).unwrap().status, 200);
         }
         drop(connection);
+        // Of a full queue, or of an export that failed.
+        server.log.wait_for("that spans are lost", |line| {
+            line["target"].as_str().is_some_and(|target| target.starts_with("opentelemetry"))
+        });
         let asked = Instant::now();
         server.signal(Signal::TERM);
         let ended = server.end_within(PATIENCE);

@@ -27,9 +27,8 @@ impl Settings {
         let is_named = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
             .into_iter()
             .any(|name| variable(name).is_some());
-        let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value != "otlp");
-        if !is_named || is_off {
+        let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        if is_off || !is_named || !is_exported(&variable)? {
             return Ok(None);
         }
         let over_grpc = is_grpc(&variable)?;
@@ -55,6 +54,16 @@ impl Settings {
         let result = self.sampler.should_sample(None, trace, "", &SpanKind::Server, &[], &[]);
         result.decision == SamplingDecision::RecordAndSample
     }
+}
+
+/// Whether OTLP is among what traces are exported by: where nothing is said, it is.
+fn is_exported(variable: &impl Fn(&str) -> Option<String>) -> Result<bool, Wrong> {
+    let Some(list) = variable("OTEL_TRACES_EXPORTER") else { return Ok(true) };
+    let mut exporters = list.split(',').map(str::trim);
+    if exporters.clone().all(|exporter| ["otlp", "none"].contains(&exporter)) {
+        return Ok(exporters.any(|exporter| exporter == "otlp"));
+    }
+    Err(("OTEL_TRACES_EXPORTER", format!("{list}: expected otlp or none")))
 }
 
 /// HTTP where nothing is said, as the specification has it.
@@ -151,6 +160,7 @@ mod tests {
                 "OTEL_EXPORTER_OTLP_PROTOCOL",
                 "http/json: ",
             ),
+            ([COLLECTOR, ("OTEL_TRACES_EXPORTER", "otlp,console"), ("", "")], "OTEL_TRACES_EXPORTER", "otlp,console: "),
             ([COLLECTOR, share, ("OTEL_TRACES_SAMPLER_ARG", "some")], "OTEL_TRACES_SAMPLER_ARG", "some: "),
         ] {
             let (variable, wrong) = read(&variables).unwrap_err();

@@ -35,7 +35,7 @@ impl Clock {
         (from, to): (Instant, Instant),
     ) -> SpanData {
         SpanData {
-            span_context: context(place),
+            span_context: context(place, TraceState::NONE),
             parent_span_id: parent.unwrap_or(SpanId::INVALID),
             parent_span_is_remote: false,
             span_kind: SpanKind::Internal,
@@ -52,12 +52,12 @@ impl Clock {
     }
 }
 
-fn context(Place { trace, span }: Place) -> SpanContext {
-    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
+pub(super) fn context(Place { trace, span }: Place, state: TraceState) -> SpanContext {
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, state)
 }
 
 pub(super) fn link(to: Place) -> Link {
-    Link::with_context(context(to))
+    Link::with_context(context(to, TraceState::NONE))
 }
 
 pub(super) fn number(name: &'static str, number: usize) -> KeyValue {

@@ -5,8 +5,6 @@ use std::pin::Pin;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use futures_util::FutureExt as _;
-
 use super::*;
 use crate::batch::Outputs;
 use crate::batch::pace::Load;
@@ -37,7 +35,7 @@ impl Held {
 
     /// Queues a request, and announces it.
     fn ask(&self, call: Call) -> Asked<'_> {
-        let mut asked: Asked<'_> = Box::pin(self.handle.infer(call).map(|(result, _)| result));
+        let mut asked: Asked<'_> = Box::pin(self.handle.infer(call));
         assert!(asked.as_mut().now_or_never().is_none(), "answered at once");
         self.handle.queue.announce();
         asked
@@ -123,7 +121,7 @@ async fn a_newcomer_that_would_be_too_late_is_refused_and_costs_nothing() {
     drop(shut);
     first.await.unwrap();
     let soon = Instant::now() + Duration::from_millis(150);
-    let late = held.handle.infer(Call { deadline: soon, ..call(&[1]) }).await.0;
+    let late = held.handle.infer(Call { deadline: soon, ..call(&[1]) }).await;
     assert!(matches!(late, Err(Error::Late { needs }) if needs >= Duration::from_millis(300)), "{late:?}");
     assert!(matches!(held.handle.admit(1, soon, Priority::Normal), Err(Error::Late { .. })));
     assert!(Instant::now() < soon, "refused at once");
@@ -224,7 +222,7 @@ async fn call_on(handle: Handle, seed: u64, patience: Option<u32>) -> [usize; 2]
         let priority = if random.bool() { Priority::Normal } else { Priority::Low };
         let call = Call { inputs: vec![echo::rows(&values, width)], rows, priority, ..call(&[]) };
         sent += rows;
-        let asked = handle.infer(call).map(|(result, _)| result);
+        let asked = handle.infer(call);
         // Whoever has no patience leaves after some turns of the runtime.
         let turns = patience.map(|turns| random.u32(0..turns));
         let leave = async {
