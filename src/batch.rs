@@ -11,6 +11,7 @@ pub mod identity;
 mod job;
 pub mod models;
 mod pace;
+mod passage;
 mod policy;
 mod post;
 mod queue;
@@ -23,12 +24,14 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Spec, Version};
 use crate::telemetry::metrics::ModelMetrics;
+use crate::telemetry::trace::Place;
 use crate::tensor::Tensor;
 use ceiling::Ceiling;
 use identity::Identity;
 use job::Job;
 pub use models::Models;
 pub use pace::Load;
+pub use passage::Passage;
 use policy::Limits;
 use post::Post;
 use queue::Queue;
@@ -40,6 +43,8 @@ pub struct Call {
     pub rows: usize,
     pub deadline: Instant,
     pub priority: Priority,
+    /// Where the request is in a trace that is kept.
+    pub trace: Option<Place>,
 }
 
 /// Who goes first: a `Low` request is computed in what room `Normal` ones leave, and gives its place in a full queue to
@@ -142,6 +147,7 @@ impl Served {
         let Load { requests, rows } = self.waiting();
         self.metrics.waiting(requests);
         self.metrics.waiting_rows(rows);
+        self.metrics.waiting_bytes(self.queue.bytes());
     }
 
     /// What a batch may be now, of rows of so many bytes.
@@ -173,26 +179,29 @@ impl Handle {
         }
     }
 
-    /// Queues one request and waits for its outputs.
+    /// Queues one request and waits for its outputs; tells also how far it came, and when.
     ///
     /// Cancel safe: dropped, the request leaves the queue uncomputed when its turn comes.
-    pub async fn infer(&self, call: Call) -> Result<Outputs, Error> {
+    pub async fn infer(&self, call: Call) -> (Result<Outputs, Error>, Passage) {
         let deadline = call.deadline;
         self.attend();
         let (job, outputs) = Job::new(call);
         let limits = self.limits(job.row_bytes);
-        self.queue.push(job, limits)?;
+        let nowhere = Passage::default();
+        if let Err(error) = self.queue.push(job, limits) {
+            return (Err(error), nowhere);
+        }
         // Dropped after the channel, so that the queue finds it closed.
         let mut patience = Patience { queue: &self.queue, is_over: true };
         match tokio::time::timeout_at(deadline.into(), outputs).await {
-            Ok(Ok(result)) => {
+            Ok(Ok(answer)) => {
                 patience.is_over = false;
-                result
+                answer
             }
             // The queue's clock may be a moment ahead of the timer's.
-            Ok(Err(_)) if deadline <= Instant::now() => Err(Error::Deadline),
-            Ok(Err(_)) => Err(Error::Failed("the worker broke off".to_owned())),
-            Err(_) => Err(Error::Deadline),
+            Ok(Err(_)) if deadline <= Instant::now() => (Err(Error::Deadline), nowhere),
+            Ok(Err(_)) => (Err(Error::Failed("the worker broke off".to_owned())), nowhere),
+            Err(_) => (Err(Error::Deadline), nowhere),
         }
     }
 }

@@ -1,16 +1,20 @@
 //! Who answered, and which request it was: the headers of a model's answers, the request's id, and its trace.
 
-use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use opentelemetry::trace::{SpanId, TraceId};
 use uuid::Builder;
 
-use crate::api::trace::{Caller, Id};
+use crate::api::line::Line;
+use crate::api::trace::{self, Caller};
 use crate::batch::Handle;
+use crate::telemetry::Telemetry;
+use crate::telemetry::trace::{Place, Tracer};
 
 const MODEL: HeaderName = HeaderName::from_static("torchpod-model");
 const VERSION: HeaderName = HeaderName::from_static("torchpod-model-version");
@@ -42,6 +46,10 @@ pub fn write(model: &Handle, headers: &mut HeaderMap) {
 pub struct Ids {
     request: HeaderValue,
     caller: Option<Caller>,
+    /// Our own span, in the caller's trace or one that begins here.
+    place: Option<Place>,
+    /// Whether a collector is told of it.
+    kept: bool,
     /// `tracestate`, as it came.
     states: Vec<HeaderValue>,
 }
@@ -50,13 +58,26 @@ impl Ids {
     /// The client's own id, or a new one where it has none, or one that is too long, or that would be trouble in a log.
     ///
     /// A request that says where in a trace it belongs is answered with a span of ours in that trace, and its
-    /// `tracestate` as it came. One that says nothing, or nothing valid, gets none: whoever begins a trace must also
-    /// collect it.
-    pub fn of(headers: &HeaderMap) -> Self {
+    /// `tracestate` as it came. One that says nothing, or nothing valid, gets none unless `tracer` keeps it: whoever begins
+    /// a trace must also collect it.
+    pub fn of(headers: &HeaderMap, tracer: Option<&Tracer>) -> Self {
         let request = only(headers, &REQUEST_ID).filter(|id| is_plain(id)).cloned().unwrap_or_else(new_id);
         let caller = only(headers, &TRACEPARENT).and_then(|value| Caller::read(value.as_bytes()));
         let states = caller.map(|_| headers.get_all(TRACESTATE).iter().cloned().collect());
-        Self { request, caller, states: states.unwrap_or_default() }
+        let place = match caller {
+            Some(caller) => Some(Place::within(caller.trace)),
+            None => tracer.map(|_| Place::root()),
+        };
+        let keeps = |(tracer, place): (&Tracer, Place)| tracer.keeps(place.trace, caller.map(Caller::is_kept));
+        let kept = tracer.zip(place).is_some_and(keeps);
+        let place = place.filter(|_| kept || caller.is_some());
+        Self { request, caller, place, kept, states: states.unwrap_or_default() }
+    }
+
+    /// Those of one more request that came with the same headers: it has a span of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { place: self.place.map(|place| Place::within(place.trace)), ..self.clone() }
     }
 
     /// The request's own.
@@ -64,17 +85,27 @@ impl Ids {
         self.request.to_str().unwrap_or_default() // It is plain.
     }
 
-    pub fn trace(&self) -> Option<Id> {
-        self.caller.map(|caller| caller.trace)
+    pub fn trace(&self) -> Option<TraceId> {
+        self.place.map(|place| place.trace)
+    }
+
+    /// Our own span, where a collector is told of it.
+    pub fn kept(&self) -> Option<Place> {
+        self.place.filter(|_| self.kept)
+    }
+
+    /// The caller's span.
+    pub fn parent(&self) -> Option<SpanId> {
+        self.caller.map(|caller| caller.span)
     }
 
     /// Writes them into the headers of the answer.
     pub fn answer(self, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, self.request);
-        let Some(caller) = self.caller else { return };
-        let span = NonZeroU64::new(fastrand::u64(1..)).unwrap_or(NonZeroU64::MIN);
+        let Some(place) = self.place else { return };
+        let told = self.caller.map_or_else(|| trace::begin(place), |caller| caller.answer(place));
         // Digits and dashes are fit for a header.
-        headers.extend(HeaderValue::from_str(&caller.answer(span)).ok().map(|value| (TRACEPARENT, value)));
+        headers.extend(HeaderValue::from_str(&told).ok().map(|value| (TRACEPARENT, value)));
         headers.extend(self.states.into_iter().map(|state| (TRACESTATE, state)));
     }
 }
@@ -99,17 +130,23 @@ fn is_plain(id: &HeaderValue) -> bool {
 }
 
 /// `router`, whose requests and answers all have ids, which handlers find by [`of`].
-pub fn with_ids(router: Router) -> Router {
-    router.layer(middleware::from_fn(|mut request: Request, next: Next| async move {
-        let ids = Ids::of(request.headers());
-        request.extensions_mut().insert(ids.clone());
-        let mut response: Response = next.run(request).await;
-        ids.answer(response.headers_mut());
-        response
-    }))
+pub fn with_ids(router: Router, telemetry: Arc<Telemetry>) -> Router {
+    router.layer(middleware::from_fn_with_state(telemetry, add_ids))
+}
+
+async fn add_ids(telemetry: State<Arc<Telemetry>>, mut request: Request, next: Next) -> Response {
+    let ids = Ids::of(request.headers(), telemetry.tracer());
+    request.extensions_mut().insert(ids.clone());
+    let line = Line::of(&request);
+    let mut response: Response = next.run(request).await;
+    if let Some(line) = line {
+        line.write(Some(&ids), &response);
+    }
+    ids.answer(response.headers_mut());
+    response
 }
 
 /// The ids of a request that came through [`with_ids`].
 pub fn of(extensions: &Extensions) -> Ids {
-    extensions.get::<Ids>().cloned().unwrap_or_else(|| Ids::of(&HeaderMap::new()))
+    extensions.get::<Ids>().cloned().unwrap_or_else(|| Ids::of(&HeaderMap::new(), None))
 }

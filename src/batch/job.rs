@@ -12,9 +12,11 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::post::{Letters, Sender};
+use super::passage::Passage;
+use super::post::{Answer, Letters, Sender};
 use super::waiting::Item;
 use super::{Call, Error, Outputs, Priority};
+use crate::telemetry::trace::Place;
 use crate::tensor::{DType, Tensor};
 
 pub(super) struct Job {
@@ -23,6 +25,9 @@ pub(super) struct Job {
     pub(super) rows: usize,
     pub(super) deadline: Instant,
     pub(super) queued: Instant,
+    /// Where the request is in a trace that is kept.
+    pub(super) trace: Option<Place>,
+    pub(super) passage: Passage,
     /// Of all inputs together.
     pub(super) row_bytes: usize,
     priority: Priority,
@@ -55,6 +60,7 @@ struct Rejoined {
     rows: usize,
     /// `None` before the first rows have told which outputs there are.
     columns: Option<Vec<Column>>,
+    passage: Passage,
     /// What came before its turn, by its first row, with the row after its last.
     early: BTreeMap<usize, (usize, Outputs)>,
 }
@@ -68,8 +74,8 @@ struct Column {
 
 impl Job {
     /// A request that arrives now, and where its answer will be.
-    pub(super) fn new(call: Call) -> (Self, oneshot::Receiver<Result<Outputs, Error>>) {
-        let Call { inputs, rows, deadline, priority } = call;
+    pub(super) fn new(call: Call) -> (Self, oneshot::Receiver<Answer>) {
+        let Call { inputs, rows, deadline, priority, trace } = call;
         let mut kind = DefaultHasher::new();
         for input in &inputs {
             (input.dtype, input.row_shape()).hash(&mut kind);
@@ -77,7 +83,8 @@ impl Job {
         let (sender, outputs) = oneshot::channel();
         let (kind, reply) = (kind.finish(), Reply::Whole(sender));
         let row_bytes = inputs.iter().map(|input| input.bytes.len()).sum::<usize>() / rows.max(1);
-        (Self { inputs, rows, deadline, queued: Instant::now(), row_bytes, priority, kind, reply }, outputs)
+        let (queued, passage) = (Instant::now(), Passage::default());
+        (Self { inputs, rows, deadline, queued, trace, passage, row_bytes, priority, kind, reply }, outputs)
     }
 
     /// Whether somebody still waits for the answer, and it can still come in time.
@@ -97,17 +104,18 @@ impl Job {
     /// Answers with outputs of as many rows as it has, together with the others of `letters`.
     pub(super) fn answer(self, outputs: Outputs, letters: &mut Letters) {
         match self.reply {
-            Reply::Whole(sender) => letters.add(sender, outputs),
-            Reply::Part { of, start } => of.put(start..start + self.rows, outputs),
+            Reply::Whole(sender) => letters.add(sender, outputs, self.passage),
+            Reply::Part { of, start } => of.put(start..start + self.rows, outputs, self.passage),
         }
     }
 
     /// Answers that there will be none: of a split request, for all of it.
-    pub(super) fn fail(self, error: Error) {
+    pub(super) fn fail(mut self, error: Error) {
+        self.passage.end(Instant::now());
         match self.reply {
             // A closed channel is a client that has left.
-            Reply::Whole(sender) => drop(sender.send(Err(error))),
-            Reply::Part { of, .. } => of.send(Err(error)),
+            Reply::Whole(sender) => drop(sender.send((Err(error), self.passage))),
+            Reply::Part { of, .. } => of.fail(error, self.passage),
         }
     }
 }
@@ -140,7 +148,7 @@ impl Item for Job {
     }
 
     fn split(self, rows: usize) -> (Self, Self) {
-        let Self { inputs, rows: all, deadline, queued, row_bytes, priority, kind, reply } = self;
+        let Self { inputs, rows: all, deadline, queued, trace, passage, row_bytes, priority, kind, reply } = self;
         let (of, start) = match reply {
             Reply::Whole(sender) => (Arc::new(Split::new(all, sender)), 0),
             Reply::Part { of, start } => (of, start),
@@ -148,7 +156,7 @@ impl Item for Job {
         let part = |rows: Range<usize>| {
             let inputs = inputs.iter().map(|tensor| tensor.slice(rows.clone())).collect();
             let reply = Reply::Part { of: of.clone(), start: start + rows.start };
-            Self { inputs, rows: rows.len(), deadline, queued, row_bytes, priority, kind, reply }
+            Self { inputs, rows: rows.len(), deadline, queued, trace, passage, row_bytes, priority, kind, reply }
         };
         (part(0..rows), part(rows..all))
     }
@@ -160,19 +168,24 @@ impl Split {
     }
 
     /// Answers, unless it has been answered.
-    fn send(&self, result: Result<Outputs, Error>) {
+    fn send(&self, answer: Answer) {
         let sender = lock(&self.sender).take();
         if let Some(sender) = sender {
-            let _ = sender.send(result);
+            let _ = sender.send(answer);
         }
     }
 
-    fn put(&self, rows: Range<usize>, outputs: Outputs) {
+    fn fail(&self, error: Error, passage: Passage) {
         let mut rejoined = lock(&self.outputs);
-        match rejoined.put(rows, outputs, self.rows) {
-            Ok(None) => {}
-            Ok(Some(whole)) => self.send(Ok(whole)),
-            Err(error) => self.send(Err(error)),
+        rejoined.passage.join(passage);
+        self.send((Err(error), rejoined.passage));
+    }
+
+    fn put(&self, rows: Range<usize>, outputs: Outputs, passage: Passage) {
+        let mut rejoined = lock(&self.outputs);
+        rejoined.passage.join(passage);
+        if let Some(result) = rejoined.put(rows, outputs, self.rows).transpose() {
+            self.send((result, rejoined.passage));
         }
     }
 }
@@ -260,9 +273,20 @@ mod tests {
         Tensor { dtype: DType::Uint8, shape: vec![values.len(), 1], bytes: values.to_vec().into() }
     }
 
-    fn request(values: &[u8]) -> (Job, oneshot::Receiver<Result<Outputs, Error>>) {
+    fn request(values: &[u8]) -> (Job, oneshot::Receiver<Answer>) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        Job::new(Call { inputs: vec![column(values)], rows: values.len(), deadline, priority: Priority::Normal })
+        Job::new(Call {
+            inputs: vec![column(values)],
+            rows: values.len(),
+            deadline,
+            priority: Priority::Normal,
+            trace: None,
+        })
+    }
+
+    /// The answer without how it came, if it is there.
+    fn told(answer: &mut oneshot::Receiver<Answer>) -> Result<Result<Outputs, Error>, oneshot::error::TryRecvError> {
+        answer.try_recv().map(|(result, _)| result)
     }
 
     /// What a model that returns its input answers.
@@ -283,7 +307,7 @@ mod tests {
                 assert!(answer.try_recv().is_err(), "answered too early");
                 echo(parts[index].take().unwrap());
             }
-            assert_eq!(answer.try_recv().unwrap().unwrap(), [("y".into(), column(&[1, 2, 3, 4, 5]))], "{order:?}");
+            assert_eq!(told(&mut answer).unwrap().unwrap(), [("y".into(), column(&[1, 2, 3, 4, 5]))], "{order:?}");
         }
     }
 
@@ -297,12 +321,12 @@ mod tests {
         let whole = texts(&["", "b", "", "a longer one", "ü"]);
         let deadline = Instant::now() + Duration::from_secs(30);
         let (job, mut answer) =
-            Job::new(Call { inputs: vec![whole.clone()], rows: 5, deadline, priority: Priority::Normal });
+            Job::new(Call { inputs: vec![whole.clone()], rows: 5, deadline, priority: Priority::Normal, trace: None });
         let (first, rest) = job.split(1);
         let (second, third) = rest.split(2);
         assert_eq!(second.inputs, [texts(&["b", ""])]);
         [third, first, second].into_iter().for_each(echo);
-        assert_eq!(answer.try_recv(), Ok(Ok(vec![("y".into(), whole)])));
+        assert_eq!(told(&mut answer), Ok(Ok(vec![("y".into(), whole)])));
     }
 
     #[test]
@@ -313,7 +337,7 @@ mod tests {
         let now = Instant::now();
         assert!(second.is_awaited(now));
         first.fail(Error::Lost);
-        assert_eq!(answer.try_recv(), Ok(Err(Error::Lost)));
+        assert_eq!(told(&mut answer), Ok(Err(Error::Lost)));
         assert!(!second.is_awaited(now) && !third.is_awaited(now));
         echo(second);
         third.fail(Error::OutOfMemory);
@@ -334,7 +358,7 @@ mod tests {
         echo(first);
         let wide = Tensor { dtype: DType::Uint8, shape: vec![1, 2], bytes: vec![7, 8].into() };
         second.answer(vec![("y".into(), wide)], &mut Letters::default());
-        let Ok(Err(Error::Failed(message))) = answer.try_recv() else { panic!("answered") };
+        let Ok(Err(Error::Failed(message))) = told(&mut answer) else { panic!("answered") };
         assert!(message.contains("output y has rows of shape [1] in one batch and [2] in another"), "{message}");
     }
 
@@ -346,7 +370,7 @@ mod tests {
             let (first, second) = job.split(1);
             first.answer(names(one), &mut Letters::default());
             second.answer(names(other), &mut Letters::default());
-            let Ok(Err(Error::Failed(message))) = answer.try_recv() else {
+            let Ok(Err(Error::Failed(message))) = told(&mut answer) else {
                 panic!("{one:?} and {other:?} are one answer")
             };
             assert!(
@@ -362,7 +386,7 @@ mod tests {
         let (first, second) = job.split(1);
         second.answer(Vec::new(), &mut Letters::default());
         first.answer(Vec::new(), &mut Letters::default());
-        assert_eq!(answer.try_recv(), Ok(Ok(Vec::new())));
+        assert_eq!(told(&mut answer), Ok(Ok(Vec::new())));
     }
 
     #[test]
@@ -370,7 +394,7 @@ mod tests {
         let job = |dtype, shape: &[usize]| {
             let bytes = vec![0; 8].into();
             let inputs = vec![Tensor { dtype, shape: shape.to_vec(), bytes }];
-            Job::new(Call { inputs, rows: shape[0], deadline: Instant::now(), priority: Priority::Low }).0
+            Job::new(Call { inputs, rows: shape[0], deadline: Instant::now(), priority: Priority::Low, trace: None }).0
         };
         let one = job(DType::Uint8, &[2, 4]);
         for (other, fits) in [

@@ -8,27 +8,30 @@ use std::sync::OnceLock;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::passage::Passage;
 use super::{Error, Outputs};
 
-pub(super) type Sender = oneshot::Sender<Result<Outputs, Error>>;
+/// What a request gets, and how it came through its batch.
+pub(super) type Answer = (Result<Outputs, Error>, Passage);
+pub(super) type Sender = oneshot::Sender<Answer>;
 
 /// The answers of one batch.
 #[derive(Debug, Default)]
-pub(super) struct Letters(Vec<(Sender, Outputs)>);
+pub(super) struct Letters(Vec<(Sender, Outputs, Passage)>);
 
 /// One model's postman, on the runtime of its first caller. He goes with the model.
 #[derive(Debug, Default)]
 pub(super) struct Post(OnceLock<mpsc::UnboundedSender<Letters>>);
 
 impl Letters {
-    pub(super) fn add(&mut self, to: Sender, outputs: Outputs) {
-        self.0.push((to, outputs));
+    pub(super) fn add(&mut self, to: Sender, outputs: Outputs, passage: Passage) {
+        self.0.push((to, outputs, passage));
     }
 
     /// A closed channel is a client that has left.
     fn hand_out(self) {
-        for (sender, outputs) in self.0 {
-            let _ = sender.send(Ok(outputs));
+        for (sender, outputs, passage) in self.0 {
+            let _ = sender.send((Ok(outputs), passage));
         }
     }
 }
@@ -67,11 +70,11 @@ impl Post {
 mod tests {
     use super::*;
 
-    fn letters(count: usize) -> (Letters, Vec<oneshot::Receiver<Result<Outputs, Error>>>) {
+    fn letters(count: usize) -> (Letters, Vec<oneshot::Receiver<Answer>>) {
         let (mut letters, mut receivers) = (Letters::default(), Vec::new());
         for _ in 0..count {
             let (sender, receiver) = oneshot::channel();
-            letters.add(sender, Outputs::new());
+            letters.add(sender, Outputs::new(), Passage::default());
             receivers.push(receiver);
         }
         (letters, receivers)
@@ -86,7 +89,7 @@ mod tests {
         post.send(letters);
         assert!(receivers[0].is_empty(), "he has not gone yet");
         for receiver in receivers {
-            assert_eq!(receiver.await, Ok(Ok(Outputs::new())));
+            assert_eq!(receiver.await, Ok((Ok(Outputs::new()), Passage::default())));
         }
     }
 

@@ -184,6 +184,12 @@ impl Queue {
         self.lock().as_ref().map_or_else(Load::default, |state| state.waiting.load())
     }
 
+    /// What the tensors of those who wait hold, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |state: &Open| state.waiting.iter().map(|job| job.row_bytes * job.rows).sum();
+        self.lock().as_ref().map_or(0, bytes)
+    }
+
     /// A batch of `rows` was computed.
     pub(super) fn record(&self, rows: usize, took: Duration) {
         let now = Instant::now();

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-
 use tokio::runtime::Handle;
 
 use super::exposition;
 use super::figures::Figures;
+use super::protocol::Protocol;
+use super::slow::Slow;
 use super::statistics::{Snapshot as Sums, Statistics};
 use super::table::{
     BATCH_CUTS, BATCH_MAX_ROWS, BATCH_ROWS, BUILD_INFO, COMPUTE_SECONDS, CONNECTIONS, DEPENDENCY_AGE,
-    DEPENDENCY_CHECKS, DEPENDENCY_LATENCY, DEPENDENCY_UP, DROPPED_LINES, FAULT, IN_FLIGHT, LOAD_SECONDS, LOADS,
-    MODEL_INFO, MODEL_STATE, OLDEST_BATCH, PHASE, PROBE_ANSWERS, QUEUE_REQUESTS, QUEUE_ROWS, QUEUE_SECONDS,
-    REQUEST_MEMORY, REQUEST_SECONDS, REQUESTS, STUCK_LOADS, TRANSITIONS, WORKER_RESTARTS, describe,
+    DEPENDENCY_CHECKS, DEPENDENCY_LATENCY, DEPENDENCY_UP, DROPPED_LINES, FAULT, FORMAT_SECONDS, IN_FLIGHT,
+    LOAD_SECONDS, LOADS, MODEL_INFO, MODEL_STATE, OLDEST_BATCH, PARSE_SECONDS, PHASE, PROBE_ANSWERS, QUEUE_BYTES,
+    QUEUE_REQUESTS, QUEUE_ROWS, QUEUE_SECONDS, REQUEST_MEMORY, REQUEST_SECONDS, REQUESTS, ROWS, STUCK_LOADS,
+    TRANSITIONS, WORKER_RESTARTS, describe,
 };
+use super::trace::Tracer;
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
@@ -37,6 +40,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The server's metrics. Each server has its own, so that several live in one test process.
 pub struct Telemetry {
+    pub slow: Slow,
+    pub tracer: Option<Arc<Tracer>>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     connections: Mutex<Vec<(Gauge, CountConnections)>>,
@@ -118,8 +123,11 @@ pub struct ModelMetrics {
     /// Held also to say that somebody still counts here.
     series: Arc<Series>,
     load_seconds: Gauge,
-    by_outcome: [Counter; 6],
+    requests: [[Counter; 6]; 4],
+    rows: [[Counter; 6]; 4],
     request_seconds: Histogram,
+    parse_seconds: Histogram,
+    format_seconds: Histogram,
     queue_seconds: Histogram,
     compute_seconds: Histogram,
     batch_rows: Histogram,
@@ -127,6 +135,7 @@ pub struct ModelMetrics {
     cuts: [Counter; 5],
     queue_requests: Gauge,
     queue_rows: Gauge,
+    queue_bytes: Gauge,
     worker_restarts: Counter,
 }
 
@@ -141,6 +150,12 @@ pub enum Outcome {
     ServerError,
     /// The client closed its connection before it had its answer.
     Left,
+}
+
+impl Outcome {
+    pub fn name(self) -> &'static str {
+        OUTCOMES[self as usize]
+    }
 }
 
 const OUTCOMES: [&str; 6] = ["ok", "client_error", "refused", "deadline", "server_error", "left"];
@@ -160,11 +175,24 @@ pub enum CutReason {
     Shape,
 }
 
+impl CutReason {
+    pub fn name(self) -> &'static str {
+        CUT_REASONS[self as usize]
+    }
+}
+
 const CUT_REASONS: [&str; 5] = ["full", "idle", "delay", "deadline", "shape"];
 
+/// One that tells of no slow request, and no collector.
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new(Slow::new(None), None)
+    }
+}
+
 impl Telemetry {
-    #[allow(clippy::new_without_default)] // It is no value among others: a process has one.
-    pub fn new() -> Self {
+    /// Which tells of some `slow` requests, and a collector of traces by the `tracer`.
+    pub fn new(slow: Slow, tracer: Option<Tracer>) -> Self {
         let recorder = build();
         let handle = recorder.handle();
         let loads = metrics::with_local_recorder(&recorder, || {
@@ -172,7 +200,12 @@ impl Telemetry {
             LOAD_OUTCOMES.map(|outcome| counter!(LOADS, "outcome" => outcome))
         });
         let (connections, figures, versions) = (Mutex::default(), Figures::default(), Mutex::default());
-        Self { recorder, handle, connections, loads, figures, versions }
+        Self { slow, tracer: tracer.map(Arc::new), recorder, handle, connections, loads, figures, versions }
+    }
+
+    /// Which traces are kept, and where they go.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_deref()
     }
 
     /// Sets `torchpod_build_info`, whose labels tell what runs.
@@ -216,11 +249,11 @@ impl Telemetry {
         metrics::with_local_recorder(&series.recorder, || ModelMetrics {
             series: series.clone(),
             load_seconds: gauge!(LOAD_SECONDS, &labels),
-            by_outcome: OUTCOMES.map(|outcome| {
-                let [model, version] = labels.clone();
-                counter!(REQUESTS, &[model, version, ("outcome", outcome.to_owned())])
-            }),
+            requests: by_protocol_and_outcome(REQUESTS, &labels),
+            rows: by_protocol_and_outcome(ROWS, &labels),
             request_seconds: histogram!(REQUEST_SECONDS, &labels),
+            parse_seconds: histogram!(PARSE_SECONDS, &labels),
+            format_seconds: histogram!(FORMAT_SECONDS, &labels),
             queue_seconds: histogram!(QUEUE_SECONDS, &labels),
             compute_seconds: histogram!(COMPUTE_SECONDS, &labels),
             batch_rows: histogram!(BATCH_ROWS, &labels),
@@ -230,6 +263,7 @@ impl Telemetry {
                 counter!(BATCH_CUTS, &[model, version, ("reason", reason.to_owned())])
             }),
             queue_rows: gauge!(QUEUE_ROWS, &labels),
+            queue_bytes: gauge!(QUEUE_BYTES, &labels),
             queue_requests: gauge!(QUEUE_REQUESTS, &labels),
             worker_restarts: counter!(WORKER_RESTARTS, &labels),
         })
@@ -299,7 +333,7 @@ impl Telemetry {
             gauge!(IN_FLIGHT).set(*in_flight as f64);
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
             gauge!(REQUEST_MEMORY).set(*request_memory as f64);
-            counter!(DROPPED_LINES).absolute(super::dropped_lines());
+            counter!(DROPPED_LINES).absolute(super::log::dropped_lines());
             gauge!(OLDEST_BATCH).set(oldest_batch.as_secs_f64());
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ threads.
             gauge!(STUCK_LOADS).set(*stuck_loads as f64);
@@ -340,6 +374,16 @@ fn of_this_moment(scrape: &Scrape<'_>) -> String {
     recorder.handle().render()
 }
 
+fn by_protocol_and_outcome(name: &'static str, labels: &[(&'static str, String); 2]) -> [[Counter; 6]; 4] {
+    Protocol::ALL.map(|protocol| {
+        OUTCOMES.map(|outcome| {
+            let [model, version] = labels.clone();
+            let (protocol, outcome) = (protocol.name().to_owned(), outcome.to_owned());
+            counter!(name, &[model, version, ("protocol", protocol), ("outcome", outcome)])
+        })
+    })
+}
+
 fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
 }
@@ -356,10 +400,20 @@ fn build() -> PrometheusRecorder {
 }
 
 impl ModelMetrics {
-    pub fn request(&self, outcome: Outcome, took: Duration) {
-        self.by_outcome[outcome as usize].increment(1);
+    /// One has ended, which had so many rows, as far as that was known.
+    pub fn request(&self, protocol: Protocol, outcome: Outcome, rows: usize, took: Duration) {
+        self.requests[protocol as usize][outcome as usize].increment(1);
+        self.rows[protocol as usize][outcome as usize].increment(rows as u64);
         self.request_seconds.record(took);
         self.series.statistics.request(outcome, took);
+    }
+
+    pub fn parse_time(&self, took: Duration) {
+        self.parse_seconds.record(took);
+    }
+
+    pub fn format_time(&self, took: Duration) {
+        self.format_seconds.record(took);
     }
 
     pub fn queue_time(&self, waited: Duration) {
@@ -408,6 +462,12 @@ impl ModelMetrics {
     #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ rows.
     pub fn waiting_rows(&self, rows: usize) {
         self.queue_rows.set(rows as f64);
+    }
+
+    /// As [`Self::waiting`].
+    #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
+    pub fn waiting_bytes(&self, bytes: usize) {
+        self.queue_bytes.set(bytes as f64);
     }
 }
 

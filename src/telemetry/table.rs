@@ -70,16 +70,24 @@ table! {
             "Log lines that nobody read in time: logging never waits"
     }
     "Requests" {
-        REQUESTS = Counter "torchpod_requests_total" [model, version, outcome]
-            "Requests to a model by how they ended: ok, client_error, refused (503), deadline (504), server_error, left (the client did)"
+        REQUESTS = Counter "torchpod_requests_total" [model, version, protocol, outcome]
+            "Requests to a model by protocol (predict, v1, v2, grpc) and by how they ended: ok, client_error, refused (503), deadline (504), server_error, left (the client did)"
         REQUEST_SECONDS = Histogram "torchpod_request_duration_seconds" [model, version]
             "From a request's head to its answer's first byte, in seconds"
+        ROWS = Counter "torchpod_rows_total" [model, version, protocol, outcome]
+            "Rows of these requests, as far as they were read"
+        PARSE_SECONDS = Histogram "torchpod_parse_duration_seconds" [model, version]
+            "From the last byte of a request's body to its tensors, in seconds"
         QUEUE_SECONDS = Histogram "torchpod_queue_duration_seconds" [model, version]
             "Waiting for a batch, in seconds"
+        FORMAT_SECONDS = Histogram "torchpod_format_duration_seconds" [model, version]
+            "From a request's outputs to its answer, in seconds"
         QUEUE_REQUESTS = Gauge "torchpod_queue_requests" [model, version]
             "Requests waiting for a batch"
         QUEUE_ROWS = Gauge "torchpod_queue_rows" [model, version]
             "Rows of the requests waiting for a batch"
+        QUEUE_BYTES = Gauge "torchpod_queue_bytes" [model, version]
+            "Bytes of the tensors of the requests waiting for a batch"
     }
     "Batches" {
         COMPUTE_SECONDS = Histogram "torchpod_compute_duration_seconds" [model, version]

@@ -32,6 +32,7 @@ mod memory;
 mod metrics;
 mod odd_models;
 mod openapi;
+mod otlp;
 mod overload;
 mod packages;
 mod probe_command;

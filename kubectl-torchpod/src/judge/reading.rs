@@ -87,12 +87,13 @@ impl Reading {
             }
             counts.within.insert(bound, count);
         } else {
+            // One series for each protocol.
             match sample.label("outcome") {
-                "ok" => counts.ok = count,
-                "client_error" => counts.client_error = count,
-                "refused" => counts.refused = count,
-                "deadline" => counts.deadline = count,
-                "server_error" => counts.server_error = count,
+                "ok" => counts.ok += count,
+                "client_error" => counts.client_error += count,
+                "refused" => counts.refused += count,
+                "deadline" => counts.deadline += count,
+                "server_error" => counts.server_error += count,
                 // Those who left had no answer to blame; how long they waited is in the histogram.
                 _ => {}
             }

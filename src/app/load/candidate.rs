@@ -143,6 +143,7 @@ impl Workshop {
             lifecycle: self.parts.lifecycle.clone(),
             pulse: Pulse::default(),
             rehearsal: self.rehearsal.clone(),
+            tracer: self.parts.telemetry.tracer.clone(),
             budget: Budget::default(),
         }
     }

@@ -6,17 +6,19 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::batch::{Call, Outputs};
+use crate::batch::Call;
+use crate::batch::passage::Passage;
+use crate::batch::post;
 use crate::tensor::{DType, Tensor};
 
 const LONG: Duration = Duration::from_secs(30);
 const LIMITS: Limits = Limits { max_size: 4, max_delay: Duration::ZERO, row_wise: true };
 
-type Answer = oneshot::Receiver<Result<Outputs, Error>>;
+type Answer = oneshot::Receiver<post::Answer>;
 
 fn job_of(rows: usize, deadline: Instant, priority: Priority) -> (Job, Answer) {
     let inputs = vec![Tensor { dtype: DType::Uint8, shape: vec![rows], bytes: vec![0; rows].into() }];
-    Job::new(Call { inputs, rows, deadline, priority })
+    Job::new(Call { inputs, rows, deadline, priority, trace: None })
 }
 
 fn job() -> (Job, Answer) {
@@ -85,9 +87,9 @@ fn in_a_full_queue_the_youngest_of_low_priority_gives_way_to_a_normal_one() {
     assert_eq!(queue.admit(1, Instant::now() + LONG, Priority::Low, LIMITS), Err(overloaded(3, 0)));
     assert_eq!(admit(&queue, LONG), Ok(()));
     let _next = push(&queue, job()).unwrap();
-    assert_eq!(younger.try_recv(), Ok(Err(overloaded(3, 0))));
+    assert_eq!(younger.try_recv(), Ok((Err(overloaded(3, 0)), Passage::default())));
     let _last = push(&queue, job()).unwrap();
-    assert_eq!(older.try_recv(), Ok(Err(overloaded(3, 0))));
+    assert_eq!(older.try_recv(), Ok((Err(overloaded(3, 0)), Passage::default())));
     assert_eq!(push(&queue, job()).err(), Some(overloaded(3, 0)));
 }
 
@@ -96,7 +98,7 @@ fn a_closed_queue_refuses_those_who_wait_and_those_who_come() {
     let (queue, mut answers) = full(2);
     queue.close();
     for answer in &mut answers {
-        assert_eq!(answer.try_recv(), Ok(Err(Error::Lost)));
+        assert_eq!(answer.try_recv(), Ok((Err(Error::Lost), Passage::default())));
     }
     assert_eq!((push(&queue, job()).err(), admit(&queue, LONG)), (Some(Error::Lost), Err(Error::Lost)));
     assert!(queue.take(|_| LIMITS).is_none());
@@ -170,7 +172,7 @@ fn whoever_is_refused_hears_when_the_queue_will_be_drained() {
     take(&queue);
     let four = job_of(4, Instant::now() + LONG, Priority::Normal);
     let _answer = push(&queue, four).unwrap();
-    assert_eq!(queue.load(), Load { requests: 13, rows: 16 });
+    assert_eq!((queue.load(), queue.bytes()), (Load { requests: 13, rows: 16 }, 16));
 }
 
 #[test]

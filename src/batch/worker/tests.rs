@@ -38,6 +38,7 @@ fn serve(handle: &Handle, lifecycle: &Tx, pulse: &Pulse) {
         lifecycle: lifecycle.clone(),
         pulse: pulse.clone(),
         rehearsal: Arc::default(),
+        tracer: None,
         budget: Budget::default(),
     });
     assert!(words.unwrap().iter().any(|word| matches!(word, Word::Ready)));
@@ -46,7 +47,7 @@ fn serve(handle: &Handle, lifecycle: &Tx, pulse: &Pulse) {
 /// A request of rows that are one number each.
 fn call(values: &[i32]) -> Call {
     let deadline = Instant::now() + Duration::from_secs(30);
-    Call { inputs: vec![echo::rows(values, 1)], rows: values.len(), deadline, priority: Priority::Normal }
+    Call { inputs: vec![echo::rows(values, 1)], rows: values.len(), deadline, priority: Priority::Normal, trace: None }
 }
 
 /// A request of rows of two numbers.
@@ -55,7 +56,7 @@ fn wide(values: &[i32]) -> Call {
 }
 
 async fn ask(handle: &Handle, values: &[i32]) -> Result<Vec<f64>, Error> {
-    handle.infer(call(values)).await.map(|outputs| outputs[0].1.to_f64())
+    handle.infer(call(values)).await.0.map(|outputs| outputs[0].1.to_f64())
 }
 
 #[tokio::test]
@@ -108,7 +109,7 @@ async fn a_worker_that_dies_too_often_is_lost_and_nobody_waits_for_it() {
     let (last, next) = tokio::join!(ask(&handle, &[-1]), async {
         tokio::task::yield_now().await;
         // Of another shape, so that it never shares the batch.
-        handle.infer(wide(&[5, 6])).await
+        handle.infer(wide(&[5, 6])).await.0
     });
     assert!(matches!(last, Err(Error::Failed(_))));
     assert_eq!(next, Err(Error::Lost));
@@ -142,7 +143,7 @@ async fn whoever_leaves_the_queue_at_the_deadline_is_told_of_the_deadline() {
     }
     // The queue is full, so that this one takes the place of the other.
     assert!(handle.infer(Call { deadline: deadline + Duration::from_secs(30), ..call(&[1]) }).now_or_never().is_none());
-    assert_eq!(late.await, Err(Error::Deadline));
+    assert_eq!(late.await.0, Err(Error::Deadline));
 }
 
 #[tokio::test]

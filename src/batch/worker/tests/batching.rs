@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::batch::Outputs;
 use crate::batch::pace::Load;
@@ -35,7 +37,7 @@ impl Held {
 
     /// Queues a request, and announces it.
     fn ask(&self, call: Call) -> Asked<'_> {
-        let mut asked: Asked<'_> = Box::pin(self.handle.infer(call));
+        let mut asked: Asked<'_> = Box::pin(self.handle.infer(call).map(|(result, _)| result));
         assert!(asked.as_mut().now_or_never().is_none(), "answered at once");
         self.handle.queue.announce();
         asked
@@ -121,7 +123,7 @@ async fn a_newcomer_that_would_be_too_late_is_refused_and_costs_nothing() {
     drop(shut);
     first.await.unwrap();
     let soon = Instant::now() + Duration::from_millis(150);
-    let late = held.handle.infer(Call { deadline: soon, ..call(&[1]) }).await;
+    let late = held.handle.infer(Call { deadline: soon, ..call(&[1]) }).await.0;
     assert!(matches!(late, Err(Error::Late { needs }) if needs >= Duration::from_millis(300)), "{late:?}");
     assert!(matches!(held.handle.admit(1, soon, Priority::Normal), Err(Error::Late { .. })));
     assert!(Instant::now() < soon, "refused at once");
@@ -136,7 +138,7 @@ fn rendered(telemetry: &Telemetry, snapshot: &Snapshot) -> String {
 
 #[tokio::test]
 async fn a_version_that_has_left_has_nothing_waiting() {
-    let (engine, telemetry, (_lifecycle, rx)) = (Echo::default(), Telemetry::new(), lifecycle::channel([]));
+    let (engine, telemetry, (_lifecycle, rx)) = (Echo::default(), Telemetry::default(), lifecycle::channel([]));
     let handle = engine.handle_of(4, 1, 99, &telemetry);
     let told = |requests: usize, rows: usize| {
         let text = rendered(&telemetry, &rx.snapshot());
@@ -156,7 +158,7 @@ async fn a_version_that_has_left_has_nothing_waiting() {
 
 #[tokio::test]
 async fn a_batch_for_which_there_is_no_memory_is_computed_in_halves_and_the_next_ones_are_smaller() {
-    let (engine, telemetry, (lifecycle, rx)) = (Echo::default(), Telemetry::new(), lifecycle::channel([]));
+    let (engine, telemetry, (lifecycle, rx)) = (Echo::default(), Telemetry::default(), lifecycle::channel([]));
     let handle = engine.handle_of(32, 1, 99, &telemetry);
     serve(&handle, &lifecycle, &Pulse::default());
     let max_rows = |rows| format!("torchpod_batch_max_rows{{model=\"echo\",version=\"1\"}} {rows}\n");
@@ -200,7 +202,7 @@ async fn a_row_for_which_there_is_no_memory_is_refused_and_costs_the_others_noth
 #[tokio::test]
 async fn every_reason_for_a_cut_is_counted() {
     use CutReason::{Deadline, Delay, Full, Idle, Shape};
-    let (telemetry, (_lifecycle, rx)) = (Telemetry::new(), lifecycle::channel([]));
+    let (telemetry, (_lifecycle, rx)) = (Telemetry::default(), lifecycle::channel([]));
     let metrics = telemetry.model("echo", "1");
     for (times, reason) in (1..).zip([Full, Idle, Delay, Deadline, Shape]) {
         (0..times).for_each(|_| metrics.cut(reason));
@@ -222,7 +224,7 @@ async fn call_on(handle: Handle, seed: u64, patience: Option<u32>) -> [usize; 2]
         let priority = if random.bool() { Priority::Normal } else { Priority::Low };
         let call = Call { inputs: vec![echo::rows(&values, width)], rows, priority, ..call(&[]) };
         sent += rows;
-        let asked = handle.infer(call);
+        let asked = handle.infer(call).map(|(result, _)| result);
         // Whoever has no patience leaves after some turns of the runtime.
         let turns = patience.map(|turns| random.u32(0..turns));
         let leave = async {
@@ -246,7 +248,7 @@ async fn call_on(handle: Handle, seed: u64, patience: Option<u32>) -> [usize; 2]
 /// answered.
 async fn storm(patience: Option<u32>) -> [usize; 3] {
     let (engine, (lifecycle, rx)) = (Echo::default(), lifecycle::channel([]));
-    let handle = engine.handle_of(32, 3, 99, &Telemetry::new());
+    let handle = engine.handle_of(32, 3, 99, &Telemetry::default());
     for _ in 0..3 {
         serve(&handle, &lifecycle, &Pulse::default());
     }
