@@ -36,20 +36,25 @@ pub(super) struct Gpu {
 
 const FIGURES: [&str; 5] = [GPU_UTILIZATION, GPU_MEMORY_USED, GPU_MEMORY_TOTAL, GPU_TEMPERATURE, GPU_POWER];
 
-/// What was found last, and when. Clones share it.
+struct Found {
+    at: Instant,
+    gpus: Vec<Gpu>,
+}
+
+/// What was found last. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Latest(Arc<Mutex<Option<(Instant, Vec<Gpu>)>>>);
+pub(super) struct Latest(Arc<Mutex<Option<Found>>>);
 
 impl Latest {
     /// What is still believed.
     pub(super) fn now(&self) -> Vec<Gpu> {
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let believed = latest.as_ref().filter(|(at, _)| at.elapsed() < BELIEVED);
-        believed.map(|(_, gpus)| gpus.clone()).unwrap_or_default()
+        let believed = latest.as_ref().filter(|found| found.at.elapsed() < BELIEVED);
+        believed.map(|found| found.gpus.clone()).unwrap_or_default()
     }
 
     fn set(&self, gpus: Vec<Gpu>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), gpus));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Found { at: Instant::now(), gpus });
     }
 }
 
@@ -117,7 +122,7 @@ mod tests {
         latest.set(vec![Gpu::default()]);
         assert_eq!(latest.now().len(), 1);
         let long_ago = Instant::now().checked_sub(BELIEVED).expect("the machine has been up for longer");
-        latest.0.lock().unwrap().as_mut().expect("it was set").0 = long_ago;
+        latest.0.lock().unwrap().as_mut().expect("it was set").at = long_ago;
         assert_eq!(latest.now().len(), 0);
     }
 }

@@ -33,10 +33,12 @@ impl Driver {
     }
 }
 
-/// Every series about GPUs.
+/// Every series about GPUs, sorted.
 fn told(server: &Server<'_>) -> Vec<String> {
     let text = client::get(server.address, "/metrics").text();
-    text.lines().filter(|line| line.starts_with("torchpod_gpu_")).map(str::to_owned).collect()
+    let mut lines: Vec<_> = text.lines().filter(|line| line.starts_with("torchpod_gpu_")).map(str::to_owned).collect();
+    lines.sort();
+    lines
 }
 
 /// A server with three GPUs, of which it has found those that it looks for.

@@ -251,7 +251,8 @@ fn each_runtime_tells_how_many_tasks_it_has_and_how_busy_it_is_on_either_listene
             let series = format!("torchpod_runtime_{name}{{runtime=\"{runtime}\"}}");
             client::metric(address, &series).unwrap_or_else(|| panic!("{series} is there"))
         };
-        assert_eq!(["main", "probes"].map(|runtime| value("workers", runtime)), [2.0, 1.0]);
+        let workers = |runtime| client::count(address, &format!("torchpod_runtime_workers{{runtime=\"{runtime}\"}}"));
+        assert_eq!(["main", "probes"].map(workers), [2, 1]);
         poll("every connection is a task", || value("alive_tasks", "main") >= 50.0);
         assert!(value("alive_tasks", "probes") < 50.0);
         assert!(value("global_queue_depth", "main") >= 0.0);
