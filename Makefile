@@ -3,7 +3,7 @@ MODELS ?= models
 ARGS ?=
 
 .PHONY: serve test test-servers test-clients test-schema test-manifests test-console test-training test-image manifests \
-	image e2e lint bench bench-tools bench-full bench-peers bench-micro soak train packages libtorch clean help
+	metrics image e2e lint bench bench-tools bench-full bench-peers bench-micro soak train packages libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ $(MANIFESTS)/installed: kubectl-torchpod/tests/manifest/requirements.txt
 
 manifests: $(MANIFESTS)/installed ## render k8s/ into k8s/rendered, plain files for kubectl apply -f
 	scripts/manifests
+
+metrics: ## write docs/metrics.md from the table in src/telemetry/table.rs
+	WRITE_METRICS=1 cargo test --package torchpod --lib telemetry::table
 
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check

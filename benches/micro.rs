@@ -11,6 +11,7 @@ use torchpod::health::{Health, Probe};
 use torchpod::model::spec::{self, Spec};
 use torchpod::telemetry::Telemetry;
 use torchpod::telemetry::metrics::{CutReason, Outcome, Scrape};
+use torchpod::telemetry::protocol::Protocol;
 use torchpod::tensor::pool::Pool;
 use torchpod::tensor::{DType, Tensor, json};
 use torchpod::{dependency, fuzz, lifecycle};
@@ -90,7 +91,7 @@ fn probe(criterion: &mut Criterion) {
 
 /// What Prometheus is told by a server of many models, each of which was asked since the last scrape.
 fn scrape(criterion: &mut Criterion) {
-    let telemetry = Telemetry::new();
+    let telemetry = Telemetry::default();
     let models: Vec<_> = (0..MODELS).map(|number| telemetry.model(&format!("model-{number}"), "1")).collect();
     let (_lifecycle, moments) = lifecycle::channel([]);
     let snapshot = moments.snapshot();
@@ -102,13 +103,14 @@ fn scrape(criterion: &mut Criterion) {
         serving: Vec::new(),
         versions: Vec::new(),
         stuck_loads: 0,
+        probe_answers: Vec::new(),
     };
     let ask_all = || {
         for model in &models {
             model.queue_time(Duration::from_micros(200));
             model.batch(8, Duration::from_millis(2));
             model.cut(CutReason::Idle);
-            model.request(Outcome::Ok, Duration::from_millis(3));
+            model.request(Protocol::Predict, Outcome::Ok, 8, Duration::from_millis(3));
         }
     };
     criterion.bench_function("/metrics of 64 models", |bencher| {

@@ -6,19 +6,20 @@
 
 pub mod asked;
 pub mod classify;
+mod count;
 pub mod describe;
 pub mod error;
 pub mod identity;
 pub mod in_flight;
+pub mod line;
 pub mod tensors;
 pub mod terms;
 pub mod trace;
 pub mod trust;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::http::StatusCode;
 use secrecy::SecretString;
 
 use crate::batch::control::{Control, Refused};
@@ -28,9 +29,10 @@ use crate::lifecycle::drain::Ledger;
 use crate::model::Spec;
 use crate::model::spec::Port;
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::Outcome;
+pub use crate::telemetry::protocol::Protocol;
 use crate::tensor::pool::Pool;
 use crate::tensor::{DType, Tensor, text};
+pub use count::Count;
 pub use error::{Error, Kind};
 pub use identity::Ids;
 pub use terms::Terms;
@@ -104,49 +106,6 @@ impl Shared {
     }
 }
 
-/// Counts a request by its outcome when it ends, even if its client has left and nobody finishes handling it.
-pub struct Count<'a> {
-    model: &'a Handle,
-    ids: &'a Ids,
-    started: Instant,
-    outcome: Outcome,
-}
-
-impl<'a> Count<'a> {
-    /// Of a request to `model` that began when it `started`.
-    pub fn new(model: &'a Handle, started: Instant, ids: &'a Ids) -> Self {
-        Self { model, ids, started, outcome: Outcome::Left }
-    }
-
-    /// It ended like this; a failure of ours is logged, with the request's ids.
-    pub fn end<T>(mut self, result: &Result<T, Error>) {
-        self.outcome = outcome(result);
-        if let Err(error) = result
-            && error.status() == StatusCode::INTERNAL_SERVER_ERROR
-        {
-            let trace_id = self.ids.trace().map(tracing::field::display);
-            let (model, error) = (self.model.version.id(), error.message());
-            tracing::warn!(model, request_id = self.ids.request(), trace_id, error, "request failed");
-        }
-    }
-}
-
-impl Drop for Count<'_> {
-    fn drop(&mut self) {
-        self.model.metrics.request(self.outcome, self.started.elapsed());
-    }
-}
-
-fn outcome<T>(result: &Result<T, Error>) -> Outcome {
-    match result.as_ref().map_err(Error::status) {
-        Ok(_) => Outcome::Ok,
-        Err(status) if status.is_client_error() => Outcome::ClientError,
-        Err(StatusCode::SERVICE_UNAVAILABLE) => Outcome::Refused,
-        Err(StatusCode::GATEWAY_TIMEOUT) => Outcome::Deadline,
-        Err(_) => Outcome::ServerError,
-    }
-}
-
 /// The number of rows of `inputs`, one tensor per input of `spec`, if all of them fit; one row may come without its batch
 /// dimension.
 pub fn checked(spec: &Spec, inputs: &mut [Tensor]) -> Result<usize, Error> {
@@ -184,9 +143,15 @@ fn refuse_odd(tensor: &Tensor, port: &Port) -> Result<(), Error> {
 }
 
 /// The outputs of `model` for `inputs` of `rows` rows, as [`checked`] has counted them.
-pub async fn compute(model: &Handle, inputs: Vec<Tensor>, rows: usize, terms: Terms) -> Result<Outputs, Error> {
+pub async fn compute(
+    model: &Handle,
+    inputs: Vec<Tensor>,
+    rows: usize,
+    terms: Terms,
+    count: &mut Count<'_>,
+) -> Result<Outputs, Error> {
     let Terms { deadline, priority } = terms;
-    let outputs = model.infer(Call { inputs, rows, deadline, priority }).await;
+    let outputs = model.infer(Call { inputs, rows, deadline, priority, passage: count.parsed(rows) }).await;
     outputs.map_err(|error| explained(error, &model.version.spec, rows))
 }
 

@@ -12,6 +12,7 @@ mod rehearsal;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
+use tokio::runtime::Handle;
 
 pub use check::run as check;
 pub use exit::Exit;
@@ -31,6 +32,8 @@ use crate::lifecycle::drain::Ledger;
 use crate::lifecycle::pulse::{Pulse, Pulses};
 use crate::lifecycle::{self, Event};
 use crate::telemetry::Telemetry;
+use crate::telemetry::slow::Slow;
+use crate::telemetry::trace::Tracer;
 use crate::tensor::pool::Pool;
 use listener::Servers;
 
@@ -40,6 +43,7 @@ pub struct App {
     lifecycle: lifecycle::Tx,
     rx: lifecycle::Rx,
     ledger: Ledger,
+    telemetry: Arc<Telemetry>,
     servers: Servers,
     loader: load::Loader,
 }
@@ -49,7 +53,9 @@ impl App {
     pub fn build(config: Config, listeners: Listeners, bar: ProgressBar) -> Result<Self, Exit> {
         let dependencies = config.dependencies.iter().map(|needed| (needed.name.as_str(), needed.required));
         let (lifecycle, rx) = lifecycle::channel(dependencies);
-        let telemetry = Arc::new(Telemetry::new());
+        let tracer = config.traces.clone().map(Tracer::new).transpose().map_err(Exit::configuration)?;
+        let telemetry = Arc::new(Telemetry::new(Slow::new(config.slow_request), tracer));
+        telemetry.runtime("main", Handle::current());
         let (ledger, pulses) = (Ledger::default(), Pulses::default());
         let models = Arc::new(Models::new(config.default_model.clone()));
         let explicit = config.model_control == ModelControl::Explicit;
@@ -81,9 +87,9 @@ impl App {
         tokio::spawn(progress::follow(bar, rx.clone()));
         let kept_up = telemetry.clone();
         tokio::spawn(async move { kept_up.upkeep().await });
-        let parts = load::Parts { lifecycle: lifecycle.clone(), pulses, telemetry, models, control };
+        let parts = load::Parts { lifecycle: lifecycle.clone(), pulses, telemetry: telemetry.clone(), models, control };
         let loader = load::spawn(load::Plan::of(&config), parts, orders);
-        Ok(Self { config, lifecycle, rx, ledger, servers, loader })
+        Ok(Self { config, lifecycle, rx, ledger, telemetry, servers, loader })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `queue` holds what waits, in the groups and the order of `waiting`; `policy` says when a batch is cut, by the `pace`
 //! measured; `worker` takes it, `run` computes it, within the `ceiling` that the device's memory has shown. A request
-//! enters through [`Handle::infer`] as a `job` and leaves by `post` through its oneshot, in order of completion. `models` is where
+//! enters through [`Handle::infer`] as a `job`, whose `passage` notes how far it comes, and leaves by `post` through its oneshot, in order of completion. `models` is where
 //! handles are found, `control` how what is found there changes.
 
 mod ceiling;
@@ -11,6 +11,7 @@ pub mod identity;
 mod job;
 pub mod models;
 mod pace;
+mod passage;
 mod policy;
 mod post;
 mod queue;
@@ -29,6 +30,7 @@ use identity::Identity;
 use job::Job;
 pub use models::Models;
 pub use pace::Load;
+pub use passage::Passage;
 use policy::Limits;
 use post::Post;
 use queue::Queue;
@@ -40,6 +42,8 @@ pub struct Call {
     pub rows: usize,
     pub deadline: Instant,
     pub priority: Priority,
+    /// Notes how far the request comes.
+    pub passage: Arc<Passage>,
 }
 
 /// Who goes first: a `Low` request is computed in what room `Normal` ones leave, and gives its place in a full queue to
@@ -142,6 +146,7 @@ impl Served {
         let Load { requests, rows } = self.waiting();
         self.metrics.waiting(requests);
         self.metrics.waiting_rows(rows);
+        self.metrics.waiting_bytes(self.queue.bytes());
     }
 
     /// What a batch may be now, of rows of so many bytes.

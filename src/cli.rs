@@ -327,6 +327,17 @@ pub struct ServeArgs {
     )]
     pub log_filter: String,
 
+    /// From how long on a request is told of at info level, with where its time went: one of them a second; 0s tells of none
+    #[arg(
+        help_heading = "Logs",
+        long,
+        value_name = "TIME",
+        hide_env_values = true,
+        env = "TORCHPOD_SLOW_REQUEST",
+        default_value = "1s"
+    )]
+    pub slow_request: String,
+
     /// Rehearse trouble: load-delay=30s, batch-delay=200ms, hang-after=10s, worker-panic-after=10s, …
     ///
     /// load-delay spreads loading over that time, batch-delay slows every batch, dependency-down=redis fails the checks

@@ -21,7 +21,8 @@ use crate::engine::{DeviceChoice, loader};
 use crate::lifecycle::{Dependencies, history};
 use crate::model::repository::Given;
 use crate::model::spec::{self, Port};
-use crate::telemetry::LogFormat;
+use crate::telemetry::trace::settings::Settings;
+use crate::telemetry::{LogFormat, log};
 
 /// What `serve` was asked to do.
 #[derive(Debug)]
@@ -58,6 +59,10 @@ pub struct Config {
     pub console: bool,
     pub log_format: LogFormat,
     pub log_filter: EnvFilter,
+    /// From where on the log tells of a request; `None`: of none.
+    pub slow_request: Option<Duration>,
+    /// `None`: no collector of traces is named.
+    pub traces: Option<Settings>,
     pub termination_log: PathBuf,
     pub chaos: Chaos,
     /// What will work, but not as somebody may think.
@@ -138,7 +143,10 @@ impl Config {
             label: args.label,
             console: !args.no_console,
             log_format: args.log_format,
-            log_filter: wrong.or("--log-filter", &args.log_filter, log_filter, EnvFilter::default()),
+            log_filter: wrong.or("--log-filter", &args.log_filter, log::filter, EnvFilter::default()),
+            slow_request: Some(wrong.or("--slow-request", &args.slow_request, duration, Duration::ZERO))
+                .filter(|limit| !limit.is_zero()),
+            traces: traces(&mut wrong),
             termination_log: args.termination_log,
             chaos,
             warnings: short_grace(args.termination_grace_seconds.as_deref(), drain_delay + drain_timeout)
@@ -233,9 +241,12 @@ fn resolve(text: &str) -> Result<SocketAddr, String> {
     found.ok_or_else(|| format!("{text}: expected an address and a port, such as 0.0.0.0:8080"))
 }
 
-fn log_filter(text: &str) -> Result<EnvFilter, String> {
-    let filter = EnvFilter::builder().parse(text);
-    filter.map_err(|error| format!("{text}: {error}; write info or info,torchpod::http=debug"))
+/// What the variables of OpenTelemetry say.
+fn traces(wrong: &mut Error) -> Option<Settings> {
+    Settings::read(|name| std::env::var(name).ok()).unwrap_or_else(|(variable, expected)| {
+        wrong.note(variable, expected);
+        None
+    })
 }
 
 fn inputs(texts: &[String], wrong: &mut Error) -> Vec<Port> {

@@ -63,6 +63,7 @@ fn questions(health: Health) -> Router {
 
 /// What must be computed.
 fn inferences(shared: Arc<Shared>) -> Router {
+    let telemetry = shared.telemetry.clone();
     let mut service = GrpcInferenceServiceServer::new(inference::Service::new(shared.clone()))
         .max_decoding_message_size(api::MAX_BODY)
         .max_encoding_message_size(usize::MAX);
@@ -73,7 +74,7 @@ fn inferences(shared: Arc<Shared>) -> Router {
         .layer(middleware::from_fn_with_state(shared.clone(), apart::run))
         .layer(middleware::from_fn_with_state(shared.clone(), arriving::watch))
         .layer(middleware::from_fn_with_state(shared, in_flight::count));
-    identity::with_ids(router)
+    identity::with_ids(router, telemetry)
 }
 
 /// Only one of the routers that are merged may have one.

@@ -1,12 +1,15 @@
 //! The three verdicts that probes report, derived from the published state and from nothing else.
 
+mod answers;
 mod watch;
 pub mod watchdog;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Rx, Snapshot, State};
+use answers::Answers;
 pub use watch::Watch;
 
 /// What a probe answers: whether it passes, the lesson's word for it, and why not.
@@ -24,6 +27,7 @@ pub struct Health {
     lifecycle: Rx,
     dependencies: dependency::Rx,
     ready_while_draining: bool,
+    answers: Arc<Answers>,
 }
 
 /// The probes, by the name of the kubelet's field.
@@ -32,6 +36,18 @@ pub enum Probe {
     Startup,
     Liveness,
     Readiness,
+}
+
+impl Probe {
+    pub const ALL: [Self; 3] = [Self::Startup, Self::Liveness, Self::Readiness];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Liveness => "liveness",
+            Self::Readiness => "readiness",
+        }
+    }
 }
 
 /// What is known of a dependency now.
@@ -45,7 +61,7 @@ pub struct Dependency {
 
 impl Health {
     pub fn new(lifecycle: Rx, dependencies: dependency::Rx, ready_while_draining: bool) -> Self {
-        Self { lifecycle, dependencies, ready_while_draining }
+        Self { lifecycle, dependencies, ready_while_draining, answers: Arc::default() }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -56,10 +72,23 @@ impl Health {
         self.lifecycle.phase()
     }
 
-    /// The verdict, and the moment of the server's life that it was derived from.
+    /// What a probe that asks now is answered, and the moment of the server's life that it was derived from. Counted:
+    /// whoever only wants to know asks [`Self::passes`].
     pub fn ask(&self, probe: Probe) -> (Verdict, Snapshot) {
         let snapshot = self.lifecycle.snapshot();
-        (verdict(probe, &snapshot.state, self.ready_while_draining), snapshot)
+        let verdict = self.verdict(probe, &snapshot.state);
+        self.answers.count(probe, verdict.pass);
+        (verdict, snapshot)
+    }
+
+    /// Whether `probe` would pass.
+    pub fn passes(&self, probe: Probe) -> bool {
+        self.verdict(probe, &self.lifecycle.snapshot().state).pass
+    }
+
+    /// How often each probe was answered: its name, the verdict, and the count.
+    pub fn answers(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.answers.read()
     }
 
     /// What `probe` says of a moment that may have passed.
@@ -189,6 +218,22 @@ mod tests {
         let draining = |served| State { phase: Phase::Draining { served }, ..State::new(Dependencies::default()) };
         assert!(verdict(Probe::Readiness, &draining(true), true).pass);
         assert!(!verdict(Probe::Readiness, &draining(false), true).pass);
+    }
+
+    #[test]
+    fn answers_are_counted_by_verdict_and_mere_questions_are_not() {
+        let (lifecycle, rx) = lifecycle::channel([]);
+        let health = Health::new(rx, dependency::watch(Vec::new(), |_| {}), false);
+        health.ask(Probe::Readiness);
+        health.clone().ask(Probe::Readiness);
+        for event in [Event::LoadStarted, Event::Loaded, Event::Warmed] {
+            lifecycle.apply(event, "a reason");
+        }
+        health.ask(Probe::Readiness);
+        assert!(health.passes(Probe::Liveness) && health.verdict(Probe::Startup, &health.snapshot().state).pass);
+        let counted: Vec<_> = health.answers().into_iter().filter(|(.., count)| *count > 0).collect();
+        assert_eq!(counted, [("readiness", "fail", 2), ("readiness", "pass", 1)]);
+        assert_eq!(health.answers().len(), 6, "what has not come yet is counted as well");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod encoding;
 pub mod error;
 mod front;
 mod layer;
+mod log;
 mod openapi;
 pub(crate) mod predict;
 mod probe;
@@ -41,13 +42,13 @@ use openapi::PROBES;
 pub const MAX_HEAD: usize = 64 << 10;
 
 /// What whoever asked for anything else is told of the main listener, and of the probe listener.
-const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics /docs /openapi.json, \
+const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics /docs /openapi.json /log, PUT /log, \
                            POST /predict[/MODEL[/VERSION]]; \
                            GET /v1/models[/MODEL[/versions/VERSION]], POST …:predict; \
                            Open Inference Protocol: GET /v2 /v2/health/live|ready /v2/models/stats \
                            /v2/models/MODEL[/versions/VERSION][/ready|config|stats], POST …/infer /v2/repository/index \
                            /v2/repository/models/MODEL/load|unload";
-const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics, POST /v2/repository/index \
+const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics /log, PUT /log, POST /v2/repository/index \
                             /v2/repository/models/MODEL/load|unload; predictions are made on --listen";
 
 /// What every handler reads.
@@ -62,6 +63,7 @@ pub fn front(shared: Arc<Shared>) -> Front {
         .route("/docs", get(docs::page).layer(encode.clone()))
         .merge(console::routes(&shared))
         .merge(repository::routes(&shared, Trust::Token))
+        .merge(log::routes(Trust::Token))
         .merge(v1::routes())
         .merge(v2::routes())
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, MAIN_ROUTES) });
@@ -77,6 +79,7 @@ pub fn reserve_front(shared: Arc<Shared>) -> Front {
 pub fn probe_front(shared: Arc<Shared>) -> Front {
     let routes = probes()
         .merge(repository::routes(&shared, Trust::Everyone))
+        .merge(log::routes(Trust::Everyone))
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, PROBE_ROUTES) });
     Front::new(shared, routes, false)
 }
@@ -110,6 +113,7 @@ async fn scrape(state: State) -> impl IntoResponse {
         serving: table.all().map(|handle| described(&handle.version)).collect(),
         versions: states.iter().map(|entry| [&entry.name, &entry.version, entry.state.name()]).collect(),
         stuck_loads: state.control.stuck(),
+        probe_answers: state.health.answers(),
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

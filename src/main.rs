@@ -34,7 +34,7 @@ fn serve(args: ServeArgs, engine: &EngineArgs) -> Exit {
         let listeners = Listeners::bind(&config)?;
         let bar = app::progress::bar(&config);
         let filter = std::mem::take(&mut config.log_filter);
-        telemetry::init_logs(config.log_format, filter, app::progress::Writer(bar.clone()));
+        telemetry::log::init(config.log_format, filter, app::progress::Writer(bar.clone()));
         let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for warning in config::unknown_variables(variables).iter().chain(&config.warnings) {
             tracing::warn!("{warning}");

@@ -4,6 +4,7 @@
 //! a model's servers under them; `bare` and `compute` are what torchpod is compared with (children of this binary), `load`
 //! drives the servers with wrk, `startup` starts and ends torchpod; `target` says what it ought to reach, `report` and
 //! `picture` what came out. `make bench-full` measures every cell, and with `growth` and `rest` what takes longer.
+//! `sight` says what it costs to be seen.
 
 mod bare;
 mod cell;
@@ -23,6 +24,7 @@ mod report;
 mod request;
 mod rest;
 mod short;
+mod sight;
 mod stage;
 mod startup;
 mod table;
@@ -43,6 +45,8 @@ fn main() -> Result<()> {
         Some(compute::ROLE) => compute::child(words),
         Some("cell") => short::run(&words.collect::<Vec<_>>()),
         Some("growth") => growth(),
+        Some("sight") => seen(),
+        Some(sight::ROLE) => sight::child(),
         Some("peers") => peers::run(words.next()),
         Some("whole") => compare(true),
         None if asked => compare(false),
@@ -59,6 +63,13 @@ fn growth() -> Result<()> {
     Ok(())
 }
 
+/// For whoever works on what it costs to be seen: that part alone.
+fn seen() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    print!("{}", report::seen(&sight::measure(&plan::seen()?, scratch.path())?));
+    Ok(())
+}
+
 fn compare(whole: bool) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let scratch = scratch.path();
@@ -67,8 +78,9 @@ fn compare(whole: bool) -> Result<()> {
     let (cells, left_out) = if whole { plan::full() } else { (plan::short()?, Vec::new()) };
     let parsing = parse::measure()?;
     let run = plan::run(&cells, scratch)?;
+    let sight = sight::measure(&plan::seen()?, scratch)?;
     let growth = if whole { Some((growth::measure(scratch)?, rest::measure(scratch)?)) } else { None };
-    let report = report::text(&report::Run { lives, parsing, cells: &run, growth, left_out });
+    let report = report::text(&report::Run { lives, parsing, cells: &run, sight, growth, left_out });
     println!("{report}");
     let failed = run.failed();
     ensure!(failed == 0.0, "{failed} requests were not answered with 2xx: the figures above do not count");

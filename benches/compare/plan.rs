@@ -34,6 +34,11 @@ pub(crate) fn short() -> Result<Vec<Cell>> {
     SHORT.into_iter().map(|(model, rows, body, connections)| Cell::new(model, rows, body, connections)).collect()
 }
 
+/// Where it is measured what sight costs: there is nothing that it costs more beside.
+pub(crate) fn seen() -> Result<Vec<Cell>> {
+    [Body::Json, Body::Binary].into_iter().map(|body| Cell::new("mlp", 1, body, 32)).collect()
+}
+
 /// Every cell, and those of them that are left out.
 pub(crate) fn full() -> (Vec<Cell>, Vec<Cell>) {
     let mut cells = Vec::new();

@@ -18,6 +18,13 @@ pub(crate) fn executable() -> PathBuf {
     std::env::var_os("TORCHPOD").map_or_else(|| env!("CARGO_BIN_EXE_torchpod").into(), PathBuf::from)
 }
 
+/// What a server is started with besides.
+#[derive(Default)]
+pub(crate) struct Options<'a> {
+    pub(crate) arguments: &'a [&'a str],
+    pub(crate) variables: &'a [(&'a str, &'a str)],
+}
+
 /// A server on loopback. Dropped, it is killed.
 pub(crate) struct Running {
     child: Child,
@@ -38,15 +45,26 @@ impl Running {
 
     /// The same of another binary.
     pub(crate) fn binary(file: &Path, models: &Path, scratch: &Path) -> Result<Self> {
+        Self::serving(file, models, scratch, &Options::default())
+    }
+
+    /// torchpod with more arguments and variables.
+    pub(crate) fn with(models: &Path, scratch: &Path, options: &Options<'_>) -> Result<Self> {
+        Self::serving(&executable(), models, scratch, options)
+    }
+
+    fn serving(file: &Path, models: &Path, scratch: &Path, options: &Options<'_>) -> Result<Self> {
         let [address, probe] = free_addresses()?;
         let log = File::options().create(true).append(true).open(scratch.join("torchpod.log"))?;
         let mut command = Command::new(file);
         command.arg("serve").arg(models).args(["--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
         command.args(["--listen", &address.to_string(), "--probe-listen", &probe.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
+        let is_read = |name: &str| name.starts_with("TORCHPOD_") || name.starts_with("OTEL_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_read(&name.to_string_lossy())) {
             command.env_remove(name);
         }
+        command.args(options.arguments).envs(options.variables.iter().copied());
         let started = Instant::now();
         let child = command.spawn().with_context(|| format!("{} cannot be started", file.display()))?;
         Ok(Self { child, keeper: false, address, probe, started })

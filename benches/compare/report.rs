@@ -8,6 +8,7 @@ use crate::load::Sample;
 use crate::parse::Parsing;
 use crate::plan::{self, ROUNDS};
 use crate::probes::{self, PROBES};
+use crate::sight;
 use crate::startup::{Life, STARTS};
 use crate::table::{Table, median};
 use crate::target::{self, Verdict};
@@ -22,6 +23,7 @@ pub(crate) struct Run<'a> {
     pub(crate) lives: Vec<Life>,
     pub(crate) parsing: Parsing,
     pub(crate) cells: &'a plan::Run,
+    pub(crate) sight: Vec<(Cell, Verdict)>,
     /// How costs grow, and milliseconds of CPU time in a minute of rest, in a whole run.
     pub(crate) growth: Option<(Vec<Verdict>, f64)>,
     pub(crate) left_out: Vec<Cell>,
@@ -77,10 +79,20 @@ pub(crate) fn text(told: &Run) -> String {
         "Resident, in MiB. Pages of files, such as libtorch's code, are shared between processes.",
         &memory(run),
     );
+    text += &seen(&told.sight);
     if let Some((verdicts, rest)) = &told.growth {
         text += &growth(verdicts, *rest);
     }
     text
+}
+
+/// What it costs to be seen.
+pub(crate) fn seen(verdicts: &[(Cell, Verdict)]) -> String {
+    let mut table = Table::new(&["cell", "figure", "median", "rounds", "target", "verdict"]);
+    for (cell, verdict) in verdicts {
+        table.row([&[cell.to_string(), verdict.what.to_owned()][..], &judged(verdict)].concat());
+    }
+    format!("## Sight\n\n{}\n\n{table}\n", sight::about())
 }
 
 /// How costs grow, and milliseconds of CPU time in a minute of rest.

@@ -1,16 +1,21 @@
 //! Who answered, and which request it was: the headers of a model's answers, the request's id, and its trace.
 
-use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use opentelemetry::trace::{SpanId, TraceId, TraceState};
 use uuid::Builder;
 
-use crate::api::trace::{Caller, Id};
+use crate::api::line::Line;
+use crate::api::trace::{self, Caller};
 use crate::batch::Handle;
+use crate::telemetry::Telemetry;
+use crate::telemetry::trace::{Place, Tracer};
 
 const MODEL: HeaderName = HeaderName::from_static("torchpod-model");
 const VERSION: HeaderName = HeaderName::from_static("torchpod-model-version");
@@ -44,19 +49,45 @@ pub struct Ids {
     caller: Option<Caller>,
     /// `tracestate`, as it came.
     states: Vec<HeaderValue>,
+    /// Our own span, in the caller's trace or one that begins here.
+    place: Option<Place>,
+    /// Whether a collector is to be told of it; `None` where there is no collector.
+    kept: Option<bool>,
+    /// Whether it has been, of a trace that begins here: other routes than predictions have no spans.
+    told: Option<Arc<AtomicBool>>,
 }
 
 impl Ids {
     /// The client's own id, or a new one where it has none, or one that is too long, or that would be trouble in a log.
     ///
     /// A request that says where in a trace it belongs is answered with a span of ours in that trace, and its
-    /// `tracestate` as it came. One that says nothing, or nothing valid, gets none: whoever begins a trace must also
-    /// collect it.
-    pub fn of(headers: &HeaderMap) -> Self {
+    /// `tracestate` as it came. One that says nothing, or nothing valid, gets none unless a collector is told of it:
+    /// whoever begins a trace must also collect it.
+    pub fn of(headers: &HeaderMap, tracer: Option<&Tracer>) -> Self {
         let request = only(headers, &REQUEST_ID).filter(|id| is_plain(id)).cloned().unwrap_or_else(new_id);
         let caller = only(headers, &TRACEPARENT).and_then(|value| Caller::read(value.as_bytes()));
-        let states = caller.map(|_| headers.get_all(TRACESTATE).iter().cloned().collect());
-        Self { request, caller, states: states.unwrap_or_default() }
+        let Some(caller) = caller else { return Self::root(request, tracer) };
+        Self {
+            request,
+            caller: Some(caller),
+            states: headers.get_all(TRACESTATE).iter().cloned().collect(),
+            place: Some(Place::within(caller.trace)),
+            kept: tracer.map(|tracer| tracer.keeps(caller.trace, Some(caller.is_kept()))),
+            told: None,
+        }
+    }
+
+    /// Of a request that nobody traces yet.
+    fn root(request: HeaderValue, tracer: Option<&Tracer>) -> Self {
+        let place = tracer.and_then(|tracer| Some(Place::root()).filter(|root| tracer.keeps(root.trace, None)));
+        let (kept, told) = (tracer.map(|_| place.is_some()), place.map(|_| Arc::default()));
+        Self { request, caller: None, states: Vec::new(), place, kept, told }
+    }
+
+    /// Those of one more request that came with the same headers: it has a span of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { place: self.place.map(|place| Place::within(place.trace)), ..self.clone() }
     }
 
     /// The request's own.
@@ -64,17 +95,43 @@ impl Ids {
         self.request.to_str().unwrap_or_default() // It is plain.
     }
 
-    pub fn trace(&self) -> Option<Id> {
-        self.caller.map(|caller| caller.trace)
+    pub fn trace(&self) -> Option<TraceId> {
+        self.place.map(|place| place.trace)
+    }
+
+    /// Our own span, where a collector is to be told of it.
+    pub fn kept(&self) -> Option<Place> {
+        self.place.filter(|_| self.kept == Some(true))
+    }
+
+    /// The collector has been told.
+    pub fn told(&self) {
+        if let Some(told) = &self.told {
+            told.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The caller's span.
+    pub fn parent(&self) -> Option<SpanId> {
+        self.caller.map(|caller| caller.span)
+    }
+
+    /// What others have noted of the trace; nothing where it is not valid.
+    pub fn state(&self) -> TraceState {
+        let states = self.states.iter().filter_map(|state| state.to_str().ok()).collect::<Vec<_>>().join(",");
+        states.parse().unwrap_or_default()
     }
 
     /// Writes them into the headers of the answer.
     pub fn answer(self, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, self.request);
-        let Some(caller) = self.caller else { return };
-        let span = NonZeroU64::new(fastrand::u64(1..)).unwrap_or(NonZeroU64::MIN);
+        let told = match (self.place, self.caller) {
+            (Some(place), Some(caller)) => caller.answer(place, self.kept),
+            (Some(place), None) if self.told.is_some_and(|told| told.load(Ordering::Relaxed)) => trace::begin(place),
+            _ => return,
+        };
         // Digits and dashes are fit for a header.
-        headers.extend(HeaderValue::from_str(&caller.answer(span)).ok().map(|value| (TRACEPARENT, value)));
+        headers.extend(HeaderValue::from_str(&told).ok().map(|value| (TRACEPARENT, value)));
         headers.extend(self.states.into_iter().map(|state| (TRACESTATE, state)));
     }
 }
@@ -99,17 +156,23 @@ fn is_plain(id: &HeaderValue) -> bool {
 }
 
 /// `router`, whose requests and answers all have ids, which handlers find by [`of`].
-pub fn with_ids(router: Router) -> Router {
-    router.layer(middleware::from_fn(|mut request: Request, next: Next| async move {
-        let ids = Ids::of(request.headers());
-        request.extensions_mut().insert(ids.clone());
-        let mut response: Response = next.run(request).await;
-        ids.answer(response.headers_mut());
-        response
-    }))
+pub fn with_ids(router: Router, telemetry: Arc<Telemetry>) -> Router {
+    router.layer(middleware::from_fn_with_state(telemetry, add_ids))
+}
+
+async fn add_ids(telemetry: State<Arc<Telemetry>>, mut request: Request, next: Next) -> Response {
+    let ids = Ids::of(request.headers(), telemetry.tracer());
+    request.extensions_mut().insert(ids.clone());
+    let line = Line::of(&request);
+    let mut response: Response = next.run(request).await;
+    if let Some(line) = line {
+        line.write(Some(&ids), &response);
+    }
+    ids.answer(response.headers_mut());
+    response
 }
 
 /// The ids of a request that came through [`with_ids`].
 pub fn of(extensions: &Extensions) -> Ids {
-    extensions.get::<Ids>().cloned().unwrap_or_else(|| Ids::of(&HeaderMap::new()))
+    extensions.get::<Ids>().cloned().unwrap_or_else(|| Ids::of(&HeaderMap::new(), None))
 }

@@ -2,28 +2,34 @@
 //!
 //! The header's form is version, trace, parent and flags: `00-<32 hex>-<16 hex>-<2 hex>`.
 
-use std::fmt;
-use std::num::NonZeroU64;
+use opentelemetry::trace::{SpanId, TraceId};
+
+use crate::telemetry::trace::Place;
 
 /// The flags that version 00 knows: sampled, and Level 2's random trace id.
-const KNOWN_FLAGS: u8 = 0x03;
+const KNOWN_FLAGS: u8 = SAMPLED | 0x02;
+/// Whether the caller keeps the trace.
+const SAMPLED: u8 = 0x01;
 const LENGTH: usize = 55;
 
-/// The id of a trace, which is never all zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Id(u128);
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
+/// Of a trace that begins here, whose id is random and which is kept.
+const NEW: u8 = KNOWN_FLAGS;
 
 /// What whoever called us says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    pub trace: Id,
+    pub trace: TraceId,
+    pub span: SpanId,
     flags: u8,
+}
+
+/// The `traceparent` of our own span, in a trace that begins with it.
+pub fn begin(ours: Place) -> String {
+    told(ours, NEW)
+}
+
+fn told(Place { trace, span }: Place, flags: u8) -> String {
+    format!("00-{trace}-{span}-{flags:02x}")
 }
 
 impl Caller {
@@ -34,17 +40,25 @@ impl Caller {
         let [version, trace, parent, flags] = fields(known)?;
         let version = hex(version)?;
         let is_whole = if version == 0 { rest.is_empty() } else { rest.is_empty() || rest[0] == b'-' };
-        if version == 0xff || !is_whole || hex(parent)? == 0 {
+        if version == 0xff || !is_whole {
             return None;
         }
         let trace = hex(trace).filter(|trace| *trace != 0)?;
+        let span = u64::try_from(hex(parent)?).ok().filter(|span| *span != 0)?;
         let flags = u8::try_from(hex(flags)?).ok()? & KNOWN_FLAGS;
-        Some(Self { trace: Id(trace), flags })
+        Some(Self { trace: trace.into(), span: span.into(), flags })
     }
 
-    /// The `traceparent` of our own `span` for this caller.
-    pub fn answer(self, span: NonZeroU64) -> String {
-        format!("00-{}-{span:016x}-{:02x}", self.trace, self.flags)
+    /// Whether it keeps the trace.
+    pub fn is_kept(self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The `traceparent` of our own span for this caller, with its flags, but for what we decide ourselves of whether the
+    /// span is `kept`.
+    pub fn answer(self, ours: Place, kept: Option<bool>) -> String {
+        let sampled = if kept.unwrap_or(self.is_kept()) { SAMPLED } else { 0 };
+        told(ours, self.flags & !SAMPLED | sampled)
     }
 }
 
@@ -87,8 +101,13 @@ mod tests {
         ] {
             let caller = Caller::read(sent.as_bytes()).unwrap_or_else(|| panic!("{sent} is valid"));
             assert_eq!(caller.trace.to_string(), TRACE);
-            let span = NonZeroU64::new(0x2a).unwrap();
-            assert_eq!(caller.answer(span), format!("00-{TRACE}-000000000000002a-{flags}"));
+            assert_eq!((caller.span.to_string().as_str(), caller.is_kept()), (PARENT, flags != "00"));
+            let ours = Place { trace: caller.trace, span: 0x2a_u64.into() };
+            assert_eq!(caller.answer(ours, None), format!("00-{TRACE}-000000000000002a-{flags}"));
+            for (kept, last) in [(true, ["1", "3"]), (false, ["0", "2"])] {
+                let told = caller.answer(ours, Some(kept));
+                assert!(last.iter().any(|last| told.ends_with(last)), "{told} is kept: {kept}");
+            }
         }
     }
 

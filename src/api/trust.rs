@@ -1,4 +1,4 @@
-//! Who may load and unload models.
+//! Who may load and unload models, and change what is logged.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -23,8 +23,16 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// Whether whoever sent `headers` may order something.
-    pub fn allows(self, state: &Shared, headers: &HeaderMap) -> Result<(), Error> {
+    /// Whether whoever sent `headers` may load and unload models.
+    pub fn orders(self, state: &Shared, headers: &HeaderMap) -> Result<(), Error> {
+        if self == Self::Token && state.control_token.is_none() && !state.control.is_explicit() {
+            return Err(state.refused(Refused::Off));
+        }
+        self.allows(state, headers, "models are loaded and unloaded")
+    }
+
+    /// Whether whoever sent `headers` may order something; `what` says what, as in "models are loaded".
+    pub fn allows(self, state: &Shared, headers: &HeaderMap, what: &str) -> Result<(), Error> {
         if self == Self::Everyone {
             return Ok(());
         }
@@ -33,10 +41,9 @@ impl Trust {
             Some(_) => {
                 Err(Error::new(Kind::Unauthorized, "expected Authorization: Bearer and the control token".to_owned()))
             }
-            None if !state.control.is_explicit() => Err(state.refused(Refused::Off)),
             None => {
-                let text = "models are loaded and unloaded on --probe-listen, or here where --control-token is set";
-                Err(Error::new(Kind::Forbidden, text.to_owned()))
+                let text = format!("{what} on --probe-listen, or here where --control-token is set");
+                Err(Error::new(Kind::Forbidden, text))
             }
         }
     }

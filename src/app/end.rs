@@ -1,5 +1,6 @@
 //! How a server's life ends: by a signal, by a failed load, or by a fault that only another process can cure.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,11 +9,16 @@ use super::{App, Exit};
 use crate::cli::OnFatal;
 use crate::lifecycle::drain::Report;
 use crate::lifecycle::{Event, Fault};
+use crate::telemetry::trace::Tracer;
 
 /// A process that never served has nobody to wait for, only probes to finish.
 const NEVER_SERVED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Everyone in flight is answered within this time once a fault is fatal; nobody waits for a hung batch.
 const FATAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// What sending the last spans may take.
+const LAST_SPANS: Duration = Duration::from_millis(300);
+/// When what sends them is given up itself, so that the end comes before the backstop's.
+const LAST_SPANS_GIVEN_UP: Duration = Duration::from_millis(400);
 /// So long after the deadline, the process ends without asking the async runtime.
 const BACKSTOP: Duration = Duration::from_millis(500);
 
@@ -91,6 +97,7 @@ impl App {
             let (ledger, termination_log) = (self.ledger.clone(), self.config.termination_log.clone());
             move || stuck(&ledger.report(started.elapsed())).with_termination_log(termination_log)
         });
+        let mut tracer = self.telemetry.tracer.clone();
         let farewell = async {
             tokio::time::sleep(delay).await;
             tokio::time::timeout(timeout, self.servers.close()).await
@@ -102,13 +109,24 @@ impl App {
             },
             signal = abort => {
                 tracing::warn!(signal, "second signal: ending at once");
+                tracer = None;
                 ("a second signal", Exit::interrupted)
             }
         };
         let report = self.ledger.report(started.elapsed());
         self.lifecycle.apply(Event::Drained, reason);
         log(&report);
+        finish(tracer).await;
         if report.aborted == 0 { Exit::clean() } else { broken_off(&report) }
+    }
+}
+
+/// Sends the spans that are left. Where the collector hangs, they are lost: the end does not wait for it.
+async fn finish(tracer: Option<Arc<Tracer>>) {
+    let Some(tracer) = tracer else { return };
+    let finished = tokio::task::spawn_blocking(move || tracer.finish(LAST_SPANS));
+    if !matches!(tokio::time::timeout(LAST_SPANS_GIVEN_UP, finished).await, Ok(Ok(Ok(())))) {
+        tracing::warn!("the last spans may not have reached their collector");
     }
 }
 

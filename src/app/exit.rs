@@ -104,7 +104,7 @@ impl Exit {
         if self.code != 0 {
             leave_reason(&self.termination_log, &line);
         }
-        telemetry::flush_logs();
+        telemetry::log::flush();
         if self.code != 0 {
             say(line);
         }

@@ -71,7 +71,9 @@ impl Servers {
         let count = |name, connections: Connections| shared.telemetry.listener(name, move || connections.open());
         if let Some(listener) = probe {
             let fronts = Fronts::same(http::probe_front(shared.clone()));
-            count("probe", probe_listener::spawn(listener, fronts, limits)?);
+            let (connections, runtime) = probe_listener::spawn(listener, fronts, limits)?;
+            count("probe", connections);
+            shared.telemetry.runtime("probes", runtime);
         }
         let grpc_front = || Fronts::same(grpc::router(shared.clone()));
         let grpc = grpc.map(|listener| connection::serve(listener, grpc_front(), limits)).transpose()?;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::post::{Letters, Sender};
 use super::waiting::Item;
-use super::{Call, Error, Outputs, Priority};
+use super::{Call, Error, Outputs, Passage, Priority};
 use crate::tensor::{DType, Tensor};
 
 pub(super) struct Job {
@@ -23,6 +23,8 @@ pub(super) struct Job {
     pub(super) rows: usize,
     pub(super) deadline: Instant,
     pub(super) queued: Instant,
+    /// Of the whole request.
+    pub(super) passage: Arc<Passage>,
     /// Of all inputs together.
     pub(super) row_bytes: usize,
     priority: Priority,
@@ -69,7 +71,7 @@ struct Column {
 impl Job {
     /// A request that arrives now, and where its answer will be.
     pub(super) fn new(call: Call) -> (Self, oneshot::Receiver<Result<Outputs, Error>>) {
-        let Call { inputs, rows, deadline, priority } = call;
+        let Call { inputs, rows, deadline, priority, passage } = call;
         let mut kind = DefaultHasher::new();
         for input in &inputs {
             (input.dtype, input.row_shape()).hash(&mut kind);
@@ -77,7 +79,7 @@ impl Job {
         let (sender, outputs) = oneshot::channel();
         let (kind, reply) = (kind.finish(), Reply::Whole(sender));
         let row_bytes = inputs.iter().map(|input| input.bytes.len()).sum::<usize>() / rows.max(1);
-        (Self { inputs, rows, deadline, queued: Instant::now(), row_bytes, priority, kind, reply }, outputs)
+        (Self { inputs, rows, deadline, queued: Instant::now(), passage, row_bytes, priority, kind, reply }, outputs)
     }
 
     /// Whether somebody still waits for the answer, and it can still come in time.
@@ -104,6 +106,7 @@ impl Job {
 
     /// Answers that there will be none: of a split request, for all of it.
     pub(super) fn fail(self, error: Error) {
+        self.passage.end(Instant::now());
         match self.reply {
             // A closed channel is a client that has left.
             Reply::Whole(sender) => drop(sender.send(Err(error))),
@@ -140,15 +143,15 @@ impl Item for Job {
     }
 
     fn split(self, rows: usize) -> (Self, Self) {
-        let Self { inputs, rows: all, deadline, queued, row_bytes, priority, kind, reply } = self;
+        let Self { inputs, rows: all, deadline, queued, passage, row_bytes, priority, kind, reply } = self;
         let (of, start) = match reply {
             Reply::Whole(sender) => (Arc::new(Split::new(all, sender)), 0),
             Reply::Part { of, start } => (of, start),
         };
         let part = |rows: Range<usize>| {
             let inputs = inputs.iter().map(|tensor| tensor.slice(rows.clone())).collect();
-            let reply = Reply::Part { of: of.clone(), start: start + rows.start };
-            Self { inputs, rows: rows.len(), deadline, queued, row_bytes, priority, kind, reply }
+            let (passage, reply) = (passage.clone(), Reply::Part { of: of.clone(), start: start + rows.start });
+            Self { inputs, rows: rows.len(), deadline, queued, passage, row_bytes, priority, kind, reply }
         };
         (part(0..rows), part(rows..all))
     }
@@ -262,7 +265,13 @@ mod tests {
 
     fn request(values: &[u8]) -> (Job, oneshot::Receiver<Result<Outputs, Error>>) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        Job::new(Call { inputs: vec![column(values)], rows: values.len(), deadline, priority: Priority::Normal })
+        Job::new(Call {
+            inputs: vec![column(values)],
+            rows: values.len(),
+            deadline,
+            priority: Priority::Normal,
+            passage: Arc::default(),
+        })
     }
 
     /// What a model that returns its input answers.
@@ -296,8 +305,13 @@ mod tests {
         };
         let whole = texts(&["", "b", "", "a longer one", "ü"]);
         let deadline = Instant::now() + Duration::from_secs(30);
-        let (job, mut answer) =
-            Job::new(Call { inputs: vec![whole.clone()], rows: 5, deadline, priority: Priority::Normal });
+        let (job, mut answer) = Job::new(Call {
+            inputs: vec![whole.clone()],
+            rows: 5,
+            deadline,
+            priority: Priority::Normal,
+            passage: Arc::default(),
+        });
         let (first, rest) = job.split(1);
         let (second, third) = rest.split(2);
         assert_eq!(second.inputs, [texts(&["b", ""])]);
@@ -370,7 +384,14 @@ mod tests {
         let job = |dtype, shape: &[usize]| {
             let bytes = vec![0; 8].into();
             let inputs = vec![Tensor { dtype, shape: shape.to_vec(), bytes }];
-            Job::new(Call { inputs, rows: shape[0], deadline: Instant::now(), priority: Priority::Low }).0
+            Job::new(Call {
+                inputs,
+                rows: shape[0],
+                deadline: Instant::now(),
+                priority: Priority::Low,
+                passage: Arc::default(),
+            })
+            .0
         };
         let one = job(DType::Uint8, &[2, 4]);
         for (other, fits) in [

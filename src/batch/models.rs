@@ -147,7 +147,7 @@ pub(super) mod tests {
     /// A version that nobody computes.
     pub(in super::super) fn handle(name: &str, version: &str) -> Handle {
         let loaded = Echo::default().load([name, version], 4, 1);
-        Handle::new(loaded, Telemetry::new().model(name, version), 9)
+        Handle::new(loaded, Telemetry::default().model(name, version), 9)
     }
 
     fn id(found: Option<Handle>) -> Option<String> {

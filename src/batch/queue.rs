@@ -184,6 +184,13 @@ impl Queue {
         self.lock().as_ref().map_or_else(Load::default, |state| state.waiting.load())
     }
 
+    /// What the tensors of those who wait hold, in bytes. Looks at each of them: for a scrape.
+    pub(super) fn bytes(&self) -> usize {
+        let inputs =
+            |state: &Open| state.waiting.iter().flat_map(|job| &job.inputs).map(|input| input.bytes.len()).sum();
+        self.lock().as_ref().map_or(0, inputs)
+    }
+
     /// A batch of `rows` was computed.
     pub(super) fn record(&self, rows: usize, took: Duration) {
         let now = Instant::now();

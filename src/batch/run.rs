@@ -62,6 +62,11 @@ fn compute_and_reply(worker: &Worker, instance: &mut dyn Instance, jobs: Vec<Job
         compute(&served.version, instance, &jobs, rows)
     }));
     served.metrics.batch(rows, started.elapsed());
+    if let Some(tracer) = &worker.tracer
+        && let Some(batch) = jobs.iter().find_map(|job| job.passage.so_far().batch)
+    {
+        tracer.compute(batch, started, rows, failure(&result));
+    }
     match result {
         Ok(Ok(outputs)) => {
             served.queue.record(rows, attempt.since.elapsed());
@@ -217,8 +222,21 @@ fn refuse(jobs: impl IntoIterator<Item = Job>, error: &Error) {
     }
 }
 
+/// Why there are no outputs.
+fn failure<T>(result: &thread::Result<Result<T, engine::Error>>) -> Option<String> {
+    match result {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.gist()),
+        Err(_) => Some("the worker panicked".to_owned()),
+    }
+}
+
 /// Gives each job its rows of the outputs, which share the batch's bytes.
 fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>, post: &Post) {
+    let now = Instant::now();
+    for job in &jobs {
+        job.passage.end(now);
+    }
     let mut outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
     let mut letters = Letters::default();
     if jobs.len() == 1 {

@@ -17,7 +17,8 @@ use crate::chaos::Rehearsal;
 use crate::engine::{self, Instance};
 use crate::lifecycle::pulse::Pulse;
 use crate::lifecycle::{Event, Fault, Tx};
-use crate::model::version;
+use crate::model::{Version, version};
+use crate::telemetry::trace::{Batch as Traced, Tracer};
 
 /// A worker may die this often…
 const DEATHS: usize = 5;
@@ -55,6 +56,7 @@ pub struct Worker {
     /// Shows the watchdog that batches go on.
     pub pulse: Pulse,
     pub rehearsal: Arc<Rehearsal>,
+    pub tracer: Option<Arc<Tracer>>,
     pub budget: Budget,
 }
 
@@ -103,13 +105,15 @@ impl Worker {
 
     /// Takes batches until nobody brings any more, or until one of them ends this worker.
     fn serve(self, mut instance: Box<dyn Instance>) {
-        while let Some(Batch { jobs, reason }) = self.served.queue.take(|job| self.served.limits(job.row_bytes)) {
-            self.served.metrics.cut(reason);
-            let now = Instant::now();
-            for job in jobs.iter().filter(|job| job.is_first()) {
-                self.served.metrics.queue_time(now.saturating_duration_since(job.queued));
+        while let Some(mut batch) = self.served.queue.take(|job| self.served.limits(job.row_bytes)) {
+            self.served.metrics.cut(batch.reason);
+            let traced = self.receive(&mut batch);
+            let end = run::batch(&self, instance.as_mut(), batch.jobs);
+            if let Some((tracer, traced)) = self.tracer.as_ref().zip(traced) {
+                let Version { name, version, .. } = &*self.served.version;
+                tracer.end_batch(traced, name, version);
             }
-            match run::batch(&self, instance.as_mut(), jobs) {
+            match end {
                 End::Answered => {}
                 End::DeviceLost(reason) => return give_up(&self.served, &self.lifecycle, Fault::DeviceLost, &reason),
                 End::Panicked => {
@@ -118,6 +122,22 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Notes when each request was taken, and with whom; what is to be told of the batch, where one of them is traced.
+    fn receive(&self, batch: &mut Batch) -> Option<Traced> {
+        let (now, jobs) = (Instant::now(), &mut batch.jobs);
+        let rows = jobs.iter().map(|job| job.rows).sum();
+        let kept = jobs.iter().filter_map(|job| job.passage.trace);
+        let traced = self.tracer.as_ref().and_then(|tracer| tracer.begin_batch(kept, now, rows, batch.reason));
+        let place = traced.as_ref().map(|traced| traced.place);
+        for job in jobs {
+            if job.is_first() {
+                self.served.metrics.queue_time(now.saturating_duration_since(job.queued));
+            }
+            job.passage.take(now, rows, place);
+        }
+        traced
     }
 
     /// Leaves the work to a successor, or to nobody where the budget is spent.

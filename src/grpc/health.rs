@@ -33,7 +33,7 @@ impl health_server::Health for Service {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let probe = probe(&request.get_ref().service)
             .ok_or_else(|| Status::not_found(format!("unknown service; expected {}", names())))?;
-        Ok(Response::new(answer(status(&self.health, Some(probe)))))
+        Ok(Response::new(answer(status(self.health.ask(probe).0.pass))))
     }
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
@@ -41,7 +41,11 @@ impl health_server::Health for Service {
     /// An unknown service is answered, too, and stays open: the protocol would have it become known one day.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let probe = probe(&request.get_ref().service);
-        let watch = self.health.watch(move |health| status(health, probe));
+        // Whoever watches is told of changes, and is not counted among the probes.
+        let watch = self.health.watch(move |health| match probe {
+            Some(probe) => status(health.passes(probe)),
+            None => ServingStatus::ServiceUnknown,
+        });
         let statuses = stream::unfold(watch, |mut watch| async { watch.next().await.map(|status| (status, watch)) });
         Ok(Response::new(statuses.map(|status| Ok(answer(status))).boxed()))
     }
@@ -55,12 +59,8 @@ fn names() -> String {
     SERVICES.map(|(name, _)| format!("{name:?}")).join(", ")
 }
 
-fn status(health: &Health, probe: Option<Probe>) -> ServingStatus {
-    match probe.map(|probe| health.ask(probe).0.pass) {
-        Some(true) => ServingStatus::Serving,
-        Some(false) => ServingStatus::NotServing,
-        None => ServingStatus::ServiceUnknown,
-    }
+fn status(pass: bool) -> ServingStatus {
+    if pass { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {

@@ -20,7 +20,7 @@ use super::proto::grpc_inference_service_server::GrpcInferenceService;
 use super::proto::{self, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use super::status;
 use crate::api::trust::Trust;
-use crate::api::{self, Count, Error, Ids, Shared, Terms, identity};
+use crate::api::{self, Count, Error, Ids, Protocol, Shared, Terms, identity};
 use crate::batch::Handle;
 use crate::health::{Health, Probe};
 
@@ -62,8 +62,9 @@ impl Service {
     /// The answer, with the headers that name who gave it.
     async fn infer(&self, head: &Head, message: ModelInferRequest) -> Result<(ModelInferResponse, HeaderMap), Status> {
         let model = self.resolve(&message.model_name, &message.model_version)?;
-        let count = Count::new(&model, head.started, &head.ids);
-        let answer = self.compute(&model, head, message).await;
+        let mut count = Count::new(&self.0, &model, Protocol::Grpc, &head.ids, head.started);
+        count.received();
+        let answer = self.compute(&model, head, message, &mut count).await;
         count.end(&answer);
         let mut headers = HeaderMap::new();
         identity::write(&model, &mut headers);
@@ -75,6 +76,7 @@ impl Service {
         model: &Handle,
         head: &Head,
         message: ModelInferRequest,
+        count: &mut Count<'_>,
     ) -> Result<ModelInferResponse, Error> {
         let terms = Terms::of(&head.headers, head.started, self.0.request_timeout)?;
         terms.admit(model)?;
@@ -82,7 +84,7 @@ impl Service {
         let (inputs, asked) = request::read(&model.version.spec, message, &self.0.memory)?;
         asked.check(&model.version)?;
         let terms = asked.parameters.apply(terms, head.started);
-        let outputs = api::compute(model, inputs.tensors, inputs.rows, terms).await?;
+        let outputs = api::compute(model, inputs.tensors, inputs.rows, terms, count).await?;
         let version = model.version.clone();
         let size = if is_raw { 0 } else { api::size(&outputs) };
         api::heavy(size, move || answer::message(&version, &outputs, &asked, is_raw)).await?
@@ -128,7 +130,7 @@ impl GrpcInferenceService for Service {
         let (headers, ids) = (metadata.into_headers(), identity::of(&extensions));
         let service = self.clone();
         let answers = messages.map(move |message| {
-            let head = Head { headers: headers.clone(), started: Instant::now(), ids: ids.clone() };
+            let head = Head { headers: headers.clone(), started: Instant::now(), ids: ids.another() };
             if let Some(arriving) = extensions.get::<Arriving>() {
                 arriving.clear();
             }
@@ -172,7 +174,7 @@ impl GrpcInferenceService for Service {
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
         let request = request.get_ref();
         let serves = self.resolve(&request.name, &request.version).is_ok();
-        let ready = serves && self.0.health.ask(Probe::Liveness).0.pass;
+        let ready = serves && self.0.health.passes(Probe::Liveness);
         Ok(Response::new(proto::ModelReadyResponse { ready }))
     }
 
@@ -227,7 +229,7 @@ impl GrpcInferenceService for Service {
         request: Request<proto::RepositoryModelLoadRequest>,
     ) -> Result<Response<proto::RepositoryModelLoadResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        Trust::Token.allows(&self.0, &metadata.into_headers()).map_err(status::plain)?;
+        Trust::Token.orders(&self.0, &metadata.into_headers()).map_err(status::plain)?;
         if let Some(parameter) = request.parameters.keys().next() {
             return Err(status::plain(api::trust::no_parameter(parameter)));
         }
@@ -241,7 +243,7 @@ impl GrpcInferenceService for Service {
         request: Request<proto::RepositoryModelUnloadRequest>,
     ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        Trust::Token.allows(&self.0, &metadata.into_headers()).map_err(status::plain)?;
+        Trust::Token.orders(&self.0, &metadata.into_headers()).map_err(status::plain)?;
         let unloaded = self.0.control.unload(&request.model_name);
         unloaded.map_err(|refused| status::plain(self.0.refused(refused)))?;
         Ok(Response::new(proto::RepositoryModelUnloadResponse {}))

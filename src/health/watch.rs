@@ -57,7 +57,7 @@ mod tests {
     async fn each_verdict_is_told_once_when_it_changes_until_that_of_the_drain() {
         let (lifecycle, rx) = lifecycle::channel([]);
         let health = Health::new(rx, dependency::watch(Vec::new(), |_| {}), false);
-        let watch = |probe| health.watch(move |health| health.ask(probe).0.pass);
+        let watch = |probe| health.watch(move |health| health.passes(probe));
         let (mut readiness, mut liveness) = (watch(Probe::Readiness), watch(Probe::Liveness));
         assert_eq!((readiness.next().await, liveness.next().await), (Some(false), Some(true)));
 
@@ -81,7 +81,7 @@ mod tests {
         let (lifecycle, rx) = lifecycle::channel([]);
         lifecycle.apply(Event::Terminate, "a signal");
         let mut watch = Health::new(rx, dependency::watch(Vec::new(), |_| {}), false)
-            .watch(|health| health.ask(Probe::Liveness).0.pass);
+            .watch(|health| health.passes(Probe::Liveness));
         assert_eq!((watch.next().await, watch.next().await), (Some(true), None));
     }
 }

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::api::Ids;
 pub use crate::api::error::{Error, Kind, shown};
 
 #[derive(Serialize)]
@@ -82,7 +83,9 @@ impl Error {
     }
 }
 
-/// What a handler that panicked answers; the log has the rest.
-pub fn panicked(_panic: Box<dyn Any + Send>) -> Response<Body> {
+/// What a handler that panicked answers; the log has the rest, in the line before this one's.
+pub fn panicked(_panic: Box<dyn Any + Send>, ids: Option<&Ids>) -> Response<Body> {
+    let trace_id = ids.and_then(Ids::trace).map(tracing::field::display);
+    tracing::error!(request_id = ids.map(Ids::request), trace_id, "request failed: its handler panicked");
     Error::new(Kind::ModelFailed, "the server failed on this request").into_response()
 }

@@ -14,7 +14,6 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, Version, header, request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use tracing::{Instrument as _, Span};
 
 use super::connection::Answers;
 use super::encoding::{self, Accepted};
@@ -22,11 +21,9 @@ use super::error::{self, Error, Kind};
 use super::target::{Protocol, Target};
 use super::{MAX_HEAD, no_method, predict, probe, v1, v2};
 use crate::api::in_flight::{self, Cut};
+use crate::api::line::Line;
 use crate::api::{Ids, Shared};
 use crate::lifecycle::Phase;
-
-/// Under this name, `--log-filter` shows requests.
-const LOG: &str = "torchpod::http";
 
 /// A listener's routes, and what goes around them. Clones share everything.
 #[derive(Clone)]
@@ -86,13 +83,15 @@ impl Answers for Front {
     async fn answer(&self, request: Request, cut: Cut) -> Response {
         let version = request.version();
         // Nobody looks for the id of a probe.
-        let ids = (!probe::is_one(request.uri().path())).then(|| Ids::of(request.headers()));
-        let span = span(&request, ids.as_ref());
+        let ids =
+            (!probe::is_one(request.uri().path())).then(|| Ids::of(request.headers(), self.shared.telemetry.tracer()));
+        let line = Line::of(&request);
         // In one expression: what is awaited by a name is kept twice in the state of the whole.
-        let answer =
-            AssertUnwindSafe(self.handled(request, cut, ids.as_ref())).catch_unwind().instrument(span.clone()).await;
-        let mut response = answer.unwrap_or_else(error::panicked);
-        span.in_scope(|| tracing::debug!(target: LOG, status = response.status().as_u16(), "answered"));
+        let answer = AssertUnwindSafe(self.handled(request, cut, ids.as_ref())).catch_unwind().await;
+        let mut response = answer.unwrap_or_else(|panic| error::panicked(panic, ids.as_ref()));
+        if let Some(line) = line {
+            line.write(ids.as_ref(), &response);
+        }
         // While draining, HTTP/1 clients are told to come back on another connection, that is, to another server.
         if version <= Version::HTTP_11 && matches!(self.shared.health.phase(), Phase::Draining { .. }) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -114,17 +113,4 @@ fn check_head(parts: &request::Parts) -> Result<(), Error> {
     }
     let message = format!("the request head has {bytes} bytes, expected at most {MAX_HEAD}");
     Err(Error::new(Kind::HeadTooLarge, message))
-}
-
-/// What the lines of a request have in common, at debug level.
-fn span(request: &Request, ids: Option<&Ids>) -> Span {
-    tracing::debug_span!(
-        target: LOG,
-        "request",
-        method = %request.method(),
-        uri = %request.uri(),
-        version = ?request.version(),
-        request_id = ids.map(Ids::request),
-        trace_id = ids.and_then(Ids::trace).map(tracing::field::display)
-    )
 }

@@ -17,11 +17,11 @@ use serde_json::Value;
 use utoipa::{OpenApi, ToSchema};
 
 pub(super) use parameter::{Named, Wishes};
-pub(super) use refusal::{Absent, Index, Inference, Load, Prediction, Unknown, Unload};
+pub(super) use refusal::{Absent, Index, Inference, Load, NewFilter, Prediction, Unknown, Unload};
 
 use common::Common;
 
-use super::{console, docs, predict, probe, repository, v1, v2};
+use super::{console, docs, log, predict, probe, repository, v1, v2};
 
 // What routes are grouped by.
 pub(super) const PROBES: &str = "probes";
@@ -63,6 +63,8 @@ pub(super) struct Bytes(Vec<u8>);
         super::scrape,
         console::index,
         console::state::state,
+        log::filter,
+        log::change,
         document,
         docs::page,
     ),

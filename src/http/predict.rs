@@ -12,7 +12,7 @@ use super::body;
 use super::error::Error;
 use super::front::Asked;
 use super::openapi::{Bytes, Named, PREDICTION, Prediction, Wishes};
-use crate::api::{self, Count, Shared, Terms, identity};
+use crate::api::{self, Count, Protocol, Shared, Terms, identity};
 use crate::batch::Handle;
 
 /// Outputs for one row or many.
@@ -28,13 +28,19 @@ use crate::batch::Handle;
             ("torchpod-model-version" = String), ("torchpod-model-digest" = String))), Prediction))]
 pub(super) async fn predict(shared: &Shared, asked: Asked<'_>, body: Body) -> Result<Response, Error> {
     let model = asked.target.resolve(shared)?;
-    let count = Count::new(&model, asked.started, asked.ids);
-    let result = infer(shared, &model, &asked, body).await;
+    let mut count = Count::new(shared, &model, Protocol::Predict, asked.ids, asked.started);
+    let result = infer(shared, &model, &asked, body, &mut count).await;
     count.end(&result);
     Ok(identity::stamp(&model, result.into_response()))
 }
 
-async fn infer(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body) -> Result<Response, Error> {
+async fn infer(
+    shared: &Shared,
+    model: &Handle,
+    asked: &Asked<'_>,
+    body: Body,
+    count: &mut Count<'_>,
+) -> Result<Response, Error> {
     let headers = asked.headers;
     let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
     let format = parse::Format::of(headers)?;
@@ -43,8 +49,9 @@ async fn infer(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body) -
         return Err(error);
     }
     let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
+    count.received();
     let (inputs, rows) = parse::tensors(&model.version, format, body, &shared.memory).await?;
-    let outputs = api::compute(model, inputs, rows, terms).await?;
+    let outputs = api::compute(model, inputs, rows, terms, count).await?;
     let version = model.version.clone();
     api::heavy(api::size(&outputs), move || answer::json(&version, &outputs)).await
 }

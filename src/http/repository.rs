@@ -88,7 +88,7 @@ fn line(entry: &Entry) -> Line<'_> {
     request_body(content = Asked),
     responses((status = 200, description = "It serves", body = Done), Load))]
 pub(super) async fn load(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
-    trust.allows(state, request.headers())?;
+    trust.orders(state, request.headers())?;
     let asked = read(request).await?;
     if let Some(parameter) = asked.parameters.keys().next() {
         return Err(trust::no_parameter(parameter));
@@ -102,7 +102,7 @@ pub(super) async fn load(state: &Shared, trust: Trust, name: Name, request: Requ
     request_body(content = Asked),
     responses((status = 200, description = "It serves no more", body = Done), Unload))]
 pub(super) async fn unload(state: &Shared, trust: Trust, name: Name, request: Request) -> Result<(), Error> {
-    trust.allows(state, request.headers())?;
+    trust.orders(state, request.headers())?;
     // `unload_dependents` is what Triton's clients send; no model depends on another here.
     read(request).await?;
     state.control.unload(&decoded(name)?).map_err(|refused| state.refused(refused))

@@ -19,7 +19,7 @@ use super::front::Asked;
 use super::openapi::{FIRST_PROTOCOL, Inference, Named, Unknown, Wishes};
 use super::target::{self, Path};
 use super::{State, body};
-use crate::api::{self, Count, Shared, Terms, identity};
+use crate::api::{self, Count, Protocol, Shared, Terms, identity};
 use crate::batch::Handle;
 use crate::health::Probe;
 
@@ -54,7 +54,7 @@ pub(super) async fn model(state: State, path: Path) -> Result<Response, Flat> {
         _ => vec![available(&model)],
     };
     // As for `/v2`: dependencies are the server's affair, a model is ready where it serves and the server is healthy.
-    let ready = state.health.ask(Probe::Liveness).0.pass;
+    let ready = state.health.passes(Probe::Liveness);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(error::json(status, &schema::Model { name: name.clone(), ready, model_version_status: versions }))
 }
@@ -72,13 +72,19 @@ fn available(model: &Handle) -> schema::Available {
             ("torchpod-model-version" = String), ("torchpod-model-digest" = String))), Inference))]
 pub(super) async fn predict(shared: &Shared, asked: Asked<'_>, body: Body) -> Result<Response, Flat> {
     let model = asked.target.before(":predict")?.resolve(shared)?;
-    let count = Count::new(&model, asked.started, asked.ids);
-    let result = compute(shared, &model, &asked, body).await;
+    let mut count = Count::new(shared, &model, Protocol::V1, asked.ids, asked.started);
+    let result = compute(shared, &model, &asked, body, &mut count).await;
     count.end(&result);
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }
 
-async fn compute(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body) -> Result<Response, Error> {
+async fn compute(
+    shared: &Shared,
+    model: &Handle,
+    asked: &Asked<'_>,
+    body: Body,
+    count: &mut Count<'_>,
+) -> Result<Response, Error> {
     let headers = asked.headers;
     let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
     if let Err(error) = terms.admit(model) {
@@ -86,9 +92,10 @@ async fn compute(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body)
         return Err(error);
     }
     let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
+    count.received();
     let (version, pool) = (model.version.clone(), shared.memory.clone());
     let read = api::heavy(body.len(), move || request::read(&version.spec, &body, &pool)).await?;
     let request::Inputs { tensors, rows, form } = read?;
-    let outputs = api::compute(model, tensors, rows, terms).await?;
+    let outputs = api::compute(model, tensors, rows, terms, count).await?;
     api::heavy(api::size(&outputs), move || answer::write(&outputs, rows, form)).await?
 }

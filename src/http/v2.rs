@@ -17,7 +17,7 @@ use super::error::{Error, Flat};
 use super::front::Asked;
 use super::openapi::{Bytes, INFERENCE, Inference, Named, Wishes};
 use super::{body, layer};
-use crate::api::{self, Count, Shared, Terms, identity};
+use crate::api::{self, Count, Protocol, Shared, Terms, identity};
 use crate::batch::Handle;
 use schema::{InferAnswer, InferRequest};
 
@@ -56,13 +56,19 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
     ))]
 pub(super) async fn infer(shared: &Shared, asked: Asked<'_>, body: Body) -> Result<Response, Flat> {
     let model = asked.target.resolve(shared)?;
-    let count = Count::new(&model, asked.started, asked.ids);
-    let result = compute(shared, &model, &asked, body).await;
+    let mut count = Count::new(shared, &model, Protocol::V2, asked.ids, asked.started);
+    let result = compute(shared, &model, &asked, body, &mut count).await;
     count.end(&result);
     Ok(identity::stamp(&model, result.map_err(Flat).into_response()))
 }
 
-async fn compute(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body) -> Result<Response, Error> {
+async fn compute(
+    shared: &Shared,
+    model: &Handle,
+    asked: &Asked<'_>,
+    body: Body,
+    count: &mut Count<'_>,
+) -> Result<Response, Error> {
     let headers = asked.headers;
     let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
     let header = request::header_length(headers)?;
@@ -71,12 +77,13 @@ async fn compute(shared: &Shared, model: &Handle, asked: &Asked<'_>, body: Body)
         return Err(error);
     }
     let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
+    count.received();
     let (version, pool) = (model.version.clone(), shared.memory.clone());
     let read = api::heavy(body.len(), move || request::read(&version.spec, &body, header, &pool)).await?;
     let (inputs, wanted) = read?;
     wanted.check(&model.version)?;
     let terms = wanted.parameters.apply(terms, asked.started);
-    let outputs = api::compute(model, inputs.tensors, inputs.rows, terms).await?;
+    let outputs = api::compute(model, inputs.tensors, inputs.rows, terms, count).await?;
     let version = model.version.clone();
     api::heavy(api::size(&outputs), move || answer::write(&version, &outputs, &wanted)).await?
 }

@@ -1,68 +1,53 @@
-//! Every metric's name, labels and buckets, in one place. Handles are made once: recording is an atomic operation.
+//! Every metric that is recorded, in one place, by the names of `table`. Handles are made once: recording is an atomic
+//! operation.
 
 #![allow(clippy::disallowed_macros)] // This is the place for them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio::runtime::Handle;
 
 use super::exposition;
+use super::figures::Figures;
+use super::protocol::Protocol;
 use super::registry::Registry;
+use super::slow::Slow;
 use super::statistics::{Snapshot as Sums, Statistics};
+use super::table::{
+    BATCH_CUTS, BATCH_MAX_ROWS, BATCH_ROWS, BUILD_INFO, COMPUTE_SECONDS, CONNECTIONS, DEPENDENCY_AGE,
+    DEPENDENCY_CHECKS, DEPENDENCY_LATENCY, DEPENDENCY_UP, DROPPED_LINES, FAULT, FORMAT_SECONDS, IN_FLIGHT,
+    LOAD_SECONDS, LOADS, MODEL_INFO, MODEL_STATE, OLDEST_BATCH, PARSE_SECONDS, PHASE, PROBE_ANSWERS, QUEUE_BYTES,
+    QUEUE_REQUESTS, QUEUE_ROWS, QUEUE_SECONDS, REQUEST_MEMORY, REQUEST_SECONDS, REQUESTS, ROWS, STUCK_LOADS,
+    TRANSITIONS, WORKER_RESTARTS, describe,
+};
+use super::trace::Tracer;
 use crate::dependency;
 use crate::lifecycle::{Fault, Phase, Snapshot};
 
-const BUILD_INFO: &str = "torchpod_build_info";
-const PHASE: &str = "torchpod_phase";
-const REQUESTS: &str = "torchpod_requests_total";
-const REQUEST_SECONDS: &str = "torchpod_request_duration_seconds";
-const QUEUE_SECONDS: &str = "torchpod_queue_duration_seconds";
-const COMPUTE_SECONDS: &str = "torchpod_compute_duration_seconds";
-const BATCH_ROWS: &str = "torchpod_batch_rows";
-const BATCH_MAX_ROWS: &str = "torchpod_batch_max_rows";
-const BATCH_CUTS: &str = "torchpod_batch_cuts_total";
-const QUEUE_ROWS: &str = "torchpod_queue_rows";
-const QUEUE_REQUESTS: &str = "torchpod_queue_requests";
-const IN_FLIGHT: &str = "torchpod_in_flight_requests";
-const REQUEST_MEMORY: &str = "torchpod_request_memory_bytes";
-const FAULT: &str = "torchpod_fault";
-const TRANSITIONS: &str = "torchpod_transitions_total";
-const OLDEST_BATCH: &str = "torchpod_oldest_batch_seconds";
-const WORKER_RESTARTS: &str = "torchpod_worker_restarts_total";
-const DEPENDENCY_UP: &str = "torchpod_dependency_up";
-const DEPENDENCY_CHECKS: &str = "torchpod_dependency_checks_total";
-const DEPENDENCY_LATENCY: &str = "torchpod_dependency_latency_seconds";
-const DEPENDENCY_AGE: &str = "torchpod_dependency_check_age_seconds";
-const DROPPED_LINES: &str = "torchpod_log_lines_dropped_total";
-const CONNECTIONS: &str = "torchpod_connections";
-const MODEL_INFO: &str = "torchpod_model_info";
-const MODEL_STATE: &str = "torchpod_model_state";
-const LOAD_SECONDS: &str = "torchpod_load_seconds";
-const LOADS: &str = "torchpod_loads_total";
-const STUCK_LOADS: &str = "torchpod_stuck_loads";
-
 /// Versions whose series stay after they have left, so that a scrape still finds their last counts.
-const KEPT: usize = 8;
+pub(super) const KEPT: usize = 8;
 
 /// From the 30 µs of a small model to the 30 s of the default request timeout.
-const SECONDS_BUCKETS: [f64; 19] = [
+pub(super) const SECONDS_BUCKETS: [f64; 19] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 20.0, 30.0,
 ];
-const ROWS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+pub(super) const ROWS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The server's metrics. Each server has its own, so that several live in one test process.
 pub struct Telemetry {
+    pub slow: Slow,
+    pub tracer: Option<Arc<Tracer>>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     connections: Mutex<Vec<(Gauge, CountConnections)>>,
     loads: [Counter; 5],
+    figures: Figures,
     /// The series of versions, apart from the server's own, since they leave with them.
     registry: Registry,
     /// The latest last.
@@ -100,6 +85,8 @@ pub struct Scrape<'a> {
     pub versions: Vec<[&'a str; 3]>,
     /// Loads that were given up and whose threads are stuck.
     pub stuck_loads: usize,
+    /// How often a probe was answered: its name, the verdict, and the count.
+    pub probe_answers: Vec<(&'static str, &'static str, u64)>,
 }
 
 /// A version that serves.
@@ -133,8 +120,11 @@ pub struct ModelMetrics {
     /// Held also to say that somebody still counts here.
     series: Arc<Series>,
     load_seconds: Gauge,
-    by_outcome: [Counter; 6],
+    requests: [[Counter; 6]; 4],
+    rows: [[Counter; 6]; 4],
     request_seconds: Histogram,
+    parse_seconds: Histogram,
+    format_seconds: Histogram,
     queue_seconds: Histogram,
     compute_seconds: Histogram,
     batch_rows: Histogram,
@@ -142,6 +132,7 @@ pub struct ModelMetrics {
     cuts: [Counter; 5],
     queue_requests: Gauge,
     queue_rows: Gauge,
+    queue_bytes: Gauge,
     worker_restarts: Counter,
 }
 
@@ -156,6 +147,12 @@ pub enum Outcome {
     ServerError,
     /// The client closed its connection before it had its answer.
     Left,
+}
+
+impl Outcome {
+    pub fn name(self) -> &'static str {
+        OUTCOMES[self as usize]
+    }
 }
 
 const OUTCOMES: [&str; 6] = ["ok", "client_error", "refused", "deadline", "server_error", "left"];
@@ -175,11 +172,24 @@ pub enum CutReason {
     Shape,
 }
 
+impl CutReason {
+    pub fn name(self) -> &'static str {
+        CUT_REASONS[self as usize]
+    }
+}
+
 const CUT_REASONS: [&str; 5] = ["full", "idle", "delay", "deadline", "shape"];
 
+/// One that tells of no slow request, and no collector.
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new(Slow::new(None), None)
+    }
+}
+
 impl Telemetry {
-    #[allow(clippy::new_without_default)] // It is no value among others: a process has one.
-    pub fn new() -> Self {
+    /// Which tells of some `slow` requests, and a collector of traces by the `tracer`.
+    pub fn new(slow: Slow, tracer: Option<Tracer>) -> Self {
         let (recorder, registry) = (build(), Registry::new(buckets));
         metrics::with_local_recorder(&registry, describe);
         let handle = recorder.handle();
@@ -187,7 +197,13 @@ impl Telemetry {
             describe();
             LOAD_OUTCOMES.map(|outcome| counter!(LOADS, "outcome" => outcome))
         });
-        Self { recorder, handle, connections: Mutex::default(), loads, registry, versions: Mutex::default() }
+        let (connections, figures, versions) = (Mutex::default(), Figures::default(), Mutex::default());
+        Self { slow, tracer: tracer.map(Arc::new), recorder, handle, connections, loads, figures, registry, versions }
+    }
+
+    /// Which traces are kept, and where they go.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_deref()
     }
 
     /// Sets `torchpod_build_info`, whose labels tell what runs.
@@ -209,6 +225,16 @@ impl Telemetry {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push((gauge, Box::new(open)));
     }
 
+    /// From now on, a scrape tells how busy this runtime is, e.g. `main`.
+    pub fn runtime(&self, name: &'static str, runtime: Handle) {
+        self.figures.runtime(name, runtime);
+    }
+
+    /// From now on, the GPUs that this process can see are asked how they are, and a scrape tells it.
+    pub fn watch_gpus(&self) {
+        self.figures.watch_gpus();
+    }
+
     /// An order to load has ended.
     pub fn load(&self, outcome: Load) {
         self.loads[outcome as usize].increment(1);
@@ -221,11 +247,11 @@ impl Telemetry {
         metrics::with_local_recorder(&series.recorder, || ModelMetrics {
             series: series.clone(),
             load_seconds: gauge!(LOAD_SECONDS, &labels),
-            by_outcome: OUTCOMES.map(|outcome| {
-                let [model, version] = labels.clone();
-                counter!(REQUESTS, &[model, version, ("outcome", outcome.to_owned())])
-            }),
+            requests: by_protocol_and_outcome(REQUESTS, &labels),
+            rows: by_protocol_and_outcome(ROWS, &labels),
             request_seconds: histogram!(REQUEST_SECONDS, &labels),
+            parse_seconds: histogram!(PARSE_SECONDS, &labels),
+            format_seconds: histogram!(FORMAT_SECONDS, &labels),
             queue_seconds: histogram!(QUEUE_SECONDS, &labels),
             compute_seconds: histogram!(COMPUTE_SECONDS, &labels),
             batch_rows: histogram!(BATCH_ROWS, &labels),
@@ -235,6 +261,7 @@ impl Telemetry {
                 counter!(BATCH_CUTS, &[model, version, ("reason", reason.to_owned())])
             }),
             queue_rows: gauge!(QUEUE_ROWS, &labels),
+            queue_bytes: gauge!(QUEUE_BYTES, &labels),
             queue_requests: gauge!(QUEUE_REQUESTS, &labels),
             worker_restarts: counter!(WORKER_RESTARTS, &labels),
         })
@@ -285,7 +312,7 @@ impl Telemetry {
 
     /// The text that Prometheus scrapes.
     pub fn render(&self, scrape: &Scrape<'_>) -> String {
-        let Scrape { snapshot, in_flight, oldest_batch, request_memory, stuck_loads, .. } = scrape;
+        let Scrape { snapshot, in_flight, oldest_batch, request_memory, stuck_loads, probe_answers, .. } = scrape;
         for (gauge, open) in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             #[allow(clippy::cast_precision_loss)] // A process has fewer than 2⁵³ descriptors.
             gauge.set(open() as f64);
@@ -300,16 +327,19 @@ impl Telemetry {
             for (subject, to, count) in snapshot.history.counts() {
                 counter!(TRANSITIONS, &[("subject", subject.to_owned()), ("to", to.to_owned())]).absolute(count);
             }
+            for &(probe, verdict, count) in probe_answers {
+                counter!(PROBE_ANSWERS, "probe" => probe, "verdict" => verdict).absolute(count);
+            }
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ requests in flight.
             gauge!(IN_FLIGHT).set(*in_flight as f64);
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
             gauge!(REQUEST_MEMORY).set(*request_memory as f64);
-            counter!(DROPPED_LINES).absolute(super::dropped_lines());
+            counter!(DROPPED_LINES).absolute(super::log::dropped_lines());
             gauge!(OLDEST_BATCH).set(oldest_batch.as_secs_f64());
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ threads.
             gauge!(STUCK_LOADS).set(*stuck_loads as f64);
         });
-        let mut text = exposition::merge(&[self.handle.render(), of_this_moment(scrape)]);
+        let mut text = exposition::merge(&[self.handle.render(), of_this_moment(scrape), self.figures.text()]);
         self.registry.render(&mut text);
         text
     }
@@ -341,6 +371,16 @@ fn of_this_moment(scrape: &Scrape<'_>) -> String {
     recorder.handle().render()
 }
 
+fn by_protocol_and_outcome(name: &'static str, labels: &[(&'static str, String); 2]) -> [[Counter; 6]; 4] {
+    Protocol::ALL.map(|protocol| {
+        OUTCOMES.map(|outcome| {
+            let [model, version] = labels.clone();
+            let (protocol, outcome) = (protocol.name().to_owned(), outcome.to_owned());
+            counter!(name, &[model, version, ("protocol", protocol), ("outcome", outcome)])
+        })
+    })
+}
+
 fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
 }
@@ -355,51 +395,21 @@ fn buckets(name: &str) -> &'static [f64] {
     if name == BATCH_ROWS { &ROWS_BUCKETS } else { &SECONDS_BUCKETS }
 }
 
-fn describe() {
-    describe_gauge!(
-        BUILD_INFO,
-        "What runs: the server's version, the engine ABI, the engine and its library; always 1"
-    );
-    describe_gauge!(PHASE, "1 for the phase that the server is in, 0 for the others");
-    describe_counter!(REQUESTS, "Requests to a model by how they ended");
-    describe_histogram!(REQUEST_SECONDS, "From a request's head to its answer's first byte, in seconds");
-    describe_histogram!(QUEUE_SECONDS, "Waiting for a batch, in seconds");
-    describe_histogram!(COMPUTE_SECONDS, "Gathering and computing one batch, in seconds");
-    describe_histogram!(BATCH_ROWS, "Rows per batch; a request that is computed alone and whole is one");
-    describe_gauge!(
-        BATCH_MAX_ROWS,
-        "The largest batch that is cut, in rows: lower once the device had no memory for more"
-    );
-    describe_counter!(BATCH_CUTS, "Batches, by why they did not wait for more");
-    describe_gauge!(QUEUE_ROWS, "Rows of the requests waiting for a batch");
-    describe_gauge!(QUEUE_REQUESTS, "Requests waiting for a batch");
-    describe_gauge!(IN_FLIGHT, "Requests accepted and not yet answered");
-    describe_gauge!(REQUEST_MEMORY, "Bytes that bodies and tensors of requests hold, of --request-memory");
-    describe_gauge!(FAULT, "1 for each fault that the server has now, 0 for the others");
-    describe_counter!(
-        TRANSITIONS,
-        "Changes of the phase, of a fault, of whether there are models or of a dependency, by what it changed to"
-    );
-    describe_gauge!(OLDEST_BATCH, "How long the oldest batch has been running, in seconds");
-    describe_counter!(WORKER_RESTARTS, "Workers that panicked and were replaced");
-    describe_gauge!(DEPENDENCY_UP, "1 for a dependency that is up, 0 for one that is down or was never checked");
-    describe_counter!(DEPENDENCY_CHECKS, "Checks of a dependency by how they ended");
-    describe_gauge!(DEPENDENCY_LATENCY, "What the last check of a dependency took, in seconds");
-    describe_gauge!(DEPENDENCY_AGE, "How long ago the last check of a dependency ended, in seconds");
-    describe_counter!(DROPPED_LINES, "Log lines that nobody read in time");
-    describe_gauge!(MODEL_INFO, "The versions that serve, with their files' digests and their devices; always 1");
-    describe_gauge!(MODEL_STATE, "1 for each version that is known, with its state");
-    describe_gauge!(LOAD_SECONDS, "What reading, proving and warming a version took, in seconds");
-    describe_counter!(LOADS, "Orders to load a model by how they ended");
-    describe_gauge!(STUCK_LOADS, "Loads that were given up and whose threads are stuck");
-    describe_gauge!(CONNECTIONS, "Open connections of a listener");
-}
-
 impl ModelMetrics {
-    pub fn request(&self, outcome: Outcome, took: Duration) {
-        self.by_outcome[outcome as usize].increment(1);
+    /// One has ended, which had so many rows, as far as that was known.
+    pub fn request(&self, protocol: Protocol, outcome: Outcome, rows: usize, took: Duration) {
+        self.requests[protocol as usize][outcome as usize].increment(1);
+        self.rows[protocol as usize][outcome as usize].increment(rows as u64);
         self.request_seconds.record(took);
         self.series.statistics.request(outcome, took);
+    }
+
+    pub fn parse_time(&self, took: Duration) {
+        self.parse_seconds.record(took);
+    }
+
+    pub fn format_time(&self, took: Duration) {
+        self.format_seconds.record(took);
     }
 
     pub fn queue_time(&self, waited: Duration) {
@@ -448,6 +458,12 @@ impl ModelMetrics {
     #[allow(clippy::cast_precision_loss)] // A queue holds fewer than 2⁵³ rows.
     pub fn waiting_rows(&self, rows: usize) {
         self.queue_rows.set(rows as f64);
+    }
+
+    /// As [`Self::waiting`].
+    #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ bytes.
+    pub fn waiting_bytes(&self, bytes: usize) {
+        self.queue_bytes.set(bytes as f64);
     }
 }
 

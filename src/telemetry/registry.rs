@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::formatting::sanitize_label_value;
 
 /// Cloning shares it.
 #[derive(Clone)]
@@ -63,7 +64,7 @@ impl Registry {
         if let Some(known) = metric.series.iter().find(|series| series.key == *key) {
             return known.value.clone();
         }
-        let labels = key.labels().map(|label| format!("{}=\"{}\"", label.key(), escaped(label.value())));
+        let labels = key.labels().map(|label| format!("{}=\"{}\"", label.key(), sanitize_label_value(label.value())));
         let series = Series { key: key.clone(), labels: labels.collect::<Vec<_>>().join(","), value: new() };
         metric.series.push(series);
         metric.series.last().expect("it was just put there").value.clone()
@@ -135,11 +136,6 @@ impl Series {
 
 fn write(text: &mut String, what: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(what); // A String takes everything.
-}
-
-/// As a label's value stands between quotes.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 impl Buckets {

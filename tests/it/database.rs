@@ -177,19 +177,24 @@ fn initialise(kind: Kind, folder: &Path) {
             command.arg(format!("--datadir={}", folder.join("data").display()));
             command
         }
-        Kind::RedisTls => {
-            let mut command = command("openssl", folder);
-            command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]);
-            command.args(["-days", "2", "-subj", "/CN=torchpod", "-addext", "subjectAltName=IP:127.0.0.1"]);
-            command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-            command.args(["-keyout", "key.pem", "-out", "certificate.pem"]);
-            command
-        }
+        Kind::RedisTls => return certify(folder),
         Kind::Redis => return,
     };
     let status = command.status().expect("it starts");
     let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
     assert!(status.success(), "{command:?}: {status}\n{}", log());
+}
+
+/// Makes `key.pem` and `certificate.pem` in `folder`, of a server at 127.0.0.1 that nobody vouches for.
+pub(crate) fn certify(folder: &Path) {
+    give(folder);
+    let mut command = command("openssl", folder);
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]);
+    command.args(["-days", "2", "-subj", "/CN=torchpod", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.args(["-keyout", "key.pem", "-out", "certificate.pem"]);
+    let status = command.status().expect("it starts");
+    assert!(status.success(), "{command:?}: {status}");
 }
 
 fn spawn(kind: Kind, folder: &Path, port: u16, limit: u32) -> Child {

@@ -140,8 +140,11 @@ fn the_metrics_tell_what_runs_and_count_requests_by_outcome() {
     let info = metrics.lines().find(|line| line.starts_with("torchpod_build_info{")).expect("build info");
     assert!(info.contains("libtorch 2.11.0") && info.ends_with(" 1"), "{info}");
     for line in [
-        r#"torchpod_requests_total{model="digits",version="1",outcome="ok"} 3"#,
-        r#"torchpod_requests_total{model="digits",version="1",outcome="client_error"} 1"#,
+        r#"torchpod_requests_total{model="digits",version="1",protocol="predict",outcome="ok"} 3"#,
+        r#"torchpod_requests_total{model="digits",version="1",protocol="predict",outcome="client_error"} 1"#,
+        r#"torchpod_rows_total{model="digits",version="1",protocol="predict",outcome="ok"} 3"#,
+        r#"torchpod_parse_duration_seconds_count{model="digits",version="1"} 3"#,
+        r#"torchpod_format_duration_seconds_count{model="digits",version="1"} 3"#,
         r#"torchpod_batch_rows_count{model="digits",version="1"} 3"#,
         r#"torchpod_phase{phase="serving"} 1"#,
     ] {

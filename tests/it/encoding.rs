@@ -232,7 +232,7 @@ fn a_drain_waits_for_a_client_that_has_not_read_its_compressed_answer() {
     let mut connection = Connection::open(server.address).unwrap();
     let outputs = posting("/predict", &["Accept-Encoding: gzip"], &rows(200));
     connection.send(&outputs).unwrap();
-    let done = "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"ok\"}";
+    let done = "torchpod_requests_total{model=\"digits\",version=\"1\",protocol=\"predict\",outcome=\"ok\"}";
     poll("it is computed", || client::metric(server.address, done) == Some(1.0));
     server.signal(Signal::TERM);
     assert_eq!(connection.answer().unwrap().header("content-encoding"), Some("gzip"));

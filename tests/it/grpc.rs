@@ -59,17 +59,17 @@ impl Client {
         Ok(answer.get_ref().status())
     }
 
-    async fn watch(&self, service: &str) -> Watch {
+    pub(crate) async fn watch(&self, service: &str) -> Watch {
         let request = HealthCheckRequest { service: service.to_owned() };
         Watch(self.health().watch(request).await.expect("every name can be watched").into_inner())
     }
 }
 
-struct Watch(Streaming<HealthCheckResponse>);
+pub(crate) struct Watch(Streaming<HealthCheckResponse>);
 
 impl Watch {
     /// The next status; `None` at an end with OK.
-    async fn next(&mut self) -> Option<ServingStatus> {
+    pub(crate) async fn next(&mut self) -> Option<ServingStatus> {
         let message = tokio::time::timeout(SOON, self.0.message()).await.expect("a message, or the end, comes soon");
         message.expect("it ends with OK").map(|answer| answer.status())
     }

@@ -86,7 +86,7 @@ fn a_client_says_how_long_its_request_may_take() {
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (504, &"deadline_exceeded".into()));
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     }
-    let late = "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"deadline\"}";
+    let late = "torchpod_requests_total{model=\"digits\",version=\"1\",protocol=\"predict\",outcome=\"deadline\"}";
     assert_eq!(client::metric(server.address, late), Some(2.0));
     let answer = client::ask(server.address, &request("X-Request-Timeout-Ms: soon")).unwrap();
     assert_eq!(answer.status, 400);

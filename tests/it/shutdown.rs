@@ -375,5 +375,8 @@ fn clients_that_send_and_read_slowly_are_served_to_the_last_byte_by_a_server_tha
 
 /// Requests to the model that have their answer, read or not.
 fn computed(server: &Server<'_>) -> usize {
-    client::count(server.address, "torchpod_requests_total{model=\"digits\",version=\"1\",outcome=\"ok\"}")
+    client::count(
+        server.address,
+        "torchpod_requests_total{model=\"digits\",version=\"1\",protocol=\"predict\",outcome=\"ok\"}",
+    )
 }

@@ -72,7 +72,12 @@ impl Turn {
 
     /// `torchpod` with `arguments`, run to its end, which must come by itself.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        let mut child = self.command(arguments).spawn().expect("the binary starts");
+        self.run_with(&[], arguments)
+    }
+
+    /// The same, with environment variables.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let mut child = self.command(arguments).envs(variables.iter().copied()).spawn().expect("the binary starts");
         let outputs = [read_all(child.stdout.take()), read_all(child.stderr.take())];
         let status = wait(&mut child, PATIENCE).unwrap_or_else(|| {
             let _ = child.kill();
@@ -86,7 +91,8 @@ impl Turn {
     #[allow(clippy::unused_self)] // Whoever runs the binary has a turn.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TORCHPOD_")) {
+        let is_read = |name: &str| name.starts_with("TORCHPOD_") || name.starts_with("OTEL_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_read(&name.to_string_lossy())) {
             command.env_remove(name);
         }
         command.args(arguments).current_dir(ROOT).env("TORCHPOD_GRPC_LISTEN", ANY_PORT);

@@ -249,16 +249,6 @@ fn every_dependency_has_its_reason() {
 }
 
 #[test]
-fn every_metric_is_documented() {
-    let (names, readme) = (read("src/telemetry/metrics.rs"), read("README.md"));
-    let names = names.split("#[cfg(test)]").next().unwrap_or_default().split('"');
-    let mut missing: Vec<_> = names.filter(|text| text.starts_with("torchpod_")).map(str::to_owned).collect();
-    assert!(missing.len() > 5, "the names were found: {missing:?}");
-    missing.retain(|name| !readme.contains(&format!("`{name}`")));
-    assert_none(&missing, "README.md does not tell of");
-}
-
-#[test]
 fn the_readme_names_the_first_verbs() {
     let readme = read("README.md");
     assert!(readme.contains("make serve") && readme.contains("make test"));

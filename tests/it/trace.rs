@@ -43,7 +43,7 @@ fn an_answer_is_in_its_requests_trace_by_a_span_of_its_own() {
 #[test]
 fn a_call_over_grpc_is_in_its_trace_and_so_is_its_error() {
     let turn = Turn::shared();
-    let server = turn.serve(&[]);
+    let server = turn.serve(&["--log-filter", "info,torchpod::http=debug"]);
     let ask = |images: usize| {
         let mut request = tonic::Request::new(request(images));
         let parent = format!("00-{TRACE}-{PARENT}-01");
@@ -52,6 +52,16 @@ fn a_call_over_grpc_is_in_its_trace_and_so_is_its_error() {
     };
     let answered = ask(1).unwrap().metadata().clone();
     let refused = ask(0).unwrap_err().metadata().clone();
+    for (images, grpc_status) in [(1, None), (0, Some("3"))] {
+        let line = server
+            .log
+            .wait_for("its line", |line| line["grpc_status"].as_str() == grpc_status && line["message"] == "answered");
+        assert_eq!((&line["trace_id"], &line["status"]), (&TRACE.into(), &200.into()), "{images} images: {line}");
+        assert_eq!(
+            line["uri"].as_str().map(|uri| uri.ends_with("/inference.GRPCInferenceService/ModelInfer")),
+            Some(true)
+        );
+    }
     for metadata in [answered, refused] {
         let value = metadata.get("traceparent").expect("it has one").to_str().unwrap();
         assert!(value.starts_with(&format!("00-{TRACE}-")) && !value.contains(PARENT), "{value}");
@@ -82,7 +92,8 @@ fn a_request_is_found_in_the_log_by_its_trace() {
     assert_eq!(client::ask(server.address, &request).unwrap().status, 500);
     let line = server.log.wait_for("the failed request", |line| line["message"] == "request failed");
     assert_eq!((&line["trace_id"], &line["request_id"]), (&TRACE.into(), &"find-me".into()), "{line}");
-    let span = server.log.wait_for("its line", |line| line["message"] == "answered");
-    assert_eq!((&span["status"], &span["span"]["trace_id"]), (&500.into(), &TRACE.into()), "{span}");
-    assert_eq!((&span["span"]["request_id"], &span["level"]), (&"find-me".into(), &"DEBUG".into()), "{span}");
+    let line = server.log.wait_for("its line", |line| line["message"] == "answered");
+    assert_eq!((&line["status"], &line["trace_id"]), (&500.into(), &TRACE.into()), "{line}");
+    assert_eq!((&line["request_id"], &line["level"]), (&"find-me".into(), &"DEBUG".into()), "{line}");
+    assert_eq!((&line["method"], &line["uri"]), (&"POST".into(), &"/predict".into()), "{line}");
 }

@@ -203,7 +203,9 @@ fn a_deadline_counts_and_so_does_the_request() {
     assert!(odd.status == 400 && error(&odd).contains("urgent"), "{}", odd.text());
     let odd = ask("Content-Encoding: br");
     assert!(odd.status == 415 && error(&odd).contains("br"), "{}", odd.text());
-    let series = |outcome| format!("torchpod_requests_total{{model=\"row_sum\",version=\"1\",outcome=\"{outcome}\"}}");
+    let series = |outcome| {
+        format!("torchpod_requests_total{{model=\"row_sum\",version=\"1\",protocol=\"v1\",outcome=\"{outcome}\"}}")
+    };
     assert_eq!(client::count(server.address, &series("deadline")), 1);
     assert_eq!(client::count(server.address, &series("client_error")), 2);
 }

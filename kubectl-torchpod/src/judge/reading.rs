@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::page;
 
-// As `src/telemetry/metrics.rs` of the server names them.
+// As `src/telemetry/table.rs` of the server names them.
 const REQUESTS: &str = "torchpod_requests_total";
 const BUCKET: &str = "torchpod_request_duration_seconds_bucket";
 /// On every page of a torchpod, with or without a model.
@@ -87,12 +87,13 @@ impl Reading {
             }
             counts.within.insert(bound, count);
         } else {
+            // One series for each protocol.
             match sample.label("outcome") {
-                "ok" => counts.ok = count,
-                "client_error" => counts.client_error = count,
-                "refused" => counts.refused = count,
-                "deadline" => counts.deadline = count,
-                "server_error" => counts.server_error = count,
+                "ok" => counts.ok += count,
+                "client_error" => counts.client_error += count,
+                "refused" => counts.refused += count,
+                "deadline" => counts.deadline += count,
+                "server_error" => counts.server_error += count,
                 // Those who left had no answer to blame; how long they waited is in the histogram.
                 _ => {}
             }

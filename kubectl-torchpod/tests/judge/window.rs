@@ -2,7 +2,7 @@
 
 use kubectl_torchpod::judge::{Reading, Seen, Tally, Unreadable, What, Window};
 
-/// Of a server that has answered five requests with a result and rejected one.
+/// Of a server that has answered five requests with a result, by two protocols, and rejected one.
 const PAGE: &str = include_str!("../data/metrics.txt");
 
 fn page(text: &str) -> Result<Reading, String> {
@@ -37,11 +37,11 @@ fn tally(rounds: Vec<Vec<Seen>>) -> Tally {
 #[test]
 fn a_servers_page_is_read_by_outcome_and_by_time() {
     let later = PAGE
-        .replace("outcome=\"ok\"} 5", "outcome=\"ok\"} 12")
-        .replace("outcome=\"server_error\"} 0", "outcome=\"server_error\"} 3")
-        .replace("outcome=\"refused\"} 0", "outcome=\"refused\"} 1")
-        .replace("outcome=\"deadline\"} 0", "outcome=\"deadline\"} 1")
-        .replace("outcome=\"client_error\"} 1", "outcome=\"client_error\"} 5")
+        .replace("\"predict\",outcome=\"ok\"} 3", "\"predict\",outcome=\"ok\"} 10")
+        .replace("\"predict\",outcome=\"server_error\"} 0", "\"predict\",outcome=\"server_error\"} 3")
+        .replace("\"v2\",outcome=\"refused\"} 0", "\"v2\",outcome=\"refused\"} 1")
+        .replace("\"grpc\",outcome=\"deadline\"} 0", "\"grpc\",outcome=\"deadline\"} 1")
+        .replace("\"v1\",outcome=\"client_error\"} 1", "\"v1\",outcome=\"client_error\"} 5")
         .replace(
             "duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"+Inf\"} 6",
             "duration_seconds_bucket{model=\"digits\",version=\"1\",le=\"+Inf\"} 22",

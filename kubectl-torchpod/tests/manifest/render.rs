@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::manifest::{Rendered, files, parse, read, root, tool};
+use crate::manifest::{Rendered, files, list, parse, read, root, tool, variables};
 
 /// Every kustomization of a kind, by its folder.
 fn folders(kind: &str) -> Vec<String> {
@@ -77,7 +77,8 @@ fn a_strategy_takes_more_components_and_another_image() {
     // kustomize takes no absolute paths.
     let up = "../".repeat(beside.path().components().count() - 1);
     let k8s = format!("{up}{}/k8s", root().display().to_string().trim_start_matches('/'));
-    let components = ["spread-hosts", "spread-zones", "gpu", "priority", "network-policy", "monitoring"];
+    let components =
+        ["spread-hosts", "spread-zones", "gpu", "priority", "network-policy", "monitoring", "tracing", "packages"];
     let components = components.map(|name| format!("  - {k8s}/components/{name}\n")).concat();
     let images = "images:\n  - name: torchpod\n    newName: registry.example.com/ml/torchpod\n    newTag: 2.1.0\n";
     let text = format!("resources:\n  - {k8s}/strategies/rolling\ncomponents:\n{components}{images}");
@@ -95,6 +96,9 @@ fn a_strategy_takes_more_components_and_another_image() {
     assert_eq!(spec["affinity"]["podAntiAffinity"].as_object().unwrap().len(), 2, "by host and by zone");
     assert_eq!(spec["priorityClassName"], "ml-serving");
     assert_eq!(spec["terminationGracePeriodSeconds"], 45);
+    assert_eq!(variables(server)["OTEL_EXPORTER_OTLP_ENDPOINT"], "http://$(NODE_IP):4317");
+    let mounts: Vec<_> = list(&server["volumeMounts"]).iter().map(|mount| &mount["mountPath"]).collect();
+    assert!(["/tmp", "/dev/shm"].iter().all(|path| mounts.iter().any(|mount| *mount == path)), "{mounts:?}");
     for kind in ["NetworkPolicy", "ServiceMonitor", "PrometheusRule", "PriorityClass", "PodDisruptionBudget"] {
         assert_eq!(file.of_kind(kind).count(), 1, "{kind}");
     }

@@ -59,6 +59,9 @@ pub(super) fn open(plan: &Plan, parts: &Parts) -> Result<Arc<dyn Engine>, Exit> 
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(engine = name, version, library, cuda_devices, cuda_missing, seconds, "engine opened");
     parts.telemetry.build_info(name, library);
+    if plan.engine.cuda {
+        parts.telemetry.watch_gpus();
+    }
     Ok(engine)
 }
 
@@ -140,6 +143,7 @@ impl Workshop {
             lifecycle: self.parts.lifecycle.clone(),
             pulse: Pulse::default(),
             rehearsal: self.rehearsal.clone(),
+            tracer: self.parts.telemetry.tracer.clone(),
             budget: Budget::default(),
         }
     }

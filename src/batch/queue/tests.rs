@@ -16,7 +16,7 @@ type Answer = oneshot::Receiver<Result<Outputs, Error>>;
 
 fn job_of(rows: usize, deadline: Instant, priority: Priority) -> (Job, Answer) {
     let inputs = vec![Tensor { dtype: DType::Uint8, shape: vec![rows], bytes: vec![0; rows].into() }];
-    Job::new(Call { inputs, rows, deadline, priority })
+    Job::new(Call { inputs, rows, deadline, priority, passage: Arc::default() })
 }
 
 fn job() -> (Job, Answer) {
@@ -170,7 +170,7 @@ fn whoever_is_refused_hears_when_the_queue_will_be_drained() {
     take(&queue);
     let four = job_of(4, Instant::now() + LONG, Priority::Normal);
     let _answer = push(&queue, four).unwrap();
-    assert_eq!(queue.load(), Load { requests: 13, rows: 16 });
+    assert_eq!((queue.load(), queue.bytes()), (Load { requests: 13, rows: 16 }, 16));
 }
 
 #[test]

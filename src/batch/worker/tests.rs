@@ -38,6 +38,7 @@ fn serve(handle: &Handle, lifecycle: &Tx, pulse: &Pulse) {
         lifecycle: lifecycle.clone(),
         pulse: pulse.clone(),
         rehearsal: Arc::default(),
+        tracer: None,
         budget: Budget::default(),
     });
     assert!(words.unwrap().iter().any(|word| matches!(word, Word::Ready)));
@@ -46,7 +47,13 @@ fn serve(handle: &Handle, lifecycle: &Tx, pulse: &Pulse) {
 /// A request of rows that are one number each.
 fn call(values: &[i32]) -> Call {
     let deadline = Instant::now() + Duration::from_secs(30);
-    Call { inputs: vec![echo::rows(values, 1)], rows: values.len(), deadline, priority: Priority::Normal }
+    Call {
+        inputs: vec![echo::rows(values, 1)],
+        rows: values.len(),
+        deadline,
+        priority: Priority::Normal,
+        passage: Arc::default(),
+    }
 }
 
 /// A request of rows of two numbers.

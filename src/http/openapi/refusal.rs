@@ -101,6 +101,8 @@ refused! {
     ];
     /// Of what a flag may have taken away.
     Absent: "Error", [NotFound];
+    /// Of a change of what is logged.
+    NewFilter: "Error", [BadInput, Unauthorized, Forbidden, BodyTimeout, TooLarge, UnsupportedEncoding];
     /// Of what tells of one model.
     Unknown: "FlatError", [NotFound, NotReady];
     /// Of the repository's index.

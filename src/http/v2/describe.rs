@@ -53,7 +53,7 @@ pub(super) async fn ready(state: State) -> Response {
     responses((status = 200, body = ModelReady), (status = 503, body = ModelReady), Unknown))]
 pub(super) async fn model_ready(state: State, path: Path) -> Answer {
     let model = target::resolve(&state, path)?;
-    let ready = state.health.ask(Probe::Liveness).0.pass;
+    let ready = state.health.passes(Probe::Liveness);
     Ok(verdict(ready, &ModelReady { name: model.version.name.clone(), ready }))
 }
 

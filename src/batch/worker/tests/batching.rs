@@ -136,7 +136,7 @@ fn rendered(telemetry: &Telemetry, snapshot: &Snapshot) -> String {
 
 #[tokio::test]
 async fn a_version_that_has_left_has_nothing_waiting() {
-    let (engine, telemetry, (_lifecycle, rx)) = (Echo::default(), Telemetry::new(), lifecycle::channel([]));
+    let (engine, telemetry, (_lifecycle, rx)) = (Echo::default(), Telemetry::default(), lifecycle::channel([]));
     let handle = engine.handle_of(4, 1, 99, &telemetry);
     let told = |requests: usize, rows: usize| {
         let text = rendered(&telemetry, &rx.snapshot());
@@ -156,7 +156,7 @@ async fn a_version_that_has_left_has_nothing_waiting() {
 
 #[tokio::test]
 async fn a_batch_for_which_there_is_no_memory_is_computed_in_halves_and_the_next_ones_are_smaller() {
-    let (engine, telemetry, (lifecycle, rx)) = (Echo::default(), Telemetry::new(), lifecycle::channel([]));
+    let (engine, telemetry, (lifecycle, rx)) = (Echo::default(), Telemetry::default(), lifecycle::channel([]));
     let handle = engine.handle_of(32, 1, 99, &telemetry);
     serve(&handle, &lifecycle, &Pulse::default());
     let max_rows = |rows| format!("torchpod_batch_max_rows{{model=\"echo\",version=\"1\"}} {rows}\n");
@@ -200,7 +200,7 @@ async fn a_row_for_which_there_is_no_memory_is_refused_and_costs_the_others_noth
 #[tokio::test]
 async fn every_reason_for_a_cut_is_counted() {
     use CutReason::{Deadline, Delay, Full, Idle, Shape};
-    let (telemetry, (_lifecycle, rx)) = (Telemetry::new(), lifecycle::channel([]));
+    let (telemetry, (_lifecycle, rx)) = (Telemetry::default(), lifecycle::channel([]));
     let metrics = telemetry.model("echo", "1");
     for (times, reason) in (1..).zip([Full, Idle, Delay, Deadline, Shape]) {
         (0..times).for_each(|_| metrics.cut(reason));
@@ -246,7 +246,7 @@ async fn call_on(handle: Handle, seed: u64, patience: Option<u32>) -> [usize; 2]
 /// answered.
 async fn storm(patience: Option<u32>) -> [usize; 3] {
     let (engine, (lifecycle, rx)) = (Echo::default(), lifecycle::channel([]));
-    let handle = engine.handle_of(32, 3, 99, &Telemetry::new());
+    let handle = engine.handle_of(32, 3, 99, &Telemetry::default());
     for _ in 0..3 {
         serve(&handle, &lifecycle, &Pulse::default());
     }

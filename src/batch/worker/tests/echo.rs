@@ -50,7 +50,7 @@ pub(super) fn rows(values: &[i32], width: usize) -> Tensor {
 impl Echo {
     /// A model of batches of up to four rows, with a queue of `max_queue` requests, and nobody to compute them.
     pub(super) fn handle(&self, max_queue: usize) -> Handle {
-        self.handle_of(4, 1, max_queue, &Telemetry::new())
+        self.handle_of(4, 1, max_queue, &Telemetry::default())
     }
 
     pub(super) fn handle_of(&self, max_size: usize, workers: usize, max_queue: usize, telemetry: &Telemetry) -> Handle {

@@ -1,0 +1,110 @@
+//! What sight costs: torchpod with everything on by which it is seen, beside one of which nothing is, but for its counting.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::Router;
+use axum::routing::post;
+
+use crate::cell::{Cell, Figure};
+use crate::load::{Driver, Load};
+use crate::process::{Options, Running};
+use crate::request;
+use crate::target::{Bound, Verdict};
+
+pub(crate) const ROLE: &str = "collector";
+
+/// Of throughput: sight costs at most 3 %.
+const KEPT: f64 = 0.97;
+const ROUNDS: usize = 7;
+const SECONDS: u32 = 2;
+/// How often metrics and the console's state are asked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// The share of requests that are traced.
+const TRACED: &str = "0.01";
+
+/// What of it is on, in words.
+pub(crate) fn about() -> String {
+    format!(
+        "JSON logs with slow requests, the console and `/metrics` looked at every {LOOK:?}, and {TRACED} of the requests \
+         traced to a collector; beside it a server with none of that. Medians and ends of {ROUNDS} rounds."
+    )
+}
+
+/// Takes whatever spans it is sent.
+pub(crate) fn child() -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", listener.local_addr()?);
+        std::io::stdout().flush()?;
+        Ok(axum::serve(listener, Router::new().route("/v1/traces", post(async || ()))).await?)
+    })
+}
+
+pub(crate) fn measure(cells: &[Cell], scratch: &Path) -> Result<Vec<(Cell, Verdict)>> {
+    cells.iter().map(|cell| Ok((*cell, one(cell, scratch)?))).collect()
+}
+
+fn one(cell: &Cell, scratch: &Path) -> Result<Verdict> {
+    eprintln!("sight: {cell}");
+    let collector = Running::child(&[ROLE.as_ref()])?;
+    let endpoint = format!("http://{}", collector.address);
+    let unseen = ["--log-filter", "off", "--slow-request", "0s", "--no-console"];
+    let seen = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", TRACED),
+    ];
+    let models = cell.model.folder()?;
+    let unseen = Running::with(&models, scratch, &Options { arguments: &unseen, variables: &[] })?;
+    let seen = Running::with(&models, scratch, &Options { arguments: &["--log-format", "json"], variables: &seen })?;
+    for server in [&unseen, &seen] {
+        server.wait_until_ready()?;
+    }
+    let (driver, body) = (Driver::new(scratch)?, scratch.join("seen"));
+    std::fs::write(&body, cell.model.request(cell.rows, cell.body)?)?;
+    let drive = |server: &Running| -> Result<f64> {
+        let content_type = cell.body.content_type();
+        let (connections, seconds) = (cell.connections, SECONDS);
+        let load = Load { path: "/predict", body: &body, content_type, header: None, connections, seconds };
+        Ok(driver.drive(server, &load)?.requests_per_second)
+    };
+    let is_over = AtomicBool::new(false);
+    let ratios = thread::scope(|scope| {
+        scope.spawn(|| look(&seen, &is_over));
+        let mut ratios = Vec::new();
+        let mut measure = || -> Result<()> {
+            drive(&unseen)?;
+            drive(&seen)?;
+            for round in 0..ROUNDS {
+                // Each goes first in every second round: the machine drifts.
+                let (first, second) = if round % 2 == 0 { (&unseen, &seen) } else { (&seen, &unseen) };
+                let (first, second) = (drive(first)?, drive(second)?);
+                ratios.push(if round % 2 == 0 { second / first } else { first / second });
+            }
+            Ok(())
+        };
+        let measured = measure();
+        is_over.store(true, Ordering::Relaxed);
+        measured.map(|()| ratios)
+    })?;
+    Ok(Verdict { what: "requests/s seen ÷ unseen", figure: Figure::of(ratios), bound: Bound::Least(KEPT) })
+}
+
+/// As Prometheus and a browser do, until it `is_over`.
+fn look(server: &Running, is_over: &AtomicBool) {
+    let looks: [(SocketAddr, &str); 2] = [(server.probe, "/metrics"), (server.address, "/console/state")];
+    while !is_over.load(Ordering::Relaxed) {
+        for (address, path) in looks {
+            // What is not answered costs less, and fails elsewhere.
+            let _ = request::get(address, path);
+        }
+        thread::sleep(LOOK);
+    }
+}
