@@ -99,7 +99,7 @@ bench-peers: bench-tools $(PEERS)/installed ## torchpod beside Flask, TorchServe
 $(PEERS)/installed: benches/peers/requirements.txt
 	$(VENV)
 
-bench-micro: libtorch ## parsing, beside other parsers, formatting and the verdict of a probe, each alone
+bench-micro: libtorch ## parsing, beside other parsers, formatting, the verdict of a probe and /metrics, each alone
 	cargo bench --bench micro
 
 soak: libtorch test-servers test-clients test-schema ## the tests that are too long for CI

@@ -2,17 +2,21 @@
 //! come of it; this says which part a change has made quicker.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
 use torchpod::health::{Health, Probe};
 use torchpod::model::spec::{self, Spec};
+use torchpod::telemetry::Telemetry;
+use torchpod::telemetry::metrics::{CutReason, Outcome, Scrape};
 use torchpod::tensor::pool::Pool;
 use torchpod::tensor::{DType, Tensor, json};
 use torchpod::{dependency, fuzz, lifecycle};
 
 const MIB: usize = 1 << 20;
+const MODELS: usize = 64;
 
 /// As other parsers have to read it: numbers in a vector of each row.
 #[derive(Deserialize)]
@@ -84,5 +88,33 @@ fn probe(criterion: &mut Criterion) {
         .bench_function("verdict of /ready", |bencher| bencher.iter(|| health.ask(black_box(Probe::Readiness)).0.pass));
 }
 
-criterion_group!(benches, parse, format, probe);
+/// What Prometheus is told by a server of many models, each of which was asked since the last scrape.
+fn scrape(criterion: &mut Criterion) {
+    let telemetry = Telemetry::new();
+    let models: Vec<_> = (0..MODELS).map(|number| telemetry.model(&format!("model-{number}"), "1")).collect();
+    let (_lifecycle, moments) = lifecycle::channel([]);
+    let snapshot = moments.snapshot();
+    let scrape = Scrape {
+        snapshot: &snapshot,
+        in_flight: 0,
+        oldest_batch: Duration::ZERO,
+        request_memory: 0,
+        serving: Vec::new(),
+        versions: Vec::new(),
+        stuck_loads: 0,
+    };
+    let ask_all = || {
+        for model in &models {
+            model.queue_time(Duration::from_micros(200));
+            model.batch(8, Duration::from_millis(2));
+            model.cut(CutReason::Idle);
+            model.request(Outcome::Ok, Duration::from_millis(3));
+        }
+    };
+    criterion.bench_function("/metrics of 64 models", |bencher| {
+        bencher.iter_batched(ask_all, |()| telemetry.render(black_box(&scrape)), BatchSize::PerIteration);
+    });
+}
+
+criterion_group!(benches, parse, format, probe, scrape);
 criterion_main!(benches);

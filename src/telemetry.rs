@@ -8,6 +8,7 @@ pub mod log;
 pub mod metrics;
 mod process;
 pub mod protocol;
+mod registry;
 mod runtime;
 pub mod slow;
 mod spread;

@@ -3,41 +3,32 @@
 
 use std::collections::BTreeMap;
 
-/// A metric's `# HELP` and `# TYPE`, and its series.
-#[derive(Default)]
-struct Family<'a> {
-    head: Vec<&'a str>,
-    series: Vec<&'a str>,
-}
-
-/// One text of `texts`, each of which has its metrics' series together, as the exporter writes them.
+/// One text of `texts`, each of which has its metrics' series together with an empty line behind, as the exporter writes
+/// them. Of a metric's heads, `# HELP` and `# TYPE`, the first is kept.
 pub(super) fn merge(texts: &[String]) -> String {
-    let mut families: BTreeMap<&str, Family<'_>> = BTreeMap::new();
-    for text in texts {
-        let (mut current, mut is_known) = ("", false);
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            let head = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
-            if let Some(name) = head.and_then(|rest| rest.split(' ').next()) {
-                if name != current {
-                    (current, is_known) = (name, families.contains_key(name));
-                }
-                if !is_known {
-                    families.entry(current).or_default().head.push(line);
-                }
-            } else {
-                families.entry(current).or_default().series.push(line);
-            }
-        }
+    let mut families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for family in texts.iter().flat_map(|text| text.split_terminator("\n\n")) {
+        let name = family.split(' ').nth(2).unwrap_or_default();
+        families.entry(name).or_default().push(family);
     }
     let mut merged = String::with_capacity(texts.iter().map(String::len).sum());
     for family in families.values() {
-        for line in family.head.iter().chain(&family.series) {
-            merged.push_str(line);
+        for (index, part) in family.iter().enumerate() {
+            merged.push_str(if index == 0 { part } else { series(part) });
             merged.push('\n');
         }
         merged.push('\n');
     }
     merged
+}
+
+/// What stands below the head.
+fn series(family: &str) -> &str {
+    let mut rest = family;
+    while rest.starts_with("# ") {
+        rest = rest.split_once('\n').map_or("", |(_, below)| below);
+    }
+    rest
 }
 
 #[cfg(test)]

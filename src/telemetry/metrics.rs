@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio::runtime::Handle;
 
 use super::exposition;
 use super::figures::Figures;
 use super::protocol::Protocol;
+use super::registry::Registry;
 use super::slow::Slow;
 use super::statistics::{Snapshot as Sums, Statistics};
 use super::table::{
@@ -47,7 +48,9 @@ pub struct Telemetry {
     connections: Mutex<Vec<(Gauge, CountConnections)>>,
     loads: [Counter; 5],
     figures: Figures,
-    /// The series of each version apart from the others', since they leave with it. The latest last.
+    /// The series of versions, apart from the server's own, since they leave with them.
+    registry: Registry,
+    /// The latest last.
     versions: Mutex<Vec<Arc<Series>>>,
 }
 
@@ -55,23 +58,17 @@ pub struct Telemetry {
 struct Series {
     model: String,
     version: String,
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
+    recorder: Registry,
     statistics: Statistics,
 }
 
 impl Series {
-    fn new(model: &str, version: &str) -> Self {
-        let recorder = build();
-        metrics::with_local_recorder(&recorder, describe);
-        let handle = recorder.handle();
-        Self {
-            model: model.to_owned(),
-            version: version.to_owned(),
-            recorder,
-            handle,
-            statistics: Statistics::default(),
-        }
+    fn new(model: &str, version: &str, recorder: Registry) -> Self {
+        Self { model: model.to_owned(), version: version.to_owned(), recorder, statistics: Statistics::default() }
+    }
+
+    fn forget(&self) {
+        self.recorder.forget(&[("model", &self.model), ("version", &self.version)]);
     }
 }
 
@@ -193,14 +190,15 @@ impl Default for Telemetry {
 impl Telemetry {
     /// Which tells of some `slow` requests, and a collector of traces by the `tracer`.
     pub fn new(slow: Slow, tracer: Option<Tracer>) -> Self {
-        let recorder = build();
+        let (recorder, registry) = (build(), Registry::new(buckets));
+        metrics::with_local_recorder(&registry, describe);
         let handle = recorder.handle();
         let loads = metrics::with_local_recorder(&recorder, || {
             describe();
             LOAD_OUTCOMES.map(|outcome| counter!(LOADS, "outcome" => outcome))
         });
         let (connections, figures, versions) = (Mutex::default(), Figures::default(), Mutex::default());
-        Self { slow, tracer: tracer.map(Arc::new), recorder, handle, connections, loads, figures, versions }
+        Self { slow, tracer: tracer.map(Arc::new), recorder, handle, connections, loads, figures, registry, versions }
     }
 
     /// Which traces are kept, and where they go.
@@ -275,13 +273,16 @@ impl Telemetry {
         let known = versions.iter().position(|series| series.model == model && series.version == version);
         let series = match known {
             Some(index) => versions.remove(index),
-            None => Arc::new(Series::new(model, version)),
+            None => Arc::new(Series::new(model, version, self.registry.clone())),
         };
         let left = versions.iter().filter(|series| Arc::strong_count(series) == 1).count();
         let mut too_many = left.saturating_sub(KEPT);
         versions.retain(|series| {
             let goes = too_many > 0 && Arc::strong_count(series) == 1;
-            too_many -= usize::from(goes);
+            if goes {
+                too_many -= 1;
+                series.forget();
+            }
             !goes
         });
         versions.push(series.clone());
@@ -338,21 +339,17 @@ impl Telemetry {
             #[allow(clippy::cast_precision_loss)] // Nobody has 2⁵³ threads.
             gauge!(STUCK_LOADS).set(*stuck_loads as f64);
         });
-        let mut texts = vec![self.handle.render(), of_this_moment(scrape), self.figures.text()];
-        texts.extend(self.lock().iter().map(|series| series.handle.render()));
-        exposition::merge(&texts)
+        let mut text = exposition::merge(&[self.handle.render(), of_this_moment(scrape), self.figures.text()]);
+        self.registry.render(&mut text);
+        text
     }
 
-    /// Folds recorded samples into their buckets. Without it they pile up for as long as nobody scrapes.
+    /// Lets the exporter fold what it has. Without it that piles up for as long as nobody scrapes.
     pub async fn upkeep(&self) {
         let mut interval = tokio::time::interval(UPKEEP);
         loop {
             interval.tick().await;
             self.handle.run_upkeep();
-            let versions = self.lock().clone();
-            for series in versions {
-                series.handle.run_upkeep();
-            }
         }
     }
 }
@@ -388,15 +385,14 @@ fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
 }
 
-/// # Panics
-/// Never: the exporter refuses empty bucket lists, and ours are constants.
+/// For the server's own series, none of which is a histogram.
 fn build() -> PrometheusRecorder {
-    let buckets = || {
-        PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full(BATCH_ROWS.to_owned()), &ROWS_BUCKETS)
-    };
-    buckets().expect("the bucket lists are not empty").build_recorder()
+    PrometheusBuilder::new().build_recorder()
+}
+
+/// The upper ends of a histogram's buckets.
+fn buckets(name: &str) -> &'static [f64] {
+    if name == BATCH_ROWS { &ROWS_BUCKETS } else { &SECONDS_BUCKETS }
 }
 
 impl ModelMetrics {

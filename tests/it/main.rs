@@ -3,13 +3,16 @@
 mod client;
 mod database;
 mod models;
+mod prometheus;
 mod support;
 
+mod alerts;
 mod check;
 mod conformance;
 mod connection;
 mod console;
 mod control;
+mod dashboard;
 mod dependency;
 mod dependency_probes;
 mod digits;

@@ -223,7 +223,7 @@ struct Lines {
 }
 
 impl Log {
-    fn follow(stderr: impl Read + Send + 'static) -> Self {
+    pub(crate) fn follow(stderr: impl Read + Send + 'static) -> Self {
         let log = Self(Arc::default());
         let (shared, grown) = (log.0.clone(), log.clone());
         let read = move || {
