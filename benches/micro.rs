@@ -10,6 +10,7 @@ use serde::Deserialize;
 use torchpod::health::{Health, Probe};
 use torchpod::model::spec::{self, Spec};
 use torchpod::telemetry::Telemetry;
+use torchpod::telemetry::protocol::Protocol;
 use torchpod::telemetry::metrics::{CutReason, Outcome, Scrape};
 use torchpod::tensor::pool::Pool;
 use torchpod::tensor::{DType, Tensor, json};
@@ -90,7 +91,7 @@ fn probe(criterion: &mut Criterion) {
 
 /// What Prometheus is told by a server of many models, each of which was asked since the last scrape.
 fn scrape(criterion: &mut Criterion) {
-    let telemetry = Telemetry::new();
+    let telemetry = Telemetry::default();
     let models: Vec<_> = (0..MODELS).map(|number| telemetry.model(&format!("model-{number}"), "1")).collect();
     let (_lifecycle, moments) = lifecycle::channel([]);
     let snapshot = moments.snapshot();
@@ -102,13 +103,16 @@ fn scrape(criterion: &mut Criterion) {
         serving: Vec::new(),
         versions: Vec::new(),
         stuck_loads: 0,
+        probe_answers: Vec::new(),
     };
     let ask_all = || {
         for model in &models {
             model.queue_time(Duration::from_micros(200));
             model.batch(8, Duration::from_millis(2));
             model.cut(CutReason::Idle);
-            model.request(Outcome::Ok, Duration::from_millis(3));
+            model.parse_time(Duration::from_micros(20));
+            model.format_time(Duration::from_micros(20));
+            model.request(Protocol::V2, Outcome::Ok, 8, Duration::from_millis(3));
         }
     };
     criterion.bench_function("/metrics of 64 models", |bencher| {
