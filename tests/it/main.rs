@@ -4,6 +4,7 @@ mod client;
 mod database;
 mod models;
 mod support;
+mod terminal;
 
 mod check;
 mod conformance;
@@ -41,6 +42,7 @@ mod start_errors;
 mod swap;
 mod texts;
 mod tidy;
+mod top;
 mod trace;
 mod v1;
 mod v2;
