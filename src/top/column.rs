@@ -48,8 +48,8 @@ const WISHES: [Column; 9] = [
     Column::Failures,
     Column::InFlight,
     Column::P50,
-    Column::Rows,
     Column::Trend,
+    Column::Rows,
 ];
 
 /// Between two columns.
@@ -60,7 +60,7 @@ const PHASE: usize = 16;
 const REMARK: [usize; 2] = [18, 10];
 const NARROW: usize = 80;
 /// How many seconds a row's trend shows.
-pub(super) const TREND: usize = 20;
+pub(super) const TREND: usize = 16;
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -77,7 +77,7 @@ impl Column {
             Self::Rows => "ROWS",
             Self::Waiting => "QUEUE",
             Self::InFlight => "FLIGHT",
-            Self::Trend => "REQ/S, LAST 20 S",
+            Self::Trend => "LAST 16 S",
             Self::Remark => "WHAT",
         }
     }
@@ -181,8 +181,8 @@ pub(super) fn fitting(width: usize, name: usize) -> Vec<(Column, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::top::sample::{self, SECOND};
     use super::*;
+    use crate::top::sample::{self, SECOND};
 
     #[test]
     fn a_row_tells_what_happens_and_one_that_is_silent_only_why() {
@@ -210,7 +210,7 @@ mod tests {
             let has = |column| fits.iter().any(|(known, _)| *known == column);
             assert!(has(Column::Phase) && has(Column::Remark) && (has(Column::Requests) || width < 60));
             assert!(has(Column::P99) || !has(Column::Probes));
-            assert!(has(Column::Rows) || !has(Column::Trend));
+            assert!(has(Column::Trend) || !has(Column::Rows));
         }
         assert_eq!(fitting(200, 21).len(), ALL.len());
     }

@@ -161,8 +161,8 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use crate::top::sample::{self, SECOND};
     use super::*;
+    use crate::top::sample::{self, SECOND};
 
     fn address(last: u8) -> SocketAddr {
         ([10, 0, 0, last], 8081).into()

@@ -83,8 +83,8 @@ fn message(body: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::top::sample;
     use super::*;
+    use crate::top::sample;
 
     #[test]
     fn what_is_no_state_says_what_to_do_about_it() {

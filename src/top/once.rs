@@ -43,9 +43,9 @@ fn table(fleet: &Fleet, now: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::top::fleet::News;
     use crate::top::sample::{self, SECOND};
-    use super::*;
 
     #[test]
     fn every_replica_is_a_line_below_its_titles_the_worst_first() {

@@ -181,7 +181,7 @@ impl Replica {
             (Condition::Unready, _) if !state.down().is_empty() => trouble("down", &state.down()),
             (Condition::Rising, _) => state
                 .stage()
-                .map_or_else(String::new, |(stage, progress)| format!("{stage}, {}", text::percent(progress))),
+                .map_or_else(String::new, |(stage, progress)| format!("{}, {stage}", text::percent(progress))),
             (Condition::Draining, _) => format!("{}, {} in flight", state.transition, state.in_flight),
             (Condition::Failed, _) => state.transition.clone(),
             (Condition::Unready, _) => self.objection().unwrap_or_else(|| "not ready".to_owned()),
@@ -206,8 +206,8 @@ fn trouble<T: AsRef<str>>(word: &str, names: &[T]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::top::sample::{self, SECOND};
     use super::*;
+    use crate::top::sample::{self, SECOND};
 
     fn replica() -> Replica {
         Replica::new("host:1".into(), SECOND)
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(replica().condition(), Condition::Asked);
         let table = [
             (sample::state("starting"), Condition::Rising, ""),
-            (sample::loading("reading digits@1", 0.42), Condition::Rising, "reading digits@1, 42 %"),
+            (sample::loading("reading digits@1", 0.42), Condition::Rising, "42 %, reading digits@1"),
             (sample::state("serving"), Condition::Ready, "digits@1"),
             (sample::state("draining"), Condition::Draining, "SIGTERM, 3 in flight"),
             (sample::state("failed"), Condition::Failed, "SIGTERM"),

@@ -35,12 +35,12 @@ pub(super) struct View {
 impl Order {
     /// Each with its key and its words.
     pub(super) const ALL: [(char, Self, &str); 6] = [
-        ('w', Self::Worst, "the worst first"),
-        ('n', Self::Name, "by name"),
-        ('r', Self::Requests, "by requests a second"),
-        ('f', Self::Failures, "by failed requests a second"),
-        ('l', Self::Latency, "by p99"),
-        ('u', Self::Waiting, "by queue"),
+        ('w', Self::Worst, "worst"),
+        ('n', Self::Name, "name"),
+        ('r', Self::Requests, "req/s"),
+        ('f', Self::Failures, "fail/s"),
+        ('l', Self::Latency, "p99"),
+        ('u', Self::Waiting, "queue"),
     ];
 
     fn compare(self, one: &(Key, &Replica), other: &(Key, &Replica)) -> Ordering {
@@ -143,9 +143,9 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::top::fleet::News;
     use crate::top::sample::{self, SECOND};
-    use super::*;
 
     /// Three that serve, with 1, 3 and 2 requests a second, and one that does not answer.
     fn fleet() -> Fleet {

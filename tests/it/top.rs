@@ -202,10 +202,10 @@ fn of_many_the_worst_is_first_and_keys_open_and_sort() {
     terminal.press("\u{1b}");
     terminal.wait_for(&["2 replicas"]);
     terminal.press("?");
-    terminal.wait_for(&["order: the worst first", "any key"]);
+    terminal.wait_for(&["order: worst", "FLIGHT", "any key"]);
     terminal.press(" ");
     terminal.press("n");
-    terminal.wait_for(&["2 replicas", "by name"]);
+    terminal.wait_for(&["2 replicas", "order: name"]);
 
     terminal.resize(60, 12);
     let text = terminal.wait_for(&["2 replicas", "REPLICA", &first, "no answer"]);

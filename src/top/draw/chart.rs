@@ -28,8 +28,7 @@ pub(super) fn draw(
     buffer: &mut Buffer,
 ) {
     let most = values.iter().flatten().fold(0.0, |most: f64, value| most.max(*value));
-    let most_text = if most > 0.0 { form(most) } else { "–".to_owned() };
-    let labels = [word.to_owned(), format!("≤ {most_text}")];
+    let labels = [word.to_owned(), if most > 0.0 { format!("≤ {}", form(most)) } else { String::new() }];
     for (label, y) in labels.into_iter().zip(area.top()..area.bottom()) {
         Line::styled(label, ink::quiet()).render(Rect { y, height: 1, width: LABEL.min(area.width), ..area }, buffer);
     }

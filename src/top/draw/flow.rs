@@ -20,6 +20,12 @@ pub(super) fn parts(parts: Vec<Line<'static>>, gap: usize, indent: usize, width:
     lines
 }
 
+/// A part that is at least so wide.
+pub(super) fn padded(mut part: Line<'static>, width: usize) -> Line<'static> {
+    part.push_span(" ".repeat(width.saturating_sub(part.width())));
+    part
+}
+
 /// The words of `text`, each a part.
 pub(super) fn words(text: &str, style: Style) -> Vec<Line<'static>> {
     text.split_whitespace().map(|word| Line::from(Span::styled(word.to_owned(), style))).collect()

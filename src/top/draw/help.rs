@@ -9,7 +9,7 @@ use crate::top::replica::Condition;
 use crate::top::view::Order;
 
 const KEYS: [(&str, &str); 6] = [
-    ("↑ ↓", "choose a replica, or scroll (also k and j, PageUp and PageDown, Home and End)"),
+    ("↑ ↓", "choose, or scroll (also k j, PageUp PageDown, Home End)"),
     ("Enter", "open it"),
     ("← →", "the one before, the one behind (also Tab)"),
     ("Esc", "back to all of them"),
@@ -18,8 +18,8 @@ const KEYS: [(&str, &str); 6] = [
 ];
 
 const COLUMNS: [(&str, &str); 7] = [
-    ("PROBES", "/startup, /health and /ready, as a kubelet hears them now: ✔ passes, ✘ does not"),
-    ("REQ/S", "requests answered with outputs, between the last two looks"),
+    ("PROBES", "/startup, /health, /ready, as a kubelet hears them: ✔ passes"),
+    ("REQ/S", "requests answered, between the last two looks"),
     ("FAIL/S", "requests that were refused or failed"),
     ("P50, P99", "how long those that were answered took, from head to answer"),
     ("ROWS", "rows a batch, on average"),

@@ -151,7 +151,8 @@ fn transition_lines(made: &Transition, state: &State, ink: Ink, age: Duration, w
     first.push(plain(&made.to, style.patch(ink::strong())));
     let mut parts = vec![Line::from(first)];
     if !made.from.is_empty() {
-        parts.push(Line::styled(format!("after {}", text::lasted(made.seconds)), ink::quiet()));
+        let colon = if made.reason.is_empty() { "" } else { ":" };
+        parts.push(Line::styled(format!("after {}{colon}", text::lasted(made.seconds)), ink::quiet()));
     }
     parts.extend(flow::words(&text::plain(&made.reason), Style::new()));
     flow::parts(parts, 1, TIME.min(width / 3), width)

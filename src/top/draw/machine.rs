@@ -87,7 +87,8 @@ pub(super) fn lines(
 fn flat(nodes: &[Node], ink: Ink, condition: Condition, width: usize) -> Vec<Line<'static>> {
     let cell = |node: &Node| node.name.len().max(node.time(short).chars().count());
     let names: usize = nodes.iter().map(cell).sum();
-    let way = if names + 4 * (nodes.len() - 1) <= width { " ─▶ " } else { " › " };
+    let fits = |way: &&str| names + way.chars().count() * (nodes.len() - 1) <= width;
+    let way = [" ─▶ ", " › "].into_iter().find(fits).unwrap_or("›");
     let [mut upper, mut lower] = [Line::default(), Line::default()];
     for (index, node) in nodes.iter().enumerate() {
         if index > 0 {

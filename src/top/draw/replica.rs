@@ -153,7 +153,14 @@ impl Page<'_> {
             Condition::Faulty => {
                 format!("Fault: {}. The kubelet restarts this container if it lasts.", state.faults.join(", "))
             }
-            Condition::Unready => format!("Not ready: {}. Services send it no requests.", replica.remark()),
+            Condition::Unready => {
+                let why = match state.down()[..] {
+                    [] => replica.remark(),
+                    [name] => format!("{name} is down"),
+                    ref names => format!("{} are down", names.join(", ")),
+                };
+                format!("Not ready: {why}. Services send it no requests.")
+            }
             _ => String::new(),
         }
     }
@@ -217,17 +224,19 @@ impl Page<'_> {
         let (requests, rows) = state.waiting();
         let oldest = (state.oldest_batch_seconds > 0.0).then(|| text::took(state.oldest_batch_seconds));
         let memory = text::bytes(state.request_memory_bytes);
-        let parts = vec![
-            figure(of(|rates| Some(text::number(rates.ok))), "req/s"),
-            failed,
-            figure(of(|rates| rates.p50.map(text::took)), "p50"),
-            figure(of(|rates| rates.p99.map(text::took)), "p99"),
-            figure(of(|rates| rates.rows_a_batch.map(text::number)), "rows a batch"),
-            figure(text::count(state.in_flight), "in flight"),
-            figure(text::count(requests), &format!("waiting ({})", text::counted(rows, "row"))),
-            figure(or_none(oldest), "oldest batch"),
-            figure(memory, &format!("of {} for requests", text::bytes(state.request_memory_limit_bytes))),
+        // Each at least as wide as it mostly is, so that what stands behind it keeps its place.
+        let parts = [
+            (12, figure(of(|rates| Some(text::number(rates.ok))), "req/s")),
+            (10, failed),
+            (11, figure(of(|rates| rates.p50.map(text::took)), "p50")),
+            (11, figure(of(|rates| rates.p99.map(text::took)), "p99")),
+            (16, figure(of(|rates| rates.rows_a_batch.map(text::number)), "rows a batch")),
+            (11, figure(text::count(state.in_flight), "in flight")),
+            (18, figure(text::count(requests), &format!("waiting ({})", text::counted(rows, "row")))),
+            (19, figure(or_none(oldest), "oldest batch")),
+            (0, figure(memory, &format!("of {} held", text::bytes(state.request_memory_limit_bytes)))),
         ];
+        let parts = parts.map(|(width, part)| flow::padded(part, width)).into();
         flow::parts(parts, 3, 0, self.width)
     }
 

@@ -83,7 +83,7 @@ fn load(fleet: &Fleet, view: &View, width: usize) -> Vec<Line<'static>> {
     let order = Order::ALL.into_iter().find(|(_, order, _)| *order == view.order).map_or("", |(.., words)| words);
     let inverted = if view.inverted { ", inverted" } else { "" };
     if let Some(last) = lines.pop() {
-        lines.push(ends(last, Line::styled(format!("{order}{inverted}"), ink::quiet()), width));
+        lines.push(ends(last, Line::styled(format!("order: {order}{inverted}"), ink::quiet()), width));
     }
     lines
 }

@@ -94,19 +94,22 @@ fn the_table_has_a_line_for_each_replica_the_worst_first() {
     for (line, start) in lines[first..].iter().zip(starts) {
         assert!(line.starts_with(start), "{line}");
     }
-    for part in ["down: redis://cach", "reading digits@1, 42 %", "digits@1", "█"] {
+    for part in ["down: redis://cach", "42 %, reading digits", "digits@1", "█"] {
         place(&lines, part);
     }
 }
 
 #[test]
-fn on_a_narrow_terminal_the_table_keeps_what_matters() {
+fn on_a_narrow_terminal_what_matters_is_kept() {
     let lines = screen(&many(), &View::new(), (60, 20));
     println!("{}", lines.join("\n"));
     let rows = place(&lines, "REPLICA");
     for part in ["PHASE", "REQ/S", "WHAT"] {
         assert!(lines[rows].contains(part), "{part}");
     }
+    let alone = screen(&one(&sample::busy(1)), &View::new(), (60, 20));
+    println!("{}", alone.join("\n"));
+    place(&alone, "starting›loading›warming›serving›draining›stopped");
     assert!(lines[rows + 1].contains("no answer 0 s") && lines[rows + 1].ends_with("connection refused"));
 }
 
@@ -148,14 +151,14 @@ fn a_replica_alone_shows_everything_on_80_by_24() {
     assert!(lines[place(&lines, "Models") + 1].starts_with(" digits@1  ready on cpu"));
     place(&lines, "sha256:0123456789ab");
     place(&lines, "Transitions");
-    place(&lines, "03:04:05Z  2 min ago   warming → serving");
+    place(&lines, "03:04:05Z  2 min ago   warming → serving after 400 ms: every model is warm");
 }
 
 #[test]
 fn what_is_the_matter_is_said_first() {
     let table = [
         (sample::faulty("hung"), "Fault: hung. The kubelet restarts this container if it lasts."),
-        (sample::down("redis://cache:6379"), "Not ready: down: redis://cache:6379. Services send it no requests."),
+        (sample::down("redis://cache:6379"), "Not ready: redis://cache:6379 is down. Services send it no requests."),
         (sample::state("draining"), "Draining for 2 min, after SIGTERM."),
         (sample::state("failed"), "Loading failed: SIGTERM."),
     ];
