@@ -8,7 +8,7 @@ use clap::Args;
 /// server of that table did not answer; 2 the flags are wrong.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Servers, such as http://10.0.0.7:8080 or host:port; a name with several addresses, as a headless Service has, is all
+    /// Servers, such as `http://10.0.0.7:8080` or host:port; a name with several addresses, as a headless Service has, is all
     /// of them [default: the server of this environment, as `torchpod probe` finds it]
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,

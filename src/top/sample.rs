@@ -89,11 +89,11 @@ pub(super) fn busy(ok: u64) -> State {
 }
 
 pub(super) fn loading(stage: &str, progress: f64) -> State {
-    let mut state = state("loading");
-    for probe in &mut state.probes {
+    let mut told = state("loading");
+    for probe in &mut told.probes {
         (probe.body.stage, probe.body.progress) = (Some(stage.into()), Some(progress));
     }
-    state
+    told
 }
 
 pub(super) fn faulty(fault: &str) -> State {

@@ -6,6 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::fleet::{Fleet, Key};
 use super::replica::Replica;
+use super::state::State;
 
 /// How far a page is.
 const PAGE: usize = 10;
@@ -52,7 +53,7 @@ impl Order {
                 _ => Some(rates.ok),
             }
         };
-        let waiting = |(_, replica): &(Key, &Replica)| replica.state().map(|state| state.waiting());
+        let waiting = |(_, replica): &(Key, &Replica)| replica.state().map(State::waiting);
         let ordering = match self {
             Self::Worst => one.1.condition().cmp(&other.1.condition()),
             Self::Name => Ordering::Equal,

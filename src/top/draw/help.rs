@@ -51,10 +51,10 @@ pub(super) fn lines(ink: Ink, width: usize, height: usize) -> Vec<Line<'static>>
         flow::parts(parts, 1, INDENT, width)
     };
     let orders = Order::ALL.map(|(_, _, words)| words).join(", ");
-    let letters: String = Order::ALL.iter().map(|(letter, ..)| format!("{letter} ")).collect();
+    let letters = Order::ALL.map(|(letter, ..)| letter.to_string()).join(" ");
     let mut keys: Vec<Line> =
         KEYS.iter().flat_map(|(key, words)| row(Span::styled(*key, ink::strong()), words)).collect();
-    keys.extend(row(Span::styled(letters.trim_end().to_owned(), ink::strong()), &format!("order: {orders}")));
+    keys.extend(row(Span::styled(letters, ink::strong()), &format!("order: {orders}")));
     let signs = SIGNS.iter().flat_map(|(condition, words)| {
         row(Span::styled(format!("{} {}", condition.sign(), condition.name()), ink.condition(*condition)), words)
     });

@@ -38,13 +38,11 @@ struct Page<'a> {
 pub(super) fn draw(replica: &Replica, scroll: usize, pen: Pen, area: Rect, buffer: &mut Buffer) -> usize {
     let area = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };
     let (Pen { ink, now }, width) = (pen, usize::from(area.width));
-    match replica.state() {
-        Some(state) => Page { replica, state, ink, now, width }.draw(scroll, area, buffer),
-        None => {
-            lines(&unknown(replica, pen, width), area, buffer);
-            0
-        }
-    }
+    let Some(state) = replica.state() else {
+        lines(&unknown(replica, pen, width), area, buffer);
+        return 0;
+    };
+    Page { replica, state, ink, now, width }.draw(scroll, area, buffer)
 }
 
 /// Of a replica that has told nothing so far.
@@ -71,7 +69,7 @@ impl Page<'_> {
         let head = self.head();
         let mut body = machine::lines(self.state, self.phase_seconds(), condition, self.width, is_tall);
         body.push(Line::default());
-        body.extend(self.state.probes.iter().flat_map(|probe| self.probe(probe)));
+        body.extend(self.state.probes.iter().filter_map(|probe| self.probe(probe)));
         body.push(Line::default());
         body.extend(self.load());
 
@@ -168,12 +166,11 @@ impl Page<'_> {
     /// What is going on, and how much of it is done.
     fn sentence(&self) -> Vec<Line<'static>> {
         const BAR: usize = 24;
-        let state = self.state;
         let style = self.ink.condition(self.replica.condition()).patch(ink::strong());
-        let phase = Span::styled(text::plain(&state.phase), style);
-        let (doing, done) = match state.stage() {
+        let phase = Span::styled(text::plain(&self.state.phase), style);
+        let (doing, done) = match self.state.stage() {
             Some((stage, progress)) => (stage.to_owned(), Some(progress)),
-            None => (machine::meaning(&state.phase).to_owned(), None),
+            None => (machine::meaning(&self.state.phase).to_owned(), None),
         };
         let lasted = format!(" for {}:", text::lasted(self.phase_seconds()));
         let mut parts = vec![Line::from(vec![phase, Span::raw(lasted)])];
