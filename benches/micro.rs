@@ -110,7 +110,9 @@ fn scrape(criterion: &mut Criterion) {
             model.queue_time(Duration::from_micros(200));
             model.batch(8, Duration::from_millis(2));
             model.cut(CutReason::Idle);
-            model.request(Protocol::Predict, Outcome::Ok, 8, Duration::from_millis(3));
+            model.parse_time(Duration::from_micros(20));
+            model.format_time(Duration::from_micros(20));
+            model.request(Protocol::V2, Outcome::Ok, 8, Duration::from_millis(3));
         }
     };
     criterion.bench_function("/metrics of 64 models", |bencher| {

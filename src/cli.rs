@@ -3,6 +3,7 @@
 mod check;
 mod model;
 mod probe;
+mod top;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 pub use check::CheckArgs;
 pub use model::ModelArgs;
 pub use probe::{ProbeArgs, Question};
+pub use top::TopArgs;
 
 use crate::telemetry::LogFormat;
 
@@ -35,6 +37,7 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     Check(CheckArgs),
     Probe(ProbeArgs),
+    Top(TopArgs),
 }
 
 /// What a latched fault does.

@@ -48,7 +48,7 @@ const MAIN_ROUTES: &str = "GET / /startup /health /ready /metrics /docs /openapi
                            Open Inference Protocol: GET /v2 /v2/health/live|ready /v2/models/stats \
                            /v2/models/MODEL[/versions/VERSION][/ready|config|stats], POST …/infer /v2/repository/index \
                            /v2/repository/models/MODEL/load|unload";
-const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics /log, PUT /log, POST /v2/repository/index \
+const PROBE_ROUTES: &str = "GET /startup /health /ready /metrics /console/state /log, PUT /log, POST /v2/repository/index \
                             /v2/repository/models/MODEL/load|unload; predictions are made on --listen";
 
 /// What every handler reads.
@@ -78,6 +78,7 @@ pub fn reserve_front(shared: Arc<Shared>) -> Front {
 /// What the probe listener answers.
 pub fn probe_front(shared: Arc<Shared>) -> Front {
     let routes = probes()
+        .route("/console/state", get(console::state::state))
         .merge(repository::routes(&shared, Trust::Everyone))
         .merge(log::routes(Trust::Everyone))
         .fallback(|method: Method, uri: Uri| async move { no_route(&method, &uri, PROBE_ROUTES) });

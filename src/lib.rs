@@ -3,7 +3,7 @@
 //! The modules in reading order: how it is asked (`cli`, `config`), how it lives (`lifecycle`, `dependency`, `health`),
 //! what it serves (`tensor`, `model`, `engine`), how requests become batches (`batch`) and what trouble can be rehearsed
 //! there (`chaos`), how they come in (`api`, `http`, `grpc`), what it tells (`telemetry`), the wiring (`app`) and what ends it
-//! (`signal`), and the client that asks it (`probe`).
+//! (`signal`), and the clients that ask it (`probe`, `top`).
 
 pub mod cli;
 pub mod config;
@@ -31,3 +31,4 @@ pub mod fuzz;
 pub mod app;
 pub mod probe;
 pub mod signal;
+pub mod top;

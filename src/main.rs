@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use torchpod::app::{self, App, Exit, Listeners};
 use torchpod::cli::{Command, EngineArgs, ServeArgs};
 use torchpod::config::{self, Config};
-use torchpod::{probe, signal, telemetry};
+use torchpod::{probe, signal, telemetry, top};
 
 fn main() -> ExitCode {
     let cli = match config::file::parse() {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve(*args, &cli.engine).end(),
         Some(Command::Check(args)) => app::check(args, &cli.engine).end(),
         Some(Command::Probe(args)) => probe::run(&args),
+        Some(Command::Top(args)) => top::run(&args),
         None => Exit::configuration("nothing to do; `torchpod serve --help` tells what there is").end(),
     }
 }

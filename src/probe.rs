@@ -107,7 +107,7 @@ fn path(question: Question) -> &'static str {
 }
 
 /// The server's own address, which an exec probe reads in the same variables.
-fn own_url(grpc: bool, variable: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn own_url(grpc: bool, variable: impl Fn(&str) -> Option<String>) -> String {
     let (names, port): (&[&str], _) = if grpc {
         (&["TORCHPOD_GRPC_LISTEN"], "9090")
     } else {
@@ -154,7 +154,7 @@ fn url(text: &str, path: Option<&str>) -> Result<Uri, &'static str> {
 }
 
 /// Whether what follows the host is a port or nothing. The parser lets any text pass there.
-fn has_usable_port(url: &Uri) -> bool {
+pub(crate) fn has_usable_port(url: &Uri) -> bool {
     let authority = url.authority().map_or("", |authority| authority.as_str());
     let after = authority.strip_prefix(url.host().unwrap_or_default()).unwrap_or_default();
     after.is_empty() || after.strip_prefix(':').is_some_and(is_port)
@@ -165,7 +165,7 @@ fn is_port(text: &str) -> bool {
 }
 
 /// A URL that is refused, behind a space; nothing where it may hold a password.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
     // Without a host, the password of a user stands where the port should be.
@@ -175,7 +175,7 @@ fn shown(text: &str) -> String {
 }
 
 /// An error in words: what the system said where it said something, or each cause.
-fn why(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn why(error: &(dyn Error + 'static)) -> String {
     let causes: Vec<_> = std::iter::successors(Some(error), |error| (*error).source()).collect();
     let system = causes.iter().filter_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error()).next_back();
     match system {

@@ -67,10 +67,11 @@ impl Exit {
         let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
         let said = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
         let mut parts: Vec<&str> = lines.filter(said).collect();
-        // An exec probe runs in the server's container, whose end is not for it to explain; nor is it for a check.
+        // An exec probe runs in the server's container, whose end is not for it to explain; nor is it for the others.
         let (help, termination_log) = match std::env::args_os().nth(1) {
             Some(command) if command == "probe" => ("`torchpod probe --help` lists the flags", PathBuf::new()),
             Some(command) if command == "check" => ("`torchpod check --help` lists the flags", PathBuf::new()),
+            Some(command) if command == "top" => ("`torchpod top --help` lists the flags", PathBuf::new()),
             _ => ("`torchpod serve --help` lists the flags", asked_termination_log()),
         };
         parts.push(help);

@@ -78,22 +78,27 @@ fn follow(latest: &Latest) -> Result<(), NvmlError> {
     let uuids: Vec<String> = all.iter().map(uuid).collect();
     let wanted = std::env::var("CUDA_VISIBLE_DEVICES").ok();
     let devices = visible::by_number(wanted.as_deref(), &uuids);
-    let devices: Vec<_> = devices.into_iter().map(|index| (all[index].as_ref(), &*uuids[index])).enumerate().collect();
+    // Asked once: one that fails later keeps the name by which its series is known.
+    let named = |index: usize| {
+        let device = all[index].as_ref()?;
+        Some((device, Gpu { uuid: uuids[index].clone(), name: device.name().unwrap_or_default(), ..Gpu::default() }))
+    };
+    let devices: Vec<_> = devices.into_iter().map(named).enumerate().collect();
     tracing::info!(gpus = devices.len(), driver = nvml.sys_driver_version().ok(), "GPUs are watched");
     loop {
-        let read = devices.iter().filter_map(|(number, (device, uuid))| Some(read(*number, (*device)?, uuid)));
+        let read = devices.iter().filter_map(|(number, device)| Some(read(*number, device.as_ref()?)));
         latest.set(read.collect());
         thread::sleep(PERIOD);
     }
 }
 
 #[allow(clippy::cast_precision_loss)] // No GPU has 2⁵³ bytes.
-fn read(number: usize, device: &Device<'_>, uuid: &str) -> Gpu {
+fn read(number: usize, (device, named): &(&Device<'_>, Gpu)) -> Gpu {
     let memory = device.memory_info().ok();
     Gpu {
         number: number.to_string(),
-        uuid: uuid.to_owned(),
-        name: device.name().unwrap_or_default(),
+        uuid: named.uuid.clone(),
+        name: named.name.clone(),
         figures: [
             device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 100.0),
             memory.as_ref().map(|memory| memory.used as f64),

@@ -5,6 +5,7 @@ mod database;
 mod models;
 mod prometheus;
 mod support;
+mod terminal;
 
 mod alerts;
 mod check;
@@ -47,6 +48,7 @@ mod start_errors;
 mod swap;
 mod texts;
 mod tidy;
+mod top;
 mod trace;
 mod v1;
 mod v2;

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::support::ROOT;
 
 /// Who may import whom, as ARCHITECTURE.md says it. Every module has a row.
-const IMPORTS: [(&str, &[&str]); 19] = [
-    ("main", &["cli", "config", "app", "probe", "signal", "telemetry"]),
+const IMPORTS: [(&str, &[&str]); 20] = [
+    ("main", &["cli", "config", "app", "probe", "signal", "telemetry", "top"]),
     (
         "app",
         &[
@@ -38,6 +38,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("api", &["engine", "health", "batch", "model", "lifecycle", "tensor", "telemetry"]),
     ("health", &["lifecycle", "dependency"]),
     ("probe", &["cli"]),
+    ("top", &["cli", "probe", "signal"]),
     ("dependency", &[]),
     ("batch", &["model", "engine", "tensor", "lifecycle", "telemetry", "chaos"]),
     ("model", &["engine", "tensor"]),

@@ -57,13 +57,13 @@ fn another_threshold_is_noticed() {
 
 #[test]
 fn the_rules_use_metrics_that_are_documented_and_what_they_record() {
-    let (table, rules) = (read("docs/metrics.md"), rules());
+    let (page, rules) = (read("docs/metrics.md"), rules());
     let is_name = |letter: char| letter.is_ascii_alphanumeric() || "_:".contains(letter);
     for rule in &rules {
         let used = text(&rule["expr"]).split(|letter| !is_name(letter)).filter(|word| word.starts_with("torchpod"));
         for metric in used {
             let recorded = rules.iter().any(|other| other["record"] == *metric);
-            let documented = table.contains(&format!("`{}`", metric.trim_end_matches("_bucket")));
+            let documented = page.contains(&format!("`{}`", metric.trim_end_matches("_bucket")));
             assert!(recorded || documented, "{metric}, which {rule} uses");
         }
     }

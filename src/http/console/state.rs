@@ -100,7 +100,7 @@ struct Figures {
     latency: Vec<(f64, u64)>,
 }
 
-/// All that the console shows. Not there with `--no-console`.
+/// All that the console shows. Not there with `--no-console`, but for `--probe-listen`.
 #[utoipa::path(get, path = "/console/state", tag = SERVER, operation_id = "console_state",
     responses((status = 200, body = Body), Absent))]
 pub(in crate::http) async fn state(state: State) -> Response {
