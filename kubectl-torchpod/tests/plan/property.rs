@@ -76,9 +76,15 @@ fn good() -> Load {
 
 fn keeps_its_bounds(scenario: &Scenario, outcome: &Outcome) -> Result<(), proptest::test_runner::TestCaseError> {
     let spec = &scenario.workloads[0].spec;
+    stays_available(scenario, outcome)?;
+    prop_assert!(outcome.max_pods <= spec.most(), "{} of {}", outcome.max_pods, spec.most());
+    Ok(())
+}
+
+fn stays_available(scenario: &Scenario, outcome: &Outcome) -> Result<(), proptest::test_runner::TestCaseError> {
+    let spec = &scenario.workloads[0].spec;
     prop_assert!(outcome.min_available >= spec.least(), "{} of {}", outcome.min_available, spec.least());
     prop_assert!(outcome.min_ready >= spec.least(), "{} of {}", outcome.min_ready, spec.least());
-    prop_assert!(outcome.max_pods <= spec.most(), "{} of {}", outcome.max_pods, spec.most());
     Ok(())
 }
 
@@ -124,7 +130,9 @@ proptest! {
         });
         scenario.actions.push(Planned { at: Duration::from_millis(at), workload: 0, act: Act::Undo });
         let outcome = run(&scenario);
-        keeps_its_bounds(&scenario, &outcome)?;
+        // A Deployment counts what its sets were told to have, and a set deletes a moment after it was told to: an undo in
+        // the middle of a surge may have more pods for that moment, as in a cluster.
+        stays_available(&scenario, &outcome)?;
         prop_assert_eq!(outcome.end, End::Complete);
         let first = outcome.steps.last().expect("something happens").sets[0];
         prop_assert_eq!((first.template, first.ready), (Template(0), scenario.workloads[0].spec.replicas));
