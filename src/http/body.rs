@@ -11,18 +11,34 @@ use http_body_util::BodyExt as _;
 
 use super::encoding::{self, Coding};
 use super::error::{Error, Kind};
-use crate::api::MAX_BODY;
+use super::front::Asked;
+use crate::api::{Count, MAX_BODY, Shared, Terms};
+use crate::batch::Handle;
 use crate::tensor::pool::Pool;
 
 /// Limits below this many bytes are for bodies without rows.
 const SMALL: usize = 1 << 20;
 
-/// The whole body of a request for a model, decoded. Its memory counts against `pool` for as long as it is used.
-pub(super) async fn read(headers: &HeaderMap, body: Body, deadline: Instant, pool: &Pool) -> Result<Bytes, Error> {
-    read_up_to(MAX_BODY, headers, body, deadline, pool).await
+/// The whole body of a prediction that has a chance on its `terms`; one that has none is refused before anything is spent
+/// on its body.
+pub(super) async fn of_prediction(
+    shared: &Shared,
+    model: &Handle,
+    asked: &Asked<'_>,
+    terms: Terms,
+    body: Body,
+    count: &mut Count<'_>,
+) -> Result<Bytes, Error> {
+    if let Err(error) = terms.admit(model) {
+        refuse(asked.headers, body).await;
+        return Err(error);
+    }
+    let body = read_up_to(MAX_BODY, asked.headers, body, terms.deadline, &shared.memory).await?;
+    count.received();
+    Ok(body)
 }
 
-/// The same of at most `most` bytes.
+/// The whole body, decoded, of at most `most` bytes. Its memory counts against `pool` for as long as it is used.
 pub(super) async fn read_up_to(
     most: usize,
     headers: &HeaderMap,

@@ -41,15 +41,9 @@ async fn infer(
     body: Body,
     count: &mut Count<'_>,
 ) -> Result<Response, Error> {
-    let headers = asked.headers;
-    let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
-    let format = parse::Format::of(headers)?;
-    if let Err(error) = terms.admit(model) {
-        body::refuse(headers, body).await;
-        return Err(error);
-    }
-    let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
-    count.received();
+    let terms = Terms::of(asked.headers, asked.started, shared.request_timeout)?;
+    let format = parse::Format::of(asked.headers)?;
+    let body = body::of_prediction(shared, model, asked, terms, body, count).await?;
     let (inputs, rows) = parse::tensors(&model.version, format, body, &shared.memory).await?;
     let outputs = api::compute(model, inputs, rows, terms, count).await?;
     let version = model.version.clone();

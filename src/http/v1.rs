@@ -85,14 +85,8 @@ async fn compute(
     body: Body,
     count: &mut Count<'_>,
 ) -> Result<Response, Error> {
-    let headers = asked.headers;
-    let terms = Terms::of(headers, asked.started, shared.request_timeout)?;
-    if let Err(error) = terms.admit(model) {
-        body::refuse(headers, body).await;
-        return Err(error);
-    }
-    let body = body::read(headers, body, terms.deadline, &shared.memory).await?;
-    count.received();
+    let terms = Terms::of(asked.headers, asked.started, shared.request_timeout)?;
+    let body = body::of_prediction(shared, model, asked, terms, body, count).await?;
     let (version, pool) = (model.version.clone(), shared.memory.clone());
     let read = api::heavy(body.len(), move || request::read(&version.spec, &body, &pool)).await?;
     let request::Inputs { tensors, rows, form } = read?;
