@@ -121,6 +121,9 @@ fn all(outcome: &Outcome) -> Table {
     let mut table = Table::new(&header);
     for cell in cells() {
         let duels = duels(outcome, &cell);
+        if duels.is_empty() {
+            continue;
+        }
         let mut row = |name: &str, samples: &[&Sample]| {
             let middle = |of: fn(&Sample) -> f64| figure(median(samples.iter().map(|sample| of(sample))));
             table.row([
