@@ -111,8 +111,8 @@ impl Stage {
     }
 
     fn meet(&self, peer: &'static Peer, duels: &mut Vec<Duel>) -> Result<()> {
-        let server = peer.start(self.model, &self.scratch)?;
-        self.compare_answers(peer, &server)?;
+        let mut server = peer.start(self.model, &self.scratch)?;
+        self.compare_answers(peer, &mut server)?;
         let mut met: Vec<Duel> = self.cells.iter().map(|cell| Duel { cell: *cell, peer, rounds: Vec::new() }).collect();
         // Long enough for an answer of a heavy model, at least.
         let (moment, seconds) = if self.model.heavy { (4, 6) } else { (1, 2) };
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     /// Waits until the peer answers, and refuses it where it says something else than torchpod.
-    fn compare_answers(&self, peer: &Peer, server: &Running) -> Result<()> {
+    fn compare_answers(&self, peer: &Peer, server: &mut Running) -> Result<()> {
         let mut asked: Vec<(usize, Body)> = self.cells.iter().map(|cell| (cell.rows, cell.body)).collect();
         asked.dedup();
         for (rows, body) in asked {
@@ -151,6 +151,7 @@ impl Stage {
                     }
                     _ => {
                         right = 0;
+                        ensure!(!server.has_ended()?, "it ended: {}", peer.last_word(&self.scratch));
                         ensure!(server.started.elapsed() < PATIENCE, "it did not answer within {PATIENCE:?}");
                         std::thread::sleep(Duration::from_millis(300));
                     }

@@ -89,6 +89,11 @@ impl Running {
         Ok(Self { child: command.spawn()?, keeper: true, address, probe: address, started })
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     pub(crate) fn wait_until_ready(&self) -> Result<()> {
         const PATIENCE: Duration = Duration::from_mins(1);
         while !request::get(self.address, "/ready").is_ok_and(|answer| answer.status == 200) {

@@ -17,6 +17,9 @@ use crate::request::{self, Answer};
 /// Processes that compute, in every server; `benches/peers/asked.py` says the same.
 pub(crate) const WORKERS: usize = 2;
 
+/// In a peer's scratch folder.
+const LOG: &str = "log";
+
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// In `benches/peers`.
@@ -121,7 +124,13 @@ impl Peer {
             arguments.extend([flag.into(), value]);
         }
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Running::kept(&python, &arguments, address, &scratch.join("log")).context("`make bench-peers` installs it")
+        Running::kept(&python, &arguments, address, &scratch.join(LOG)).context("`make bench-peers` installs it")
+    }
+
+    /// The last line of its log.
+    pub(crate) fn last_word(&self, scratch: &Path) -> String {
+        let log = std::fs::read_to_string(scratch.join(self.script).join(LOG)).unwrap_or_default();
+        log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
     }
 
     pub(crate) fn request(&self, model: &Model, rows: usize, body: Body) -> Result<Asked> {

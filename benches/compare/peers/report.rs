@@ -58,13 +58,14 @@ fn middle(duel: &Duel, of: impl Fn(&Turn) -> f64) -> f64 {
     median(duel.rounds.iter().map(of))
 }
 
-fn cells() -> impl Iterator<Item = Cell> {
-    CELLS.into_iter().filter_map(|(model, rows, body, connections)| Cell::new(model, rows, body, connections).ok())
-}
-
-fn duels<'a>(outcome: &'a Outcome, cell: &Cell) -> Vec<&'a Duel> {
-    let name = cell.to_string();
-    outcome.duels.iter().filter(|duel| duel.cell.to_string() == name).collect()
+/// The cells in which somebody met torchpod, and who.
+fn measured(outcome: &Outcome) -> impl Iterator<Item = (Cell, Vec<&Duel>)> {
+    let cells = CELLS.into_iter().filter_map(|(model, rows, body, count)| Cell::new(model, rows, body, count).ok());
+    let met = |cell: Cell| {
+        let name = cell.to_string();
+        (cell, outcome.duels.iter().filter(|duel| duel.cell.to_string() == name).collect::<Vec<_>>())
+    };
+    cells.map(met).filter(|(_, duels)| !duels.is_empty())
 }
 
 fn best(outcome: &Outcome) -> Table {
@@ -79,8 +80,7 @@ fn best(outcome: &Outcome) -> Table {
         "verdict",
     ];
     let mut table = Table::new(&header);
-    for cell in cells() {
-        let duels = duels(outcome, &cell);
+    for (cell, duels) in measured(outcome) {
         let rate = |duel: &Duel| middle(duel, |turn| turn.peer.requests_per_second);
         let Some(best) = duels.iter().copied().max_by(|a, b| rate(a).total_cmp(&rate(b))) else { continue };
         let ratio = |of: fn(&Sample) -> f64| middle(best, |turn| of(&turn.torchpod) / of(&turn.peer));
@@ -119,11 +119,7 @@ fn verdict(cell: &Cell, best: &Duel, all: &[&Duel]) -> (&'static str, Option<boo
 fn all(outcome: &Outcome) -> Table {
     let header = ["model, rows × connections, body", "server", "requests/s", "p50", "p99", "CPU/request", "not 2xx"];
     let mut table = Table::new(&header);
-    for cell in cells() {
-        let duels = duels(outcome, &cell);
-        if duels.is_empty() {
-            continue;
-        }
+    for (cell, duels) in measured(outcome) {
         let mut row = |name: &str, samples: &[&Sample]| {
             let middle = |of: fn(&Sample) -> f64| figure(median(samples.iter().map(|sample| of(sample))));
             table.row([
