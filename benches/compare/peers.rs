@@ -82,6 +82,7 @@ pub(crate) fn run(minutes: Option<String>) -> Result<()> {
             }
         }
     }
+    ensure!(!outcome.duels.is_empty(), "nobody was measured: {}", outcome.absent.join("; "));
     let report = report::text(&outcome)?;
     println!("{report}");
     let benches = Path::new(HERE).join("benches");
@@ -209,9 +210,15 @@ fn numbers(answer: &[u8]) -> Result<Vec<f64>> {
             _ => {}
         }
     }
-    let answer: Value = serde_json::from_slice(answer)?;
-    let mut numbers = Vec::new();
-    collect(&answer["outputs"], &mut numbers);
+    let mut values = serde_json::Deserializer::from_slice(answer).into_iter::<Value>();
+    let value = values.next().context("an answer is empty")??;
+    // Triton answers bytes with bytes, behind the JSON that describes them: the only output, all of it FP32. Behind others'
+    // JSON is a line's end at most.
+    let (bytes, _) = answer[values.byte_offset()..].as_chunks();
+    let mut numbers: Vec<f64> = bytes.iter().map(|number| f64::from(f32::from_le_bytes(*number))).collect();
+    if numbers.is_empty() {
+        collect(&value["outputs"], &mut numbers);
+    }
     if numbers.is_empty() {
         bail!("an answer has no outputs");
     }

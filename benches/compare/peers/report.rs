@@ -143,8 +143,9 @@ fn all(outcome: &Outcome) -> Table {
 
 /// Both small models, one row of JSON, by servers.
 pub(super) fn picture(outcome: &Outcome, file: &Path) -> Result<()> {
-    let panel = |model: &str| {
-        let of = |duel: &&Duel| duel.cell.model.name == model && duel.cell.rows == 1;
+    // A model whose turn did not come on every number of connections has no line to draw.
+    let panel = |model: &&str| {
+        let of = |duel: &&Duel| duel.cell.model.name == *model && duel.cell.rows == 1;
         let connections = [1, 8, 32, 128];
         let line = |name, at: &dyn Fn(u32) -> f64| Series {
             name,
@@ -154,6 +155,7 @@ pub(super) fn picture(outcome: &Outcome, file: &Path) -> Result<()> {
             let met = outcome.duels.iter().filter(of).filter(|duel| duel.cell.connections == count);
             median(met.flat_map(|duel| duel.rounds.iter().map(|turn| turn.torchpod.requests_per_second)))
         };
+        let is_whole = |series: &Series| series.points.iter().all(|(_, rate)| rate.is_finite());
         let mut series = vec![line("torchpod", &own)];
         for peer in &PEERS {
             let at = |count| {
@@ -161,13 +163,12 @@ pub(super) fn picture(outcome: &Outcome, file: &Path) -> Result<()> {
                 let mut met = met.filter(|duel| duel.peer.name == peer.name);
                 met.next().map_or(f64::NAN, |duel| middle(duel, |turn| turn.peer.requests_per_second))
             };
-            let drawn = line(peer.name, &at);
-            if drawn.points.iter().all(|(_, rate)| rate.is_finite()) {
-                series.push(drawn);
-            }
+            series.push(line(peer.name, &at));
         }
+        series.retain(is_whole);
         let title = format!("{model}, one row of JSON");
-        Panel { title, x: "connections", base: 2.0, y: "requests/s", series, log: true }
+        (!series.is_empty()).then_some(Panel { title, x: "connections", base: 2.0, y: "requests/s", series, log: true })
     };
-    plot::write(file, &[panel("mlp"), panel("digits")])
+    let panels: Vec<Panel> = ["mlp", "digits"].iter().filter_map(panel).collect();
+    plot::write(file, &panels)
 }
