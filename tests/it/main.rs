@@ -13,6 +13,7 @@ mod conformance;
 mod connection;
 mod console;
 mod control;
+mod cuda;
 mod dashboard;
 mod dependency;
 mod dependency_probes;

@@ -65,8 +65,3 @@ int guarded(Say say, void* context, Body body) {
 inline at::Device device_of(int32_t cuda_index) {
   return cuda_index < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(cuda_index));
 }
-
-// The tensor itself where it is there already: asking libtorch for nothing costs a third of a microsecond.
-inline at::Tensor moved(const at::Tensor& tensor, at::Device device) {
-  return tensor.device() == device ? tensor : tensor.to(device);
-}

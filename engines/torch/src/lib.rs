@@ -15,7 +15,7 @@ use std::sync::Arc;
 use torchpod_abi as abi;
 use torchpod_abi::{Api, Error, Layout, Output, Text, class, dtype};
 
-use module::{Arguments, Emitted, Input, Module, Options, Outputs, RawInput, Said};
+use module::{Arguments, Emitted, Input, Lane, Module, Options, Outputs, RawInput, Said};
 
 static API: Api = Api {
     size: size_of::<Api>(),
@@ -56,6 +56,7 @@ struct Model {
 /// It and its slots belong to one thread.
 struct Instance {
     module: Arc<Module>,
+    lane: Lane,
     /// What was released, for the next batch: most are of the layout of the one before.
     #[allow(clippy::vec_box)] // They go out as pointers, and come back as the same.
     spare: Vec<Box<Slot>>,
@@ -191,7 +192,8 @@ unsafe extern "C" fn instance_create(
         bordered(error, || {
             tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
             let module = (*model.cast::<Model>()).module.clone();
-            *instance = Box::into_raw(Box::new(Instance { module, spare: Vec::new() })).cast();
+            let lane = module.lane().map_err(|said| failure(&said))?;
+            *instance = Box::into_raw(Box::new(Instance { module, lane, spare: Vec::new() })).cast();
             Ok(())
         })
     }
@@ -217,7 +219,7 @@ unsafe extern "C" fn slot_acquire(
                     0 => &[],
                     rank => std::slice::from_raw_parts(layout.shape, rank as usize),
                 };
-                *data.add(index) = acquired.input(index, layout, shape)?;
+                *data.add(index) = acquired.input(&(*instance).lane, index, layout, shape)?;
             }
             *slot = Box::into_raw(acquired).cast();
             Ok(())
@@ -230,8 +232,8 @@ unsafe extern "C" fn submit(slot: *mut abi::Slot, error: *mut Error) -> u32 {
     unsafe {
         bordered(error, || {
             let Slot { instance, inputs, outputs, views, scratch } = &mut *slot.cast::<Slot>();
-            let module = &(**instance).module;
-            module.forward(inputs, scratch, outputs).map_err(|said| failure(&said))?;
+            let Instance { module, lane, .. } = &**instance;
+            module.forward(lane, inputs, scratch, outputs).map_err(|said| failure(&said))?;
             views.clear();
             for emitted in outputs.emitted() {
                 views.push(view(emitted)?);
@@ -247,7 +249,7 @@ unsafe extern "C" fn wait(
     count: *mut usize,
     _error: *mut Error,
 ) -> u32 {
-    // `submit` copied the outputs to host memory, which waits for the device.
+    // `submit` has waited for the device.
     // SAFETY: the contract gives a live slot and writable places.
     unsafe {
         let slot = &*slot.cast::<Slot>();
@@ -314,7 +316,7 @@ impl Slot {
     }
 
     /// The start of an input of this layout: that of the last batch, where it was the same.
-    fn input(&mut self, index: usize, layout: &Layout, shape: &[i64]) -> Result<*mut u8, Failure> {
+    fn input(&mut self, lane: &Lane, index: usize, layout: &Layout, shape: &[i64]) -> Result<*mut u8, Failure> {
         let scalar_type = match layout.dtype {
             dtype::BYTES => None,
             known => Some(scalar_type(known).ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {known}")))?),
@@ -322,7 +324,7 @@ impl Slot {
         if !self.inputs.get(index).is_some_and(|input| input.serves(scalar_type, shape, layout.bytes)) {
             // What was there makes room first.
             self.inputs.truncate(index);
-            self.inputs.push(Input::new(scalar_type, shape, layout.bytes).map_err(|said| failure(&said))?);
+            self.inputs.push(Input::new(lane, scalar_type, shape, layout.bytes).map_err(|said| failure(&said))?);
         }
         Ok(self.inputs[index].data())
     }

@@ -28,7 +28,7 @@ class Model {
   // Tells each argument, and returns the number of those, from the front, that have no default.
   virtual size_t arguments(Argue argue, void* into) const = 0;
 
-  // Called from as many threads at once as there are instances.
+  // Called from as many threads at once as there are instances, in the lane of each.
   virtual void forward(const Input* inputs, size_t count, Emit emit, void* outputs) = 0;
 };
 

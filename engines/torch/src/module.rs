@@ -161,7 +161,10 @@ unsafe extern "C" {
         say: Say,
         context: *mut c_void,
     ) -> i32;
+    fn tp_lane_create(cuda_index: i32, lane: *mut *mut c_void, say: Say, context: *mut c_void) -> i32;
+    fn tp_lane_destroy(lane: *mut c_void);
     fn tp_empty(
+        lane: *const c_void,
         scalar_type: i32,
         shape: *const i64,
         rank: usize,
@@ -173,6 +176,7 @@ unsafe extern "C" {
     fn tp_empty_cache(say: Say, context: *mut c_void) -> i32;
     fn tp_forward(
         module: *mut c_void,
+        lane: *const c_void,
         inputs: *const RawInput,
         count: usize,
         emit: Emit,
@@ -204,22 +208,36 @@ pub(crate) fn open_library(path: &str) -> Result<(), String> {
     })
 }
 
-/// An uninitialised tensor in host memory.
-fn empty(scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
-    let mut tensor = std::ptr::null_mut();
-    // SAFETY: the shape outlives the call, and `tensor` is writable.
-    checked(|say, error| unsafe { tp_empty(scalar_type, shape.as_ptr(), shape.len(), &raw mut tensor, say, error) })?;
-    // SAFETY: the shim gave the tensor away.
-    Ok(unsafe { Tensor::from_ptr(tensor) })
+/// Where one instance's batches are copied and computed: on a CUDA device, a stream of its own.
+pub(crate) struct Lane(*mut c_void);
+
+impl Lane {
+    /// An uninitialised tensor in host memory that the device reaches by itself.
+    fn empty(&self, scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
+        let mut tensor = std::ptr::null_mut();
+        // SAFETY: the lane is live, the shape outlives the call, and `tensor` is writable.
+        checked(|say, error| unsafe {
+            tp_empty(self.0, scalar_type, shape.as_ptr(), shape.len(), &raw mut tensor, say, error)
+        })?;
+        // SAFETY: the shim gave the tensor away.
+        Ok(unsafe { Tensor::from_ptr(tensor) })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // SAFETY: it came from `tp_lane_create` and is freed once.
+        unsafe { tp_lane_destroy(self.0) }
+    }
 }
 
 impl Input {
     /// Uninitialised: a tensor of c10's type, or room for so many bytes of texts in their binary form.
-    pub(crate) fn new(scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> Result<Self, Said> {
+    pub(crate) fn new(lane: &Lane, scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> Result<Self, Said> {
         const BYTE: i32 = 0;
         let tensor = match scalar_type {
-            Some(scalar_type) => empty(scalar_type, shape)?,
-            None => empty(BYTE, &[i64::try_from(bytes).unwrap_or(i64::MAX)])?,
+            Some(scalar_type) => lane.empty(scalar_type, shape)?,
+            None => lane.empty(BYTE, &[i64::try_from(bytes).unwrap_or(i64::MAX)])?,
         };
         Ok(Self { tensor, scalar_type, shape: shape.to_vec(), bytes })
     }
@@ -288,9 +306,17 @@ impl Module {
         Ok(Arguments { required, ..arguments })
     }
 
-    /// One forward in inference mode. `raw` is scratch.
+    pub(crate) fn lane(&self) -> Result<Lane, Said> {
+        let mut lane = std::ptr::null_mut();
+        // SAFETY: the place is writable.
+        checked(|say, error| unsafe { tp_lane_create(self.cuda_index, &raw mut lane, say, error) })?;
+        Ok(Lane(lane))
+    }
+
+    /// One forward in inference mode, whose outputs are in host memory when it returns. `raw` is scratch.
     pub(crate) fn forward(
         &self,
+        lane: &Lane,
         inputs: &mut [Input],
         raw: &mut Vec<RawInput>,
         outputs: &mut Outputs,
@@ -298,9 +324,9 @@ impl Module {
         raw.clear();
         raw.extend(inputs.iter_mut().map(Input::raw));
         outputs.clear();
-        // SAFETY: `handle` and the tensors are live; `take` expects `Outputs`.
+        // SAFETY: `handle`, the lane and the tensors are live; `take` expects `Outputs`.
         checked(|say, error| unsafe {
-            tp_forward(self.handle, raw.as_ptr(), raw.len(), take, (&raw mut *outputs).cast(), say, error)
+            tp_forward(self.handle, lane.0, raw.as_ptr(), raw.len(), take, (&raw mut *outputs).cast(), say, error)
         })
     }
 }

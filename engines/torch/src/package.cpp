@@ -1,6 +1,7 @@
 // AOTInductor: a package holds machine code, which is unpacked, opened and called.
 
 #include "ear.h"
+#include "lane.h"
 #include "model.h"
 #include "value.h"
 
@@ -80,7 +81,7 @@ class Package final : public Model {
     tensors.reserve(count);
     for (size_t i = 0; i < count; ++i) {
       TORCH_CHECK(inputs[i].shape == nullptr, "a package takes no texts");
-      tensors.push_back(moved(*inputs[i].tensor, device_));
+      tensors.push_back(on_device(*inputs[i].tensor, device_));
     }
     const auto results = listened([&] { return loader_->boxed_run(std::move(tensors)); });
     if (results.size() == 1) return emit_tensor(results[0], "output", emit, outputs);

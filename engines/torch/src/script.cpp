@@ -1,5 +1,6 @@
 // TorchScript: an archive is read with progress, brought into the form that computes best, and called.
 
+#include "lane.h"
 #include "model.h"
 #include "value.h"
 
@@ -99,7 +100,7 @@ class Script final : public Model {
   const c10::FunctionSchema& schema() const { return forward_.function().getSchema(); }
 
   c10::IValue argument(const Input& input, size_t index) const {
-    if (input.shape == nullptr) return form_.of(moved(*input.tensor, device_));
+    if (input.shape == nullptr) return form_.of(on_device(*input.tensor, device_));
     const auto& arguments = schema().arguments();
     TORCH_CHECK(index < arguments.size(), "forward takes fewer arguments");
     return texts_of(input, *arguments[index].type());

@@ -4,6 +4,7 @@
 #include "allocator.h"
 #include "border.h"
 #include "ear.h"
+#include "lane.h"
 #include "model.h"
 
 #include <dlfcn.h>
@@ -58,7 +59,10 @@ int tp_load(const LoadOptions* options, Progress progress, void* progress_contex
             void* context) {
   return guarded(say, context, [&] {
     const auto load = options->is_package ? load_package : load_script;
-    *model = load(*options, progress, progress_context).release();
+    auto loaded = load(*options, progress, progress_context);
+    // Its weights may still be on their way, and no lane would wait for them.
+    if (options->cuda_index >= 0) at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(options->cuda_index));
+    *model = loaded.release();
   });
 }
 
@@ -72,11 +76,17 @@ int tp_arguments(Model* model, Argue argue, void* into, size_t* required, Say sa
   return guarded(say, context, [&] { *required = model->arguments(argue, into); });
 }
 
+int tp_lane_create(int32_t cuda_index, Lane** lane, Say say, void* context) {
+  return guarded(say, context, [&] { *lane = new Lane(device_of(cuda_index)); });
+}
+
+void tp_lane_destroy(Lane* lane) { delete lane; }
+
 // Uninitialised host memory for `scalar_type`, c10's number: tch knows only some of them.
-int tp_empty(int32_t scalar_type, const int64_t* shape, size_t rank, at::Tensor** tensor, Say say, void* context) {
+int tp_empty(const Lane* lane, int32_t scalar_type, const int64_t* shape, size_t rank, at::Tensor** tensor, Say say,
+             void* context) {
   return guarded(say, context, [&] {
-    const auto type = static_cast<at::ScalarType>(scalar_type);
-    *tensor = new at::Tensor(at::empty(at::IntArrayRef(shape, rank), at::TensorOptions(at::kCPU).dtype(type)));
+    *tensor = new at::Tensor(lane->empty(static_cast<at::ScalarType>(scalar_type), at::IntArrayRef(shape, rank)));
   });
 }
 
@@ -98,8 +108,9 @@ int tp_empty_cache(Say say, void* context) {
   });
 }
 
-int tp_forward(Model* model, const Input* inputs, size_t count, Emit emit, void* outputs, Say say, void* context) {
-  return guarded(say, context, [&] { model->forward(inputs, count, emit, outputs); });
+int tp_forward(Model* model, const Lane* lane, const Input* inputs, size_t count, Emit emit, void* outputs, Say say,
+               void* context) {
+  return guarded(say, context, [&] { lane->run([&] { model->forward(inputs, count, emit, outputs); }); });
 }
 
 // Whether somebody else holds the tensor, or a view of it.

@@ -1,5 +1,7 @@
 #include "value.h"
 
+#include "lane.h"
+
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -112,7 +114,7 @@ void emit_tensor(const at::Tensor& tensor, const std::string& name, Emit emit, v
     throw Unfit("output " + name + " is " + type + toString(tensor.scalar_type()) +
                 "; dense tensors of booleans, integers and floats can be served");
   }
-  auto host = moved(tensor, at::kCPU).contiguous();
+  const auto host = in_host_memory(tensor);
   const auto shape = host.sizes();
   const Output output{new at::Tensor(host), static_cast<int32_t>(host.scalar_type()), shape.data(), shape.size(),
                       host.nbytes()};
