@@ -3,7 +3,7 @@ MODELS ?= models
 ARGS ?=
 
 .PHONY: serve test test-servers test-clients test-schema test-manifests test-console test-training test-image manifests \
-	metrics image e2e lint bench bench-tools bench-full bench-peers bench-micro soak train packages libtorch clean help
+	metrics image e2e lint bench bench-tools bench-full bench-peers bench-gpu bench-micro soak train packages libtorch clean help
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ bench-peers: bench-tools $(PEERS)/installed ## torchpod beside Flask, TorchServe
 
 $(PEERS)/installed: benches/peers/requirements.txt
 	$(VENV)
+
+bench-gpu: bench-tools ## the ResNet-50 on a GPU, beside a loop around the same engine; says so where there is none
+	$(BENCH) gpu
 
 bench-micro: libtorch ## parsing, beside other parsers, formatting, the verdict of a probe and /metrics, each alone
 	cargo bench --bench micro

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use torchpod::engine::{Device, Instance, Layout, Source, loader};
+use torchpod::tensor::DType;
 
 use crate::model;
 use crate::process::{self, Memory};
@@ -25,6 +26,8 @@ pub(crate) struct Subject {
     /// The bytes of a request of clients, of which each batch takes as much as it needs, again and again.
     pub(crate) values: PathBuf,
     pub(crate) batches: Vec<usize>,
+    /// Computed on the first GPU in this type, channels last; else on the CPU as the model has it.
+    pub(crate) on_gpu: Option<String>,
     /// Intra-op.
     pub(crate) threads: usize,
     /// How long each way to call is measured.
@@ -80,8 +83,12 @@ pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
     let subject: Subject = serde_json::from_str(&args.next().context("no subject")?)?;
     let file = model::named(&subject.model)?.file()?;
     let engine_dir = process::executable().parent().map(Path::to_owned);
-    let engine = loader::open(&loader::Options { engine_dir, ..loader::Options::default() })?;
-    let loaded = engine.load(&Source::of(&file, Device::Cpu), &mut |_, _| {})?;
+    let engine =
+        loader::open(&loader::Options { engine_dir, cuda: subject.on_gpu.is_some(), ..loader::Options::default() })?;
+    let source = Source::of(&file, if subject.on_gpu.is_some() { Device::Cuda(0) } else { Device::Cpu });
+    let precision = subject.on_gpu.as_deref().and_then(DType::from_name);
+    let source = Source { precision, channels_last: precision.is_some(), ..source };
+    let loaded = engine.load(&source, &mut |_, _| {})?;
     let mut instance = loaded.instance(subject.threads)?;
     let batches =
         subject.batches.iter().map(|rows| measure(instance.as_mut(), &subject, *rows)).collect::<Result<_>>()?;

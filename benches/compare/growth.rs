@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::cell::Figure;
-use crate::load::{Driver, Load, Sample};
+use crate::load::{Clients, Driver, Load, Sample};
 use crate::model::{self, Body, Model};
 use crate::process::Running;
 use crate::target::{Bound, Verdict};
@@ -61,7 +61,8 @@ fn start(model: &Model, copies: usize, scratch: &Path) -> Result<Running> {
 impl Ground {
     fn drive(&self, server: &Running, path: &str, seconds: u32) -> Result<Sample> {
         let content_type = Body::Json.content_type();
-        let load = Load { path, body: &self.body, content_type, header: None, connections: CONNECTIONS, seconds };
+        let load =
+            Load { path, body: &self.body, content_type, header: None, clients: Clients::busy(CONNECTIONS), seconds };
         let sample = self.driver.drive(server, &load)?;
         ensure!(sample.failed == 0.0, "{} requests were not answered with 2xx", sample.failed);
         Ok(sample)

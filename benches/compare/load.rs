@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::process::Running;
 
 /// Posts the file that its first argument names, of the type that is its second, with one more header if the third and
-/// fourth are one; says in one line what came of it, with the latencies at the percentiles that follow.
+/// fourth are one, and on every connection after pauses of so many milliseconds as the fifth says, on average, as people
+/// who know nothing of each other would; says in one line what came of it, with the latencies at the percentiles that follow.
 const SCRIPT: &str = r#"
 init = function(args)
   local file = assert(io.open(args[1], "rb"))
@@ -17,7 +19,9 @@ init = function(args)
   file:close()
   if args[3] ~= "" then wrk.headers[args[3]] = args[4] end
   percentiles = {}
-  for index = 5, #args do table.insert(percentiles, tonumber(args[index])) end
+  local pause = tonumber(args[5])
+  if pause > 0 then delay = function() return -math.log(1 - math.random()) * pause end end
+  for index = 6, #args do table.insert(percentiles, tonumber(args[index])) end
 end
 setup = function(made) thread = made end
 done = function(summary, latency)
@@ -37,8 +41,25 @@ pub(crate) struct Load<'a> {
     pub(crate) body: &'a Path,
     pub(crate) content_type: &'a str,
     pub(crate) header: Option<(&'a str, &'a str)>,
-    pub(crate) connections: u32,
+    pub(crate) clients: Clients,
     pub(crate) seconds: u32,
+}
+
+/// Who asks, each on a connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Clients {
+    pub(crate) connections: u32,
+    /// Between an answer and the next request of its connection, on average.
+    pub(crate) pause: Duration,
+    /// wrk's.
+    pub(crate) threads: u32,
+}
+
+impl Clients {
+    /// Such as ask again at once, from one thread.
+    pub(crate) fn busy(connections: u32) -> Self {
+        Self { connections, pause: Duration::ZERO, threads: 1 }
+    }
 }
 
 /// What is asked of wrk's latencies: enough of them for a curve.
@@ -82,17 +103,17 @@ impl Driver {
     }
 
     pub(crate) fn drive(&self, server: &Running, load: &Load) -> Result<Sample> {
-        let Load { path, body, content_type, header, connections, seconds } = load;
+        let Load { path, body, content_type, header, clients: Clients { connections, pause, threads }, seconds } = load;
         let (header, value) = header.unwrap_or_default();
         let mut wrk = Command::new("wrk");
-        wrk.args(["--threads=1", "--latency", "--timeout=30s"]);
+        wrk.args(["--latency", "--timeout=30s"]).arg(format!("--threads={threads}"));
         wrk.arg(format!("--connections={connections}")).arg(format!("--duration={seconds}s"));
         wrk.arg("--script")
             .arg(&self.script)
             .arg(format!("http://{}{path}", server.address))
             .arg("--")
             .arg(body)
-            .args([content_type, header, value])
+            .args([content_type, header, value, &pause.as_millis().to_string()])
             .args(PERCENTILES.map(|percentile| percentile.to_string()));
         let before = server.cpu()?;
         let output = wrk.output().context("wrk cannot be started; `make bench` installs it")?;

@@ -4,11 +4,12 @@
 //! a model's servers under them; `bare` and `compute` are what torchpod is compared with (children of this binary), `load`
 //! drives the servers with wrk, `startup` starts and ends torchpod; `target` says what it ought to reach, `report` and
 //! `picture` what came out. `make bench-full` measures every cell, and with `growth` and `rest` what takes longer.
-//! `sight` says what it costs to be seen.
+//! `sight` says what it costs to be seen. `make bench-peers` is `peers`, `make bench-gpu` is `gpu`.
 
 mod bare;
 mod cell;
 mod compute;
+mod gpu;
 mod growth;
 mod load;
 mod metric;
@@ -44,6 +45,7 @@ fn main() -> Result<()> {
         Some(bare::ROLE) => bare::child(words),
         Some(compute::ROLE) => compute::child(words),
         Some("cell") => short::run(&words.collect::<Vec<_>>()),
+        Some("gpu") => gpu::run(words.next()),
         Some("growth") => growth(),
         Some("sight") => seen(),
         Some(sight::ROLE) => sight::child(),

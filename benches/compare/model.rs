@@ -84,6 +84,15 @@ impl Model {
         Ok(made.join(self.name))
     }
 
+    /// A folder of models under `scratch` that holds only this one, with its description changed.
+    pub(crate) fn changed(&self, scratch: &Path, change: impl FnOnce(&str) -> String) -> Result<PathBuf> {
+        let (from, to) = (self.folder()?, scratch.join(self.name));
+        std::fs::create_dir_all(to.join("1"))?;
+        std::fs::copy(from.join("1/model.pt"), to.join("1/model.pt"))?;
+        std::fs::write(to.join("model.toml"), change(&std::fs::read_to_string(from.join("model.toml"))?))?;
+        Ok(to)
+    }
+
     pub(crate) fn file(&self) -> Result<PathBuf> {
         Ok(self.folder()?.join("1/model.pt"))
     }

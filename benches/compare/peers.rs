@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::HERE;
 use crate::cell::Cell;
-use crate::load::{Driver, Load, Sample};
+use crate::load::{Clients, Driver, Load, Sample};
 use crate::model::{self, Body, Model};
 use crate::process::Running;
 
@@ -174,7 +174,7 @@ impl Stage {
             body: &body,
             content_type: asked.content_type,
             header: asked.header,
-            connections: cell.connections,
+            clients: Clients::busy(cell.connections),
             seconds,
         };
         self.driver.drive(server, &load)
@@ -186,14 +186,8 @@ fn folder(model: &Model, scratch: &Path) -> Result<PathBuf> {
     if !model.heavy {
         return model.folder();
     }
-    let (from, to) = (model.folder()?, scratch.join("served").join(model.name));
-    std::fs::create_dir_all(to.join("1"))?;
-    std::fs::copy(from.join("1/model.pt"), to.join("1/model.pt"))?;
-    let toml = std::fs::read_to_string(from.join("model.toml"))?;
-    ensure!(toml.contains("[instances]\n"), "model.toml has no instances");
     let instances = format!("[instances]\ncount = {}\n", peer::WORKERS);
-    std::fs::write(to.join("model.toml"), toml.replace("[instances]\n", &instances))?;
-    Ok(to)
+    model.changed(&scratch.join("served"), |toml| toml.replace("[instances]\n", &instances))
 }
 
 /// The numbers of the only output, whatever surrounds them: `outputs` by name, in a list, or as Triton says them.

@@ -122,5 +122,14 @@ fn in_full(model: &Model, scratch: &Path) -> Result<Subject> {
     let values = scratch.join("rows");
     std::fs::write(&values, model.request(1, Body::Binary)?)?;
     let model = model.name.to_owned();
-    Ok(Subject { model, values, batches: vec![1, 8, 32], threads: 1, seconds: 0.7, rested: true, warm_up: 50 })
+    Ok(Subject {
+        model,
+        values,
+        batches: vec![1, 8, 32],
+        on_gpu: None,
+        threads: 1,
+        seconds: 0.7,
+        rested: true,
+        warm_up: 50,
+    })
 }

@@ -21,6 +21,8 @@ pub(crate) fn executable() -> PathBuf {
 /// What a server is started with besides.
 #[derive(Default)]
 pub(crate) struct Options<'a> {
+    /// `None` is the CPU.
+    pub(crate) device: Option<&'a str>,
     pub(crate) arguments: &'a [&'a str],
     pub(crate) variables: &'a [(&'a str, &'a str)],
 }
@@ -57,7 +59,14 @@ impl Running {
         let [address, probe] = free_addresses()?;
         let log = File::options().create(true).append(true).open(scratch.join("torchpod.log"))?;
         let mut command = Command::new(file);
-        command.arg("serve").arg(models).args(["--device", "cpu", "--drain-delay", "0s", "--grpc-listen", "off"]);
+        command.arg("serve").arg(models).args([
+            "--device",
+            options.device.unwrap_or("cpu"),
+            "--drain-delay",
+            "0s",
+            "--grpc-listen",
+            "off",
+        ]);
         command.args(["--listen", &address.to_string(), "--probe-listen", &probe.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let is_read = |name: &str| name.starts_with("TORCHPOD_") || name.starts_with("OTEL_");

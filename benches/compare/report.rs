@@ -135,7 +135,7 @@ fn about_probes() -> String {
 }
 
 /// Median, ends, target and word.
-fn judged(verdict: &Verdict) -> [String; 4] {
+pub(crate) fn judged(verdict: &Verdict) -> [String; 4] {
     let Figure { median, least, most } = verdict.figure;
     let ends = format!("{} to {}", figure(least), figure(most));
     [figure(median), ends, verdict.bound.to_string(), verdict.word().to_owned()]

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::routing::post;
 
 use crate::cell::{Cell, Figure};
-use crate::load::{Driver, Load};
+use crate::load::{Clients, Driver, Load};
 use crate::process::{Options, Running};
 use crate::request;
 use crate::target::{Bound, Verdict};
@@ -60,7 +60,14 @@ fn one(cell: &Cell, scratch: &Path) -> Result<Verdict> {
     let drive = |server: &Running| -> Result<f64> {
         let content_type = cell.body.content_type();
         let (connections, seconds) = (cell.connections, SECONDS);
-        let load = Load { path: "/predict", body: &body, content_type, header: None, connections, seconds };
+        let load = Load {
+            path: "/predict",
+            body: &body,
+            content_type,
+            header: None,
+            clients: Clients::busy(connections),
+            seconds,
+        };
         Ok(driver.drive(server, &load)?.requests_per_second)
     };
     let ratios: Vec<f64> = (0..PAIRS).map(|_| pair(cell, scratch, &drive)).collect::<Result<_>>()?;
@@ -79,8 +86,12 @@ fn pair(cell: &Cell, scratch: &Path, drive: &impl Fn(&Running) -> Result<f64>) -
         ("OTEL_TRACES_SAMPLER_ARG", TRACED),
     ];
     let models = cell.model.folder()?;
-    let unseen = Running::with(&models, scratch, &Options { arguments: &unseen, variables: &[] })?;
-    let seen = Running::with(&models, scratch, &Options { arguments: &["--log-format", "json"], variables: &seen })?;
+    let unseen = Running::with(&models, scratch, &Options { arguments: &unseen, ..Options::default() })?;
+    let seen = Running::with(
+        &models,
+        scratch,
+        &Options { arguments: &["--log-format", "json"], variables: &seen, ..Options::default() },
+    )?;
     for server in [&unseen, &seen] {
         server.wait_until_ready()?;
         drive(server)?;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::cell::{Cell, Measured, Round};
 use crate::compute::{self, Subject};
-use crate::load::{Driver, Load, Sample};
+use crate::load::{Clients, Driver, Load, Sample};
 use crate::metric::{self, Batches};
 use crate::model::{Body, Model};
 use crate::process::Running;
@@ -132,6 +132,7 @@ impl Stage {
             model: self.model.name.to_owned(),
             values,
             batches: vec![rows],
+            on_gpu: None,
             threads: 1,
             seconds,
             rested: false,
@@ -148,7 +149,8 @@ impl Stage {
     fn drive(&self, server: &Running, path: &str, cell: &Cell, seconds: u32) -> Result<Sample> {
         let body = body_file(&self.scratch, cell);
         let content_type = cell.body.content_type();
-        let load = Load { path, body: &body, content_type, header: None, connections: cell.connections, seconds };
+        let load =
+            Load { path, body: &body, content_type, header: None, clients: Clients::busy(cell.connections), seconds };
         self.driver.drive(server, &load)
     }
 

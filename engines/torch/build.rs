@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 7] = ["allocator.cpp", "ear.cpp", "lane.cpp", "package.cpp", "script.cpp", "shim.cpp", "value.cpp"];
+const SOURCES: [&str; 7] =
+    ["allocator.cpp", "ear.cpp", "lane.cpp", "package.cpp", "script.cpp", "shim.cpp", "value.cpp"];
 const HEADERS: [&str; 6] = ["allocator.h", "border.h", "ear.h", "lane.h", "model.h", "value.h"];
 
 fn main() {
