@@ -70,9 +70,9 @@ COPY benches/compare/main.rs benches/compare/
 COPY benches/micro.rs benches/
 COPY tests/it/main.rs tests/it/
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo auditable build --release --locked \
- && install -D -m 755 -t /built/usr/local/bin target/release/torchpod \
- && install -D -m 644 -t /built/usr/local/lib/torchpod target/release/libtorchpod_torch.so
+    cargo auditable build --profile dist --locked \
+ && install -D -m 755 -t /built/usr/local/bin target/dist/torchpod \
+ && install -D -m 644 -t /built/usr/local/lib/torchpod target/dist/libtorchpod_torch.so
 # Tables of lines for debuggers, nine tenths of both; a panic says its line without them.
 RUN strip --strip-debug /built/usr/local/bin/* /built/usr/local/lib/torchpod/*
 
