@@ -24,13 +24,15 @@ fn colour(name: &str) -> RGBColor {
     }
 }
 const PANEL: (u32, u32) = (460, 340);
+/// Below the charts, where no line is.
+const LEGEND: u32 = 32;
 
 pub(crate) struct Series {
     pub(crate) name: &'static str,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// One chart; every chart of a picture has its series in the same order.
+/// One chart. A name means the same line in every chart of a picture.
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) x: &'static str,
@@ -46,13 +48,16 @@ pub(crate) struct Panel {
 pub(crate) fn write(file: &Path, panels: &[Panel]) -> Result<()> {
     let mut svg = String::new();
     {
-        let size = (PANEL.0 * u32::try_from(panels.len())?, PANEL.1);
+        let size = (PANEL.0 * u32::try_from(panels.len())?, PANEL.1 + LEGEND);
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        for (area, panel) in root.split_evenly((1, panels.len())).iter().zip(panels) {
+        let (charts, below) = root.split_vertically(PANEL.1);
+        let most = panels.iter().max_by_key(|panel| panel.series.len()).context("no chart")?;
+        legend(&below, most.series.iter().map(|series| series.name))?;
+        for (area, panel) in charts.split_evenly((1, panels.len())).iter().zip(panels) {
             let ys = panel.series.iter().flat_map(|series| &series.points).map(|(_, y)| *y);
             let (least, most) = ys.fold((f64::INFINITY, 0.0_f64), |(least, most), y| (least.min(y), most.max(y)));
             if panel.log {
-                draw(area, panel, (least * 0.7..most * 1.5).log_scale())?;
+                draw(area, panel, (least * 0.7..most * 1.3).log_scale())?;
             } else {
                 draw(area, panel, 0.0..most * 1.05)?;
             }
@@ -73,7 +78,6 @@ where
 {
     let xs = || panel.series.iter().flat_map(|series| &series.points).map(|(x, _)| *x);
     let (least, most) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
-    let text = |size: u32| ("sans-serif", size).into_font().color(&TEXT);
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, text(15))
         .margin(12)
@@ -95,17 +99,32 @@ where
     for series in &panel.series {
         let colour = colour(series.name);
         let points = series.points.iter().copied();
-        chart
-            .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?
-            .label(series.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
         if series.points.len() < 8 {
             chart.draw_series(points.map(|point| Circle::new(point, 3, colour.filled())))?;
         }
     }
-    let at = if panel.log { SeriesLabelPosition::UpperLeft } else { SeriesLabelPosition::LowerRight };
-    chart.configure_series_labels().position(at).label_font(text(12)).draw()?;
     Ok(())
+}
+
+/// Names the lines, in a row.
+fn legend<'a>(area: &Area, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    const LEFT: i32 = 74; // Where the first chart's axis is.
+    const LINE: i32 = 16;
+    // A letter is as wide as this at most, on average.
+    const LETTER: i32 = 7;
+    let (mut x, y) = (LEFT, 8);
+    for name in names {
+        area.draw(&PathElement::new([(x, y), (x + LINE, y)], colour(name).stroke_width(2)))?;
+        x += LINE + 8;
+        area.draw(&Text::new(name, (x, y - 6), text(12)))?;
+        x += LETTER * i32::try_from(name.len())? + 24;
+    }
+    Ok(())
+}
+
+fn text(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&TEXT)
 }
 
 /// Whether a label belongs at it on a logarithmic axis, where others would stand too close: 1, 2 and 5 of each ten.
