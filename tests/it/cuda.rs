@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::client::{self, Connection, JSON, SAMPLE};
@@ -120,12 +121,22 @@ fn one_instance_s_batch_is_copied_while_another_s_is() {
 }
 
 #[test]
+fn a_model_that_forks_computes_with_what_was_copied() {
+    // Its other threads would not wait for a copy on a stream that they do not know.
+    let (turn, device) = (Turn::shared(), Device::new(Duration::from_millis(300)));
+    let models = Repository::odd(&["forked"]);
+    let server = device.serve(&turn, &[models.path()]);
+    let answer = client::predict(server.address, JSON, br#"{"inputs": [[1, 2, 3]]}"#);
+    assert_eq!(answer.json()["outputs"], json!({"output": [[2.0, 4.0, 6.0]]}), "{}", answer.text());
+}
+
+#[test]
 fn an_error_that_the_device_tells_only_at_the_end_of_a_batch_is_that_batch_s_and_a_lost_device() {
     let (turn, device) = (Turn::shared(), Device::new(Duration::ZERO));
     let server = device.serve(&turn, &["--drain-delay", "0s"]);
     fs::write(device.file("lost"), "").unwrap();
     let failed = client::predict(server.address, JSON, SAMPLE);
-    assert_eq!((failed.status, &failed.json()["error"]["code"]), (500, &"model_failed".into()), "{}", failed.text());
+    assert_eq!((failed.status, &failed.json()["error"]["code"]), (500, &json!("model_failed")), "{}", failed.text());
     let ended = server.end_within(Duration::from_secs(6));
     assert_eq!(ended.code, Some(70), "{}", ended.log.text());
 }

@@ -41,6 +41,7 @@ fn outputs_of_every_form_have_names() {
                 "sum": [6.0]}),
         ),
         ("empty", json!({"output": [[]]})),
+        ("forked", json!({"output": [[2.0, 4.0, 6.0]]})),
     ] {
         serving(&turn, name, &[], |server| assert_eq!(outputs(server, &json!([[1, 2, 3]])), expected, "{name}"));
     }

@@ -67,6 +67,13 @@ SERVED = {
             result="Tuple[Tensor, List[Tensor], Dict[str, Tensor]]",
         )
     ),
+    # One part of it on another thread.
+    "forked": model(
+        function(
+            "def __forked_function():\n  return torch.neg(x)\n"
+            "part = fork(__forked_function)\nreturn torch.add(torch.wait(part), torch.mul(x, 3))"
+        )
+    ),
     "empty": model(function("return torch.slice(x, 1, 0, 0)")),
     "wide": model(function("return torch.mul(torch.sum(x, [1], True), self.ones)"),
                   tensors={"ones": ("FP32", [100000], floats(*[1.0] * 100000))}),

@@ -11,8 +11,10 @@ at::TensorOptions host_memory(at::ScalarType type, bool for_device) {
 
 }  // namespace
 
-Lane::Lane(at::Device device) {
-  if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+Lane::Lane(at::Device device, bool forks) {
+  if (device.is_cpu()) return;
+  const c10::impl::VirtualGuardImpl streams(device.type());
+  stream_ = forks ? streams.getDefaultStream(device) : streams.getStreamFromGlobalPool(device);
 }
 
 at::Tensor Lane::empty(at::ScalarType type, at::IntArrayRef shape) const {

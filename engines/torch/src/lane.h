@@ -9,10 +9,10 @@
 #include <c10/core/StreamGuard.h>
 
 // On a CUDA device, a stream: batches of other instances go on beside it, so that one is copied while another is computed.
-// On a CPU, nothing. It is c10's general stream, not CUDA's own, which the library for hosts without a GPU does not have.
+// It is the device's first stream, which all threads use that were told of no other, for a model that forks. On a CPU, none. It is c10's general stream, not CUDA's own, which the library for hosts without a GPU does not have.
 class Lane {
  public:
-  explicit Lane(at::Device device);
+  Lane(at::Device device, bool forks);
 
   // Host memory that the device reaches by itself where there is one: only from there does a copy not wait.
   at::Tensor empty(at::ScalarType type, at::IntArrayRef shape) const;

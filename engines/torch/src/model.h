@@ -28,6 +28,9 @@ class Model {
   // Tells each argument, and returns the number of those, from the front, that have no default.
   virtual size_t arguments(Argue argue, void* into) const = 0;
 
+  // Whether parts of a forward run on threads of libtorch, which know nothing of the caller's stream.
+  virtual bool forks() const { return false; }
+
   // Called from as many threads at once as there are instances, in the lane of each.
   virtual void forward(const Input* inputs, size_t count, Emit emit, void* outputs) = 0;
 };

@@ -161,7 +161,13 @@ unsafe extern "C" {
         say: Say,
         context: *mut c_void,
     ) -> i32;
-    fn tp_lane_create(cuda_index: i32, lane: *mut *mut c_void, say: Say, context: *mut c_void) -> i32;
+    fn tp_lane_create(
+        module: *const c_void,
+        cuda_index: i32,
+        lane: *mut *mut c_void,
+        say: Say,
+        context: *mut c_void,
+    ) -> i32;
     fn tp_lane_destroy(lane: *mut c_void);
     fn tp_empty(
         lane: *const c_void,
@@ -308,8 +314,8 @@ impl Module {
 
     pub(crate) fn lane(&self) -> Result<Lane, Said> {
         let mut lane = std::ptr::null_mut();
-        // SAFETY: the place is writable.
-        checked(|say, error| unsafe { tp_lane_create(self.cuda_index, &raw mut lane, say, error) })?;
+        // SAFETY: `handle` is a live module, and the place is writable.
+        checked(|say, error| unsafe { tp_lane_create(self.handle, self.cuda_index, &raw mut lane, say, error) })?;
         Ok(Lane(lane))
     }
 

@@ -10,6 +10,7 @@
 
 #include <caffe2/serialize/file_adapter.h>
 #include <caffe2/serialize/read_adapter_interface.h>
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/script.h>
 
 namespace {
@@ -85,6 +86,12 @@ class Script final : public Model {
       if (!arguments[i].default_value()) required = i;
     }
     return required;
+  }
+
+  bool forks() const override {
+    const auto graph = forward_.graph()->copy();
+    torch::jit::Inline(*graph);
+    return !torch::jit::findAllNodes(*graph, c10::prim::fork, /*recurse=*/true).empty();
   }
 
   void forward(const Input* inputs, size_t count, Emit emit, void* outputs) override {

@@ -76,8 +76,8 @@ int tp_arguments(Model* model, Argue argue, void* into, size_t* required, Say sa
   return guarded(say, context, [&] { *required = model->arguments(argue, into); });
 }
 
-int tp_lane_create(int32_t cuda_index, Lane** lane, Say say, void* context) {
-  return guarded(say, context, [&] { *lane = new Lane(device_of(cuda_index)); });
+int tp_lane_create(const Model* model, int32_t cuda_index, Lane** lane, Say say, void* context) {
+  return guarded(say, context, [&] { *lane = new Lane(device_of(cuda_index), model->forks()); });
 }
 
 void tp_lane_destroy(Lane* lane) { delete lane; }
