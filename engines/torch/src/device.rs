@@ -28,8 +28,13 @@ pub(crate) fn cuda_index(device: Device) -> i32 {
 
 /// Sorts libtorch's errors by their text, the only thing that all of them have.
 pub(crate) fn classify(said: &Said) -> u32 {
-    const OUT_OF_MEMORY: [&str; 4] =
-        ["CUDA out of memory", "CUBLAS_STATUS_NOT_INITIALIZED", "can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED"];
+    const OUT_OF_MEMORY: [&str; 5] = [
+        "CUDA out of memory",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_NOT_INITIALIZED",
+        "can't allocate memory",
+        "CUDNN_STATUS_ALLOC_FAILED",
+    ];
     match said {
         Said::Cancelled => class::CANCELLED,
         Said::Unfit(_) => class::UNFIT,

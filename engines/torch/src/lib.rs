@@ -55,11 +55,12 @@ struct Model {
 
 /// It and its slots belong to one thread.
 struct Instance {
-    module: Arc<Module>,
-    lane: Lane,
     /// What was released, for the next batch: most are of the layout of the one before.
     #[allow(clippy::vec_box)] // They go out as pointers, and come back as the same.
     spare: Vec<Box<Slot>>,
+    lane: Lane,
+    /// Gone last: what the others have held is given back to the device with it.
+    module: Arc<Module>,
 }
 
 struct Slot {
@@ -193,7 +194,7 @@ unsafe extern "C" fn instance_create(
             tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
             let module = (*model.cast::<Model>()).module.clone();
             let lane = module.lane().map_err(|said| failure(&said))?;
-            *instance = Box::into_raw(Box::new(Instance { module, lane, spare: Vec::new() })).cast();
+            *instance = Box::into_raw(Box::new(Instance { spare: Vec::new(), lane, module })).cast();
             Ok(())
         })
     }

@@ -217,19 +217,6 @@ pub(crate) fn open_library(path: &str) -> Result<(), String> {
 /// Where one instance's batches are copied and computed: on a CUDA device, a stream of its own.
 pub(crate) struct Lane(*mut c_void);
 
-impl Lane {
-    /// An uninitialised tensor in host memory that the device reaches by itself.
-    fn empty(&self, scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
-        let mut tensor = std::ptr::null_mut();
-        // SAFETY: the lane is live, the shape outlives the call, and `tensor` is writable.
-        checked(|say, error| unsafe {
-            tp_empty(self.0, scalar_type, shape.as_ptr(), shape.len(), &raw mut tensor, say, error)
-        })?;
-        // SAFETY: the shim gave the tensor away.
-        Ok(unsafe { Tensor::from_ptr(tensor) })
-    }
-}
-
 impl Drop for Lane {
     fn drop(&mut self) {
         // SAFETY: it came from `tp_lane_create` and is freed once.
@@ -237,13 +224,25 @@ impl Drop for Lane {
     }
 }
 
+/// An uninitialised tensor in host memory, which no device reads without a lane.
+fn empty(lane: Option<&Lane>, scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
+    let lane = lane.map_or(std::ptr::null(), |lane| lane.0.cast_const());
+    let mut tensor = std::ptr::null_mut();
+    // SAFETY: the lane is null or live, the shape outlives the call, and `tensor` is writable.
+    checked(|say, error| unsafe {
+        tp_empty(lane, scalar_type, shape.as_ptr(), shape.len(), &raw mut tensor, say, error)
+    })?;
+    // SAFETY: the shim gave the tensor away.
+    Ok(unsafe { Tensor::from_ptr(tensor) })
+}
+
 impl Input {
     /// Uninitialised: a tensor of c10's type, or room for so many bytes of texts in their binary form.
     pub(crate) fn new(lane: &Lane, scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> Result<Self, Said> {
         const BYTE: i32 = 0;
         let tensor = match scalar_type {
-            Some(scalar_type) => lane.empty(scalar_type, shape)?,
-            None => lane.empty(BYTE, &[i64::try_from(bytes).unwrap_or(i64::MAX)])?,
+            Some(scalar_type) => empty(Some(lane), scalar_type, shape)?,
+            None => empty(None, BYTE, &[i64::try_from(bytes).unwrap_or(i64::MAX)])?,
         };
         Ok(Self { tensor, scalar_type, shape: shape.to_vec(), bytes })
     }

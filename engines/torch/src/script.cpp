@@ -89,9 +89,17 @@ class Script final : public Model {
   }
 
   bool forks() const override {
-    const auto graph = forward_.graph()->copy();
-    torch::jit::Inline(*graph);
-    return !torch::jit::findAllNodes(*graph, c10::prim::fork, /*recurse=*/true).empty();
+    const auto does = [](torch::jit::Graph& graph) {
+      return !torch::jit::findAllNodes(graph, c10::prim::fork, /*recurse=*/true).empty();
+    };
+    // Functions are seen only where they are inlined, and what is called through an interface is not.
+    const auto inlined = forward_.graph()->copy();
+    torch::jit::Inline(*inlined);
+    if (does(*inlined)) return true;
+    for (const auto& part : module_.modules())
+      for (const auto& method : part.get_methods())
+        if (does(*method.graph())) return true;
+    return false;
   }
 
   void forward(const Input* inputs, size_t count, Emit emit, void* outputs) override {

@@ -11,6 +11,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <torch/script.h>
 #include <torch/version.h>
 
@@ -32,6 +33,13 @@ void lose(at::Device device) {
     at::ones({4}).to(device).index_select(0, out_of_bounds).to(at::kCPU);
   }
   TORCH_CHECK(false, "CUDA error: device-side assert triggered (rehearsed)");
+}
+
+// Gives cached memory back: the device's, and what is pinned for it.
+void empty_caches() {
+  if (!at::accelerator::getAccelerator().has_value()) return;
+  at::accelerator::emptyCache();
+  at::getHostAllocator(at::accelerator::getAccelerator().value())->empty_cache();
 }
 
 }  // namespace
@@ -69,6 +77,11 @@ int tp_load(const LoadOptions* options, Progress progress, void* progress_contex
 void tp_unload(Model* model) {
   delete model;
   trim_allocator();
+  try {
+    empty_caches();
+  } catch (const std::exception&) {
+    // The device is lost, and its memory with it.
+  }
 }
 
 // `required` becomes the number of arguments, from the front, that have no default.
@@ -82,11 +95,14 @@ int tp_lane_create(const Model* model, int32_t cuda_index, Lane** lane, Say say,
 
 void tp_lane_destroy(Lane* lane) { delete lane; }
 
-// Uninitialised host memory for `scalar_type`, c10's number: tch knows only some of them.
+// Uninitialised host memory for `scalar_type`, c10's number: tch knows only some of them. Without a lane, no device reads it.
 int tp_empty(const Lane* lane, int32_t scalar_type, const int64_t* shape, size_t rank, at::Tensor** tensor, Say say,
              void* context) {
   return guarded(say, context, [&] {
-    *tensor = new at::Tensor(lane->empty(static_cast<at::ScalarType>(scalar_type), at::IntArrayRef(shape, rank)));
+    const auto type = static_cast<at::ScalarType>(scalar_type);
+    const at::IntArrayRef sizes(shape, rank);
+    const auto options = at::TensorOptions(at::kCPU).dtype(type);
+    *tensor = new at::Tensor(lane != nullptr ? lane->empty(type, sizes) : at::empty(sizes, options));
   });
 }
 
@@ -103,9 +119,7 @@ int tp_statistics(int32_t cuda_index, uint64_t* allocated, uint64_t* reserved, S
 
 // Gives cached memory back to the device, so that what comes after an error for want of memory has all there is.
 int tp_empty_cache(Say say, void* context) {
-  return guarded(say, context, [&] {
-    if (at::accelerator::getAccelerator().has_value()) at::accelerator::emptyCache();
-  });
+  return guarded(say, context, [] { empty_caches(); });
 }
 
 int tp_forward(Model* model, const Lane* lane, const Input* inputs, size_t count, Emit emit, void* outputs, Say say,

@@ -2,8 +2,9 @@
 // streams and its copies, over memory of the host. What operators compute, the CPU computes. A stream is a thread that does
 // what is put into it, in order, while whoever put it there goes on.
 //
-// FAKE_CUDA_LOG names a file that gets a line for whatever happens on a stream other than the first. A copy to the device
-// takes FAKE_CUDA_COPY_MS there. Where the file that FAKE_CUDA_LOST names is there, the device is lost.
+// FAKE_CUDA names a folder. Its file `log` gets a line for whatever happens on a stream other than the first. Copies to the
+// device wait there while its file `held` is there. From the first wait on during which its file `lost` is there, the device
+// is lost.
 #include <malloc.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/as_strided_native.h>
@@ -35,15 +37,26 @@ namespace {
 
 const c10::Device kDevice(c10::kCUDA, 0);
 
+// The path of a file in the folder, or nothing where there is no folder.
+std::string path(const char* file) {
+  static const char* const folder = std::getenv("FAKE_CUDA");
+  return folder == nullptr ? "" : std::string(folder) + "/" + file;
+}
+
+bool is_there(const char* file) { return access(path(file).c_str(), F_OK) == 0; }
+
 void log(const char* what, c10::StreamId stream) {
-  static const char* const name = std::getenv("FAKE_CUDA_LOG");
   static std::mutex mutex;
-  if (name == nullptr || stream == 0) return;
+  if (path("log").empty() || stream == 0) return;
   const std::lock_guard<std::mutex> lock(mutex);
-  FILE* const file = std::fopen(name, "a");
+  FILE* const file = std::fopen(path("log").c_str(), "a");
   std::fprintf(file, "%s %ld\n", what, static_cast<long>(stream));
   std::fclose(file);
 }
+
+std::atomic<bool> is_lost{false};
+
+void check() { TORCH_CHECK(!is_lost, "CUDA error: device-side assert triggered"); }
 
 class Queue {
  public:
@@ -106,10 +119,10 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Stream exchangeStream(c10::Stream next) const override { return stream(std::exchange(current, next.id())); }
   void synchronizeDevice(c10::DeviceIndex) const override { queue(0).wait(); }
   void synchronizeStream(const c10::Stream& stream) const override {
-    static const char* const lost = std::getenv("FAKE_CUDA_LOST");
     queue(stream.id()).wait();
     log("synchronised", stream.id());
-    TORCH_CHECK(lost == nullptr || access(lost, F_OK) != 0, "CUDA error: device-side assert triggered");
+    if (is_there("lost")) is_lost = true;
+    check();
   }
 
  private:
@@ -127,7 +140,7 @@ struct Memory final : c10::DeviceAllocator {
   c10::DeleterFnPtr raw_deleter() const override { return free; }
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
   bool initialized() override { return true; }
-  void emptyCache(c10::MempoolId_t) override {}
+  void emptyCache(c10::MempoolId_t) override { check(); }
   void recordStream(const c10::DataPtr&, c10::Stream) override {}
   void resetAccumulatedStats(c10::DeviceIndex) override {}
   void resetPeakStats(c10::DeviceIndex) override {}
@@ -143,19 +156,36 @@ struct Memory final : c10::DeviceAllocator {
 } memory;
 
 std::mutex pinned_mutex;
-std::map<const void*, size_t> pinned;
+struct Pinned {
+  size_t bytes;
+  bool used;
+};
+std::map<const void*, Pinned> pinned;
 
-struct PinnedMemory final : c10::Allocator {
+struct PinnedMemory final : at::HostAllocator {
   c10::DataPtr allocate(size_t bytes) override {
     void* const block = std::malloc(bytes);
     const std::lock_guard<std::mutex> lock(pinned_mutex);
-    pinned[block] = bytes;
+    pinned[block] = {bytes, false};
     return {block, block, free, c10::Device(c10::kCPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return free; }
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
+  // As libtorch's, it knows a block by its start only.
+  bool record_event(void* at, void*, c10::Stream) override {
+    const std::lock_guard<std::mutex> lock(pinned_mutex);
+    const auto found = pinned.find(at);
+    if (found != pinned.end()) found->second.used = true;
+    return found != pinned.end();
+  }
+  void empty_cache() override { check(); }
+  at::HostStats get_stats() override { return {}; }
+  void reset_accumulated_stats() override {}
+  void reset_peak_stats() override {}
+  // As libtorch's, it asks the device whether a stream that has used the block still does.
   static void free(void* block) {
     const std::lock_guard<std::mutex> lock(pinned_mutex);
+    if (pinned[block].used) check();
     pinned.erase(block);
     std::free(block);
   }
@@ -165,8 +195,8 @@ bool is_pinned(const void* at) {
   const std::lock_guard<std::mutex> lock(pinned_mutex);
   const auto after = pinned.upper_bound(at);
   if (after == pinned.begin()) return false;
-  const auto& [start, bytes] = *std::prev(after);
-  return at < static_cast<const char*>(start) + bytes;
+  const auto& [start, block] = *std::prev(after);
+  return at < static_cast<const char*>(start) + block.bytes;
 }
 
 // The same elements, as the CPU computes with them.
@@ -182,14 +212,16 @@ at::Tensor& copy(at::Tensor& to, const at::Tensor& from, bool non_blocking) {
     on_cpu(to).copy_(on_cpu(from));
     return to;
   }
+  check();
   const bool is_in = from.is_cpu(), is_out = to.is_cpu();
   const bool returns = non_blocking && (!is_in || is_pinned(from.data_ptr())) && (!is_out || is_pinned(to.data_ptr()));
   const auto stream = current;
+  if (returns && is_in != is_out)
+    pinned_memory.record_event((is_in ? from : to).data_ptr(), nullptr, c10::Stream(c10::Stream::UNSAFE, kDevice, stream));
   queue(stream).put([=] {
-    static const char* const millis = std::getenv("FAKE_CUDA_COPY_MS");
     const c10::InferenceMode mode;
     if (is_in) log(returns ? "copy in" : "copy in that waits", stream);
-    if (is_in && stream != 0 && millis != nullptr) std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(millis)));
+    while (is_in && stream != 0 && is_there("held")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     on_cpu(to).copy_(on_cpu(from));
     if (is_in) log("copied in", stream);
     if (is_out) log(returns ? "copy out" : "copy out that waits", stream);
@@ -199,6 +231,7 @@ at::Tensor& copy(at::Tensor& to, const at::Tensor& from, bool non_blocking) {
 }
 
 void compute(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  check();
   queue(current).wait();
   computing = true;
   try {
@@ -243,6 +276,7 @@ namespace c10::impl {
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 }
 REGISTER_ALLOCATOR(c10::DeviceType::CUDA, &memory)
+const bool registered = (at::setHostAllocator(c10::DeviceType::CUDA, &pinned_memory), true);
 
 namespace at {
 
