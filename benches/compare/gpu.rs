@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -38,6 +38,8 @@ const TAIL: f64 = 2.0;
 /// One precision's rounds.
 struct Outcome {
     precision: &'static str,
+    /// What the driver calls the GPU, where it tells.
+    gpu: Option<String>,
     batch: usize,
     rounds: Vec<Round>,
 }
@@ -50,92 +52,101 @@ struct Round {
     half: Sample,
 }
 
-pub(crate) fn run(name: Option<String>) -> Result<()> {
+/// torchpod with one and with two instances, and the loop, in one precision.
+struct Stage {
+    model: &'static Model,
+    precision: &'static str,
+    dtype: &'static str,
+    batch: usize,
+    body: PathBuf,
+    servers: Vec<Running>,
+    driver: Driver,
+}
+
+pub(crate) fn run(name: Option<&str>) -> Result<()> {
     let engine_dir = process::executable().parent().map(Path::to_owned);
     let engine = loader::open(&loader::Options { engine_dir, cuda: true, ..loader::Options::default() })?;
     let about = engine.about();
     ensure!(about.cuda_devices > 0, "there is no GPU to measure: {}", about.cuda_missing);
-    let model = model::named(name.as_deref().unwrap_or(MODEL))?;
+    let model = model::named(name.unwrap_or(MODEL))?;
     let scratch = tempfile::tempdir()?;
-    let mut gpu = None;
     let mut outcomes = Vec::new();
     for (precision, dtype) in PRECISIONS {
-        outcomes.push(measure(model, precision, dtype, &scratch.path().join(precision), &mut gpu)?);
+        let stage = Stage::set(model, precision, dtype, &scratch.path().join(precision))?;
+        let rounds = (0..ROUNDS).map(|_| stage.round()).collect::<Result<_>>()?;
+        let gpu = gpu(stage.servers[0].address)?;
+        outcomes.push(Outcome { precision, gpu, batch: stage.batch, rounds });
     }
-    let report = text(model, &format!("{}, {}", gpu.as_deref().unwrap_or("a GPU"), machine(&about.library)), &outcomes);
+    let report = text(model, &about.library, &outcomes);
     println!("{report}");
     std::fs::write(Path::new(HERE).join("benches/GPU.md"), report).context("benches/GPU.md cannot be written")
 }
 
-fn measure(
-    model: &'static Model,
-    precision: &'static str,
-    dtype: &str,
-    scratch: &Path,
-    gpu: &mut Option<String>,
-) -> Result<Outcome> {
-    std::fs::create_dir_all(scratch)?;
-    let body = scratch.join("body");
-    std::fs::write(&body, model.request(ROWS, Body::Binary)?)?;
-    let forward = |batches: &[usize], seconds| {
-        eprintln!("{precision}: the loop");
-        let (model, values, on_gpu) = (model.name.to_owned(), body.clone(), Some(dtype.to_owned()));
+impl Stage {
+    /// Looks for the batch with which the loop is quickest, and starts both servers with it.
+    fn set(model: &'static Model, precision: &'static str, dtype: &'static str, scratch: &Path) -> Result<Self> {
+        std::fs::create_dir_all(scratch)?;
+        let (body, driver) = (scratch.join("body"), Driver::new(scratch)?);
+        std::fs::write(&body, model.request(ROWS, Body::Binary)?)?;
+        let mut stage = Self { model, precision, dtype, batch: 0, body, servers: Vec::new(), driver };
+        let tried = stage.forward(&BATCHES, 2.0)?.into_iter();
+        let quickest = tried.max_by(|a, b| a.rows_per_second.total_cmp(&b.rows_per_second));
+        stage.batch = quickest.context("the loop tried no batch")?.rows;
+        for instances in INSTANCES {
+            let scratch = scratch.join(instances.to_string());
+            let folder = stage.folder(instances, &scratch)?;
+            let options = Options { device: Some("cuda"), ..Options::default() };
+            stage.servers.push(Running::with(&folder, &scratch, &options)?);
+        }
+        stage.servers.iter().try_for_each(Running::wait_until_ready)?;
+        Ok(stage)
+    }
+
+    fn folder(&self, instances: usize, scratch: &Path) -> Result<PathBuf> {
+        let Self { model, precision, batch, .. } = self;
+        let form = format!("precision = \"{precision}\"\nmemory_format = \"channels_last\"\n\n[[inputs]]");
+        let lines = [
+            ("[[inputs]]", form),
+            ("max_size", format!("max_size = {batch}")),
+            ("[instances]", format!("[instances]\ncount = {instances}")),
+            ("sizes", format!("sizes = [1, {batch}]")),
+        ];
+        model.changed(scratch, &lines)
+    }
+
+    fn forward(&self, batches: &[usize], seconds: f64) -> Result<Vec<Batch>> {
+        eprintln!("{}: the loop", self.precision);
+        let (model, values, on_gpu) = (self.model.name.to_owned(), self.body.clone(), Some(self.dtype.to_owned()));
         let batches = batches.to_vec();
-        compute::run(&Subject { model, values, batches, on_gpu, threads: 1, seconds, rested: false, warm_up: 10 })
-    };
-    let quickest = |a: &Batch, b: &Batch| a.rows_per_second.total_cmp(&b.rows_per_second);
-    let tried = forward(&BATCHES, 2.0)?.batches;
-    let batch = tried.into_iter().max_by(quickest).context("the loop tried no batch")?.rows;
-    let serve = |instances: usize| -> Result<Running> {
-        let scratch = scratch.join(instances.to_string());
-        let folder = model.changed(&scratch, |toml| described(toml, precision, batch, instances))?;
-        let server = Running::with(&folder, &scratch, &Options { device: Some("cuda"), ..Options::default() })?;
-        server.wait_until_ready()?;
-        Ok(server)
-    };
-    let servers = [serve(INSTANCES[0])?, serve(INSTANCES[1])?];
-    *gpu = name(servers[0].address)?;
-    let driver = Driver::new(scratch)?;
-    let drive = |server: &Running, clients| {
-        let content_type = Body::Binary.content_type();
-        let load = Load { path: "/predict", body: &body, content_type, header: None, clients, seconds: SECONDS };
-        let sample = driver.drive(server, &load)?;
-        ensure!(sample.failed == 0.0, "{} requests were not answered with 2xx", sample.failed);
-        Ok(sample)
-    };
-    let connections = u32::try_from((WAITING * batch).div_ceil(ROWS))?.max(THREADS);
-    let all = Clients { threads: THREADS, ..Clients::busy(connections) };
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        let forward = forward(&[batch], 4.0)?.batches.remove(0);
-        eprintln!("{precision}: torchpod");
-        let saturated = [drive(&servers[0], all)?, drive(&servers[1], all)?];
+        let subject = Subject { model, values, batches, on_gpu, threads: 1, seconds, rested: false, warm_up: 10 };
+        Ok(compute::run(&subject)?.batches)
+    }
+
+    fn round(&self) -> Result<Round> {
+        let forward = self.forward(&[self.batch], 4.0)?.remove(0);
+        eprintln!("{}: torchpod", self.precision);
+        let connections = u32::try_from((WAITING * self.batch).div_ceil(ROWS))?.max(THREADS);
+        let all = Clients { threads: THREADS, ..Clients::busy(connections) };
+        let saturated = [self.drive(&self.servers[0], all)?, self.drive(&self.servers[1], all)?];
         // Four times as many clients, each of whom asks rarely.
         let clients = Clients { connections: 4 * connections, ..all };
         let cycle = f64::from(clients.connections) / (saturated[1].requests_per_second / 2.0);
         let pause = Duration::from_secs_f64((cycle - forward.p50_micros / 1e6).max(0.0));
-        let half = drive(&servers[1], Clients { pause, ..clients })?;
-        rounds.push(Round { forward, saturated, half });
+        let half = self.drive(&self.servers[1], Clients { pause, ..clients })?;
+        Ok(Round { forward, saturated, half })
     }
-    Ok(Outcome { precision, batch, rounds })
-}
 
-/// The model's description, for a GPU.
-fn described(toml: &str, precision: &str, batch: usize, instances: usize) -> String {
-    let mut text = format!("precision = \"{precision}\"\nmemory_format = \"channels_last\"\n");
-    for line in toml.lines() {
-        let _ = match line {
-            _ if line.starts_with("max_size") => writeln!(text, "max_size = {batch}"),
-            _ if line.starts_with("sizes") => writeln!(text, "sizes = [1, {batch}]"),
-            "[instances]" => writeln!(text, "{line}\ncount = {instances}"),
-            _ => writeln!(text, "{line}"),
-        };
+    fn drive(&self, server: &Running, clients: Clients) -> Result<Sample> {
+        let (body, content_type) = (&self.body, Body::Binary.content_type());
+        let load = Load { path: "/predict", body, content_type, header: None, clients, seconds: SECONDS };
+        let sample = self.driver.drive(server, &load)?;
+        ensure!(sample.failed == 0.0, "{} requests were not answered with 2xx", sample.failed);
+        Ok(sample)
     }
-    text
 }
 
 /// What the driver calls the first GPU.
-fn name(server: SocketAddr) -> Result<Option<String>> {
+fn gpu(server: SocketAddr) -> Result<Option<String>> {
     let metrics = String::from_utf8(request::get(server, "/metrics")?.body)?;
     let info = metrics.lines().find(|line| line.starts_with("torchpod_gpu_info"));
     Ok(info.and_then(|line| line.split("name=\"").nth(1)?.split('"').next()).map(str::to_owned))
@@ -162,12 +173,14 @@ fn rows(sample: &Sample) -> f64 {
     sample.requests_per_second * rows
 }
 
-fn text(model: &Model, machine: &str, outcomes: &[Outcome]) -> String {
+fn text(model: &Model, library: &str, outcomes: &[Outcome]) -> String {
+    let gpu = outcomes.iter().find_map(|outcome| outcome.gpu.as_deref()).unwrap_or("a GPU");
     let mut text = format!(
         "# GPU\n\nWritten by `make bench-gpu`: {} with its channels last, by binary HTTP in requests of {ROWS} rows, beside \
          a loop around the same engine in one process, which copies its input in and its output out. Medians of {ROUNDS} \
-         rounds. The batch is the one with which the loop is quickest.\n\nMachine: {machine}.\n\n",
-        model.name
+         rounds. The batch is the one with which the loop is quickest.\n\nMachine: {gpu}, {}.\n\n",
+        model.name,
+        machine(library)
     );
     let mut targets = Table::new(&["precision", "figure", "median", "rounds", "target", "verdict"]);
     let mut figures = Table::new(&[

@@ -20,10 +20,15 @@ init = function(args)
   if args[3] ~= "" then wrk.headers[args[3]] = args[4] end
   percentiles = {}
   local pause = tonumber(args[5])
+  math.randomseed(seed)
   if pause > 0 then delay = function() return -math.log(1 - math.random()) * pause end end
   for index = 6, #args do table.insert(percentiles, tonumber(args[index])) end
 end
-setup = function(made) thread = made end
+local threads = 0
+setup = function(made)
+  thread, threads = made, threads + 1
+  made:set("seed", threads)
+end
 done = function(summary, latency)
   local errors = summary.errors
   local failed = errors.status + errors.connect + errors.read + errors.write + errors.timeout

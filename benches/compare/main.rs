@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         Some(bare::ROLE) => bare::child(words),
         Some(compute::ROLE) => compute::child(words),
         Some("cell") => short::run(&words.collect::<Vec<_>>()),
-        Some("gpu") => gpu::run(words.next()),
+        Some("gpu") => gpu::run(words.next().as_deref()),
         Some("growth") => growth(),
         Some("sight") => seen(),
         Some(sight::ROLE) => sight::child(),

@@ -84,12 +84,19 @@ impl Model {
         Ok(made.join(self.name))
     }
 
-    /// A folder of models under `scratch` that holds only this one, with its description changed.
-    pub(crate) fn changed(&self, scratch: &Path, change: impl FnOnce(&str) -> String) -> Result<PathBuf> {
+    /// A folder under `scratch` like [`Self::folder`], whose description has other lines in the place of some.
+    pub(crate) fn changed(&self, scratch: &Path, lines: &[(&str, String)]) -> Result<PathBuf> {
         let (from, to) = (self.folder()?, scratch.join(self.name));
         std::fs::create_dir_all(to.join("1"))?;
         std::fs::copy(from.join("1/model.pt"), to.join("1/model.pt"))?;
-        std::fs::write(to.join("model.toml"), change(&std::fs::read_to_string(from.join("model.toml"))?))?;
+        let mut toml = std::fs::read_to_string(from.join("model.toml"))?;
+        for (start, line) in lines {
+            let found = toml.lines().find(|line| line.starts_with(start));
+            let found =
+                found.with_context(|| format!("{}'s model.toml has no line that starts with {start}", self.name))?;
+            toml = toml.replace(&found.to_owned(), line);
+        }
+        std::fs::write(to.join("model.toml"), toml)?;
         Ok(to)
     }
 

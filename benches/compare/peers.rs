@@ -186,8 +186,8 @@ fn folder(model: &Model, scratch: &Path) -> Result<PathBuf> {
     if !model.heavy {
         return model.folder();
     }
-    let instances = format!("[instances]\ncount = {}\n", peer::WORKERS);
-    model.changed(&scratch.join("served"), |toml| toml.replace("[instances]\n", &instances))
+    let instances = format!("[instances]\ncount = {}", peer::WORKERS);
+    model.changed(&scratch.join("served"), &[("[instances]", instances)])
 }
 
 /// The numbers of the only output, whatever surrounds them: `outputs` by name, in a list, or as Triton says them.

@@ -51,8 +51,13 @@ pub(crate) fn write(file: &Path, panels: &[Panel]) -> Result<()> {
         let size = (PANEL.0 * u32::try_from(panels.len())?, PANEL.1 + LEGEND);
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         let (charts, below) = root.split_vertically(PANEL.1);
-        let most = panels.iter().max_by_key(|panel| panel.series.len()).context("no chart")?;
-        legend(&below, most.series.iter().map(|series| series.name))?;
+        let mut names: Vec<&str> = Vec::new();
+        for series in panels.iter().flat_map(|panel| &panel.series) {
+            if !names.contains(&series.name) {
+                names.push(series.name);
+            }
+        }
+        legend(&below, &names)?;
         for (area, panel) in charts.split_evenly((1, panels.len())).iter().zip(panels) {
             let ys = panel.series.iter().flat_map(|series| &series.points).map(|(_, y)| *y);
             let (least, most) = ys.fold((f64::INFINITY, 0.0_f64), |(least, most), y| (least.min(y), most.max(y)));
@@ -108,7 +113,7 @@ where
 }
 
 /// Names the lines, in a row.
-fn legend<'a>(area: &Area, names: impl Iterator<Item = &'a str>) -> Result<()> {
+fn legend(area: &Area, names: &[&str]) -> Result<()> {
     const LEFT: i32 = 74; // Where the first chart's axis is.
     const LINE: i32 = 16;
     // A letter is as wide as this at most, on average.
@@ -117,7 +122,7 @@ fn legend<'a>(area: &Area, names: impl Iterator<Item = &'a str>) -> Result<()> {
     for name in names {
         area.draw(&PathElement::new([(x, y), (x + LINE, y)], colour(name).stroke_width(2)))?;
         x += LINE + 8;
-        area.draw(&Text::new(name, (x, y - 6), text(12)))?;
+        area.draw(&Text::new(*name, (x, y - 6), text(12)))?;
         x += LETTER * i32::try_from(name.len())? + 24;
     }
     Ok(())

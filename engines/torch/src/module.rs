@@ -224,7 +224,7 @@ impl Drop for Lane {
     }
 }
 
-/// An uninitialised tensor in host memory, which no device reads without a lane.
+/// An uninitialised tensor in host memory: pinned, where the lane is a device's.
 fn empty(lane: Option<&Lane>, scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
     let lane = lane.map_or(std::ptr::null(), |lane| lane.0.cast_const());
     let mut tensor = std::ptr::null_mut();
