@@ -61,6 +61,13 @@ pub(super) fn decide(head: &Head, limits: &Limits, needs: Duration, now: Instant
     }
 }
 
+/// The most rows that one of `workers` takes of those that wait, while others compute so many: an equal part of all that
+/// there is to compute. Taken whole, the rows would leave one worker with most of them, and the others with the next few to
+/// come, one by one.
+pub(super) fn share(waiting: usize, computing: usize, workers: usize) -> usize {
+    (waiting + computing).div_ceil(workers.max(1)).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -99,6 +106,16 @@ mod tests {
             let now = since + ms(waited);
             let head = Head { rows, since, deadline: now + ms(left), others };
             assert_eq!(decide(&head, &limits, ms(8), now), expected, "{head:?} waited {waited} ms");
+        }
+    }
+
+    #[test]
+    fn a_worker_leaves_the_others_their_part() {
+        // Waiting, computed by others, workers, share.
+        for (waiting, computing, workers, expected) in
+            [(7, 0, 1, 7), (8, 0, 2, 4), (7, 1, 2, 4), (1, 7, 2, 4), (1, 0, 2, 1), (5, 0, 3, 2), (0, 0, 2, 1)]
+        {
+            assert_eq!(share(waiting, computing, workers), expected, "{waiting} and {computing} for {workers}");
         }
     }
 

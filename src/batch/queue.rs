@@ -7,7 +7,7 @@
 //! by twos and threes, and each be paid for with the waking of a thread, which costs as much as to read several of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ pub(super) struct Queue {
     news: AtomicUsize,
     /// Called by the first request of a turn, and when the queue is closed.
     herald: Notify,
+    /// Rows of batches that workers have; read only under the lock.
+    computing: Arc<AtomicUsize>,
     /// In requests.
     limit: usize,
     workers: usize,
@@ -75,6 +77,19 @@ struct Newcomer<'a> {
 pub(super) struct Batch {
     pub(super) jobs: Vec<Job>,
     pub(super) reason: CutReason,
+    _computing: Computing,
+}
+
+/// Lasts for as long as its rows are computed.
+struct Computing {
+    all: Arc<AtomicUsize>,
+    rows: usize,
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.rows, Ordering::Relaxed);
+    }
 }
 
 impl Queue {
@@ -86,6 +101,7 @@ impl Queue {
             left: AtomicUsize::new(0),
             news: AtomicUsize::new(0),
             herald: Notify::new(),
+            computing: Arc::default(),
             limit,
             workers,
         }
@@ -239,7 +255,12 @@ impl Queue {
                     continue;
                 }
             };
-            let cut = state.waiting.cut(head, &limits, |job| job.is_awaited(now));
+            let share = policy::share(about.rows, self.computing.load(Ordering::Relaxed), self.workers);
+            let share = Limits { max_size: limits.max_size.min(share), ..limits };
+            let cut = state.waiting.cut(head, &share, |job| job.is_awaited(now));
+            let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
+            self.computing.fetch_add(rows, Ordering::Relaxed);
+            let computing = Computing { all: self.computing.clone(), rows };
             state.was_alone = cut.batch.len() == 1;
             let is_more_for_others = state.waiting.load().requests > 0 && state.idle > 0;
             drop(open);
@@ -247,11 +268,11 @@ impl Queue {
                 self.arrived.notify_one();
             }
             drop(cut.gone);
-            let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
             if rows > 0 {
-                // Some that would have filled it were not awaited any more.
+                // Some that would have filled it were not awaited any more, or are left to others.
                 let is_short = reason == CutReason::Full && limits.row_wise && rows < limits.max_size;
-                return Some(Batch { jobs: cut.batch, reason: if is_short { CutReason::Idle } else { reason } });
+                let reason = if is_short { CutReason::Idle } else { reason };
+                return Some(Batch { jobs: cut.batch, reason, _computing: computing });
             }
             open = self.lock();
             is_patient = true;

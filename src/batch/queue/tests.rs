@@ -1,6 +1,6 @@
 //! The queue as callers and workers meet it; its order and its rules have their own tables.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -176,13 +176,16 @@ fn whoever_is_refused_hears_when_the_queue_will_be_drained() {
 #[test]
 fn a_request_that_is_too_large_for_one_batch_is_taken_by_several_workers_at_once() {
     let queue = Queue::new(9, 3);
+    let all_have_theirs = Barrier::new(3);
     let sizes = thread::scope(|scope| {
         let workers: Vec<_> = (0..3)
             .map(|_| {
-                let batch = || queue.take(|_| LIMITS).unwrap().jobs;
-                thread::Builder::new()
-                    .spawn_scoped(scope, move || batch().iter().map(|job| job.rows).sum::<usize>())
-                    .unwrap()
+                let size = || {
+                    let batch = queue.take(|_| LIMITS).unwrap();
+                    all_have_theirs.wait();
+                    batch.jobs.iter().map(|job| job.rows).sum::<usize>()
+                };
+                thread::Builder::new().spawn_scoped(scope, size).unwrap()
             })
             .collect();
         while queue.lock().as_ref().unwrap().idle < 3 {
@@ -195,6 +198,24 @@ fn a_request_that_is_too_large_for_one_batch_is_taken_by_several_workers_at_once
         sizes
     });
     assert_eq!(sizes, [2, 4, 4]);
+}
+
+#[test]
+fn a_worker_takes_its_part_of_what_waits_and_of_what_others_compute() {
+    let queue = Queue::new(9, 2);
+    let limits = |_: &Job| Limits { max_size: 8, ..LIMITS };
+    let _answers: Vec<_> = (0..7).map(|_| push(&queue, job()).unwrap()).collect();
+    let first = queue.take(limits).unwrap();
+    assert_eq!((first.jobs.len(), first.reason), (4, CutReason::Idle));
+    let second = queue.take(limits).unwrap();
+    assert_eq!((second.jobs.len(), queue.load().rows), (3, 0));
+    drop(first);
+    let _answers: Vec<_> = (0..4).map(|_| push(&queue, job()).unwrap()).collect();
+    // Three are being computed, four wait.
+    assert_eq!(queue.take(limits).unwrap().jobs.len(), 4);
+    drop(second);
+    let _answers: Vec<_> = (0..4).map(|_| push(&queue, job()).unwrap()).collect();
+    assert_eq!(queue.take(limits).unwrap().jobs.len(), 2, "nobody else has any");
 }
 
 #[test]
