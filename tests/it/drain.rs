@@ -121,7 +121,7 @@ async fn keep_asking_http2(
 
 /// One server under load from ten clients over HTTP/1, HTTP/2 and gRPC, half of them slow, told to end after `delay`.
 fn drain_under_load(turn: &Turn, delay: Duration) -> (Vec<Seen>, Ended) {
-    let server = turn.serve(&["--drain-delay", "300ms"]);
+    let server = turn.serve_apart(&["--drain-delay", "300ms"]);
     let signalled = AtomicBool::new(false);
     let seen = thread::scope(|scope| {
         let (server, signalled) = (&server, &signalled);

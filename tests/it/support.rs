@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +51,21 @@ impl Turn {
 
     /// The same, with environment variables.
     pub(crate) fn start_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Server<'_> {
-        let mut command = self.command(&["serve", "--listen", ANY_PORT, "--log-format", "json"]);
+        self.start_at(Ipv4Addr::LOCALHOST, variables, arguments)
+    }
+
+    /// As `serve`, on an address of its own: nobody else listens at its ports once it has ended, and answers its clients.
+    pub(crate) fn serve_apart(&self, arguments: &[&str]) -> Server<'_> {
+        static SERVERS: AtomicU16 = AtomicU16::new(0);
+        let [high, low] = SERVERS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let own = Ipv4Addr::new(127, 1, high, low);
+        let server = self.start_at(own, &[("TORCHPOD_GRPC_LISTEN", &format!("{own}:0"))], arguments);
+        server.wait_until("serving");
+        server
+    }
+
+    fn start_at(&self, own: Ipv4Addr, variables: &[(&str, &str)], arguments: &[&str]) -> Server<'_> {
+        let mut command = self.command(&["serve", "--listen", &format!("{own}:0"), "--log-format", "json"]);
         let mut child = command.args(arguments).envs(variables.iter().copied()).spawn().expect("the binary starts");
         let log = Log::follow(child.stderr.take().expect("stderr is a pipe"));
         let mut server = Server { child, turn: PhantomData, address: NOWHERE, grpc: NOWHERE, probe: None, log };
