@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::policy::Limits;
+use super::policy::{self, Limits};
 
 /// A new measurement moves the mean by one part in this.
 const WEIGHT: u32 = 8;
@@ -44,6 +44,13 @@ pub(super) struct Crew {
     pub(super) limits: Limits,
 }
 
+impl Crew {
+    /// What one of them takes of so many rows, where nobody else has any.
+    fn part(&self, rows: usize) -> usize {
+        policy::share(rows, 0, self.workers).min(self.limits.max_size)
+    }
+}
+
 impl Pace {
     /// A batch of `rows` was computed.
     pub(super) fn record(&mut self, rows: usize, took: Duration, now: Instant) {
@@ -76,7 +83,7 @@ impl Pace {
         let limits = &crew.limits;
         // Batches that cannot hold the newcomer's last row.
         let (before, size, own) = if limits.row_wise {
-            ((ahead.rows + rows.saturating_sub(1)) / limits.max_size, limits.max_size, rows.min(limits.max_size))
+            ((ahead.rows + rows.saturating_sub(1)) / limits.max_size, limits.max_size, crew.part(rows))
         } else {
             (ahead.requests, 1, rows)
         };
@@ -87,7 +94,8 @@ impl Pace {
     pub(super) fn drain(&self, waiting: Load, crew: &Crew) -> Duration {
         let limits = &crew.limits;
         let (batches, size) = if limits.row_wise {
-            (waiting.rows.div_ceil(limits.max_size), waiting.rows.min(limits.max_size))
+            let part = crew.part(waiting.rows);
+            (waiting.rows.div_ceil(part), part)
         } else {
             (waiting.requests, waiting.rows.div_ceil(waiting.requests.max(1)))
         };
@@ -179,6 +187,16 @@ mod tests {
             let got = pace.at_least(Load { requests, rows }, own, &crew(workers, row_wise));
             assert_eq!(got, ms(expected), "{own} rows behind {rows} of {requests}, {workers} workers");
         }
+    }
+
+    #[test]
+    fn those_who_compute_a_request_together_need_a_part_of_its_time() {
+        let (pace, load) = (measured(&[(16, 20), (32, 40)]), Load { requests: 1, rows: 32 });
+        for (workers, expected) in [(1, 40), (2, 20)] {
+            assert_eq!(pace.at_least(Load::default(), 32, &crew(workers, true)), ms(expected), "{workers} workers");
+            assert_eq!(pace.drain(load, &crew(workers, true)), ms(expected), "{workers} workers");
+        }
+        assert_eq!(pace.at_least(Load::default(), 32, &crew(2, false)), ms(40));
     }
 
     #[test]

@@ -247,7 +247,9 @@ impl Queue {
                 open = self.rest(open, Some(PATIENCE));
                 continue;
             }
-            let needs = state.pace.expected(about.rows.min(limits.max_size));
+            let share = policy::share(about.rows, self.computing.load(Ordering::Relaxed), self.workers);
+            let share = Limits { max_size: limits.max_size.min(share), ..limits };
+            let needs = state.pace.expected(about.rows.min(share.max_size));
             let reason = match policy::decide(&about, &limits, needs, now) {
                 Decision::Cut(reason) => reason,
                 Decision::Wait(time) => {
@@ -255,8 +257,6 @@ impl Queue {
                     continue;
                 }
             };
-            let share = policy::share(about.rows, self.computing.load(Ordering::Relaxed), self.workers);
-            let share = Limits { max_size: limits.max_size.min(share), ..limits };
             let cut = state.waiting.cut(head, &share, |job| job.is_awaited(now));
             let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
             self.computing.fetch_add(rows, Ordering::Relaxed);
