@@ -83,11 +83,11 @@ pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
     let subject: Subject = serde_json::from_str(&args.next().context("no subject")?)?;
     let file = model::named(&subject.model)?.file()?;
     let engine_dir = process::executable().parent().map(Path::to_owned);
-    let engine =
-        loader::open(&loader::Options { engine_dir, cuda: subject.on_gpu.is_some(), ..loader::Options::default() })?;
-    let source = Source::of(&file, if subject.on_gpu.is_some() { Device::Cuda(0) } else { Device::Cpu });
+    let cuda = subject.on_gpu.is_some();
+    let engine = loader::open(&loader::Options { engine_dir, cuda, ..loader::Options::default() })?;
     let precision = subject.on_gpu.as_deref().and_then(DType::from_name);
-    let source = Source { precision, channels_last: precision.is_some(), ..source };
+    let device = if cuda { Device::Cuda(0) } else { Device::Cpu };
+    let source = Source { precision, channels_last: cuda, ..Source::of(&file, device) };
     let loaded = engine.load(&source, &mut |_, _| {})?;
     let mut instance = loaded.instance(subject.threads)?;
     let batches =

@@ -107,6 +107,13 @@ impl Driver {
         Ok(Self { script })
     }
 
+    /// As [`Self::drive`], where every request must have been answered with 2xx.
+    pub(crate) fn drive_whole(&self, server: &Running, load: &Load) -> Result<Sample> {
+        let sample = self.drive(server, load)?;
+        ensure!(sample.failed == 0.0, "{} requests were not answered with 2xx", sample.failed);
+        Ok(sample)
+    }
+
     pub(crate) fn drive(&self, server: &Running, load: &Load) -> Result<Sample> {
         let Load { path, body, content_type, header, clients: Clients { connections, pause, threads }, seconds } = load;
         let (header, value) = header.unwrap_or_default();

@@ -91,10 +91,9 @@ impl Model {
         std::fs::copy(from.join("1/model.pt"), to.join("1/model.pt"))?;
         let mut toml = std::fs::read_to_string(from.join("model.toml"))?;
         for (start, line) in lines {
-            let found = toml.lines().find(|line| line.starts_with(start));
-            let found =
-                found.with_context(|| format!("{}'s model.toml has no line that starts with {start}", self.name))?;
-            toml = toml.replace(&found.to_owned(), line);
+            let found = toml.lines().find(|line| line.starts_with(start)).map(str::to_owned);
+            let found = found.with_context(|| format!("{}'s model.toml has no line {start} …", self.name))?;
+            toml = toml.replacen(&found, line, 1);
         }
         std::fs::write(to.join("model.toml"), toml)?;
         Ok(to)

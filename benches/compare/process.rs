@@ -59,14 +59,8 @@ impl Running {
         let [address, probe] = free_addresses()?;
         let log = File::options().create(true).append(true).open(scratch.join("torchpod.log"))?;
         let mut command = Command::new(file);
-        command.arg("serve").arg(models).args([
-            "--device",
-            options.device.unwrap_or("cpu"),
-            "--drain-delay",
-            "0s",
-            "--grpc-listen",
-            "off",
-        ]);
+        command.arg("serve").arg(models).args(["--drain-delay", "0s", "--grpc-listen", "off"]);
+        command.args(["--device", options.device.unwrap_or("cpu")]);
         command.args(["--listen", &address.to_string(), "--probe-listen", &probe.to_string()]);
         command.current_dir(HERE).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let is_read = |name: &str| name.starts_with("TORCHPOD_") || name.starts_with("OTEL_");

@@ -59,15 +59,8 @@ fn one(cell: &Cell, scratch: &Path) -> Result<Verdict> {
     let driver = Driver::new(scratch)?;
     let drive = |server: &Running| -> Result<f64> {
         let content_type = cell.body.content_type();
-        let (connections, seconds) = (cell.connections, SECONDS);
-        let load = Load {
-            path: "/predict",
-            body: &body,
-            content_type,
-            header: None,
-            clients: Clients::busy(connections),
-            seconds,
-        };
+        let (clients, seconds) = (Clients::busy(cell.connections), SECONDS);
+        let load = Load { path: "/predict", body: &body, content_type, header: None, clients, seconds };
         Ok(driver.drive(server, &load)?.requests_per_second)
     };
     let ratios: Vec<f64> = (0..PAIRS).map(|_| pair(cell, scratch, &drive)).collect::<Result<_>>()?;

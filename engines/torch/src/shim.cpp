@@ -37,9 +37,10 @@ void lose(at::Device device) {
 
 // Gives cached memory back: the device's, and what is pinned for it.
 void empty_caches() {
-  if (!at::accelerator::getAccelerator().has_value()) return;
+  const auto device = at::accelerator::getAccelerator();
+  if (!device.has_value()) return;
   at::accelerator::emptyCache();
-  at::getHostAllocator(at::accelerator::getAccelerator().value())->empty_cache();
+  at::getHostAllocator(*device)->empty_cache();
 }
 
 }  // namespace
