@@ -2,9 +2,10 @@
 //!
 //! What is decided under the lock is decided by the pure parts: `waiting` keeps the order, `policy` cuts, `pace` measures.
 //!
-//! Workers see what has come turn by turn of the async runtime, which reads from all connections that have sent something:
-//! a task of it announces what each turn has brought ([`Queue::announce_turns`]). Seen one by one, requests would be computed
-//! by twos and threes, and each be paid for with the waking of a thread, which costs as much as to read several of them.
+//! Of few requests, the first wakes a worker. Of a crowd, workers see what has come turn by turn of the async runtime, which
+//! reads from all connections that have sent something: a task of it announces what each turn has brought
+//! ([`Queue::announce_turns`]). Seen one by one, they would be computed by twos and threes, and each be paid for with the
+//! waking of a thread, which costs as much as to read several of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,12 @@ use crate::telemetry::metrics::CutReason;
 /// caches are a third of what a request to a small model takes. Requests that come together share a wake-up.
 const ALERT: Duration = Duration::from_micros(150);
 
+/// So many requests in hand are read in less time than it takes to wake a worker: the first of them wakes one, who finds the
+/// others when he comes. To let them all come first would leave the worker idle while they are read, and those who read
+/// while he computes.
+const FEW: usize = 16;
+/// With each batch, the largest crowd of late is remembered as smaller by one part in this.
+const MEMORY: usize = 16;
 /// How many turns are announced together at most, while each brings more. One takes some microseconds.
 const TURNS: usize = 4;
 /// An announcement that does not come within this time is not waited for any longer.
@@ -38,10 +45,10 @@ pub(super) struct Queue {
     left: AtomicUsize,
     /// Changes with every announcement, and when the queue is closed; only under the lock.
     news: AtomicUsize,
-    /// Called by the first request of a turn, and when the queue is closed.
+    /// Called by the first request of a crowd's turn, and when the queue is closed.
     herald: Notify,
-    /// Rows of batches that workers have; read only under the lock.
-    computing: Arc<AtomicUsize>,
+    /// What workers have; read only under the lock.
+    computing: Arc<InHand>,
     /// In requests.
     limit: usize,
     workers: usize,
@@ -53,6 +60,10 @@ struct Open {
     pace: Pace,
     /// Workers with nothing to compute.
     idle: usize,
+    /// Whether one of them has been woken, and has not come yet.
+    is_called: bool,
+    /// The most requests that waited or were computed of late.
+    crowd: usize,
     /// Whether some have come who are not announced yet, but will be.
     is_promised: bool,
     /// How long the latest of them had nothing to compute, before it had.
@@ -80,15 +91,31 @@ pub(super) struct Batch {
     _computing: Computing,
 }
 
+/// Requests that are being computed, or parts of such, and their rows.
+#[derive(Default)]
+struct InHand {
+    requests: AtomicUsize,
+    rows: AtomicUsize,
+}
+
 /// Lasts for as long as its rows are computed.
 struct Computing {
-    all: Arc<AtomicUsize>,
-    rows: usize,
+    all: Arc<InHand>,
+    load: Load,
+}
+
+impl Computing {
+    fn new(all: &Arc<InHand>, load: Load) -> Self {
+        all.requests.fetch_add(load.requests, Ordering::Relaxed);
+        all.rows.fetch_add(load.rows, Ordering::Relaxed);
+        Self { all: all.clone(), load }
+    }
 }
 
 impl Drop for Computing {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.rows, Ordering::Relaxed);
+        self.all.requests.fetch_sub(self.load.requests, Ordering::Relaxed);
+        self.all.rows.fetch_sub(self.load.rows, Ordering::Relaxed);
     }
 }
 
@@ -127,10 +154,15 @@ impl Queue {
         state.earliest = Some(state.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
         state.waiting.push(job);
         let displaced = displaced.map(|job| (job, state.overloaded(&self.crew(limits))));
-        let is_first = !std::mem::replace(&mut state.is_promised, true);
-        drop(open);
-        if is_first {
-            self.herald.notify_one();
+        state.crowd = state.crowd.max(state.waiting.load().requests + self.computing.requests.load(Ordering::Relaxed));
+        if state.crowd <= FEW && limits.max_delay.is_zero() {
+            self.wake(open);
+        } else {
+            let is_first = !std::mem::replace(&mut state.is_promised, true);
+            drop(open);
+            if is_first {
+                self.herald.notify_one();
+            }
         }
         if let Some((job, refusal)) = displaced {
             job.fail(refusal);
@@ -164,15 +196,20 @@ impl Queue {
         let mut open = self.lock();
         let Some(state) = open.as_mut() else { return false };
         state.is_promised = false;
-        let is_wanted = state.idle > 0 && state.waiting.load().requests > 0;
-        if is_wanted {
-            self.news.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(open);
-        if is_wanted {
-            self.arrived.notify_one();
-        }
+        self.wake(open);
         true
+    }
+
+    /// Wakes a worker if there is something for one, and one to wake who is not on his way.
+    fn wake(&self, mut open: Guard<'_>) {
+        let Some(state) = open.as_mut() else { return };
+        if state.idle == 0 || state.is_called || state.waiting.load().requests == 0 {
+            return;
+        }
+        state.is_called = true;
+        self.news.fetch_add(1, Ordering::Relaxed);
+        drop(open);
+        self.arrived.notify_one();
     }
 
     /// Refuses a newcomer whose body has not come yet, where [`Self::push`] would certainly refuse it now.
@@ -247,7 +284,7 @@ impl Queue {
                 open = self.rest(open, Some(PATIENCE));
                 continue;
             }
-            let share = policy::share(about.rows, self.computing.load(Ordering::Relaxed), self.workers);
+            let share = policy::share(about.rows, self.computing.rows.load(Ordering::Relaxed), self.workers);
             let share = Limits { max_size: limits.max_size.min(share), ..limits };
             let needs = state.pace.expected(about.rows.min(share.max_size));
             let reason = match policy::decide(&about, &limits, needs, now) {
@@ -259,14 +296,10 @@ impl Queue {
             };
             let cut = state.waiting.cut(head, &share, |job| job.is_awaited(now));
             let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
-            self.computing.fetch_add(rows, Ordering::Relaxed);
-            let computing = Computing { all: self.computing.clone(), rows };
+            let computing = Computing::new(&self.computing, Load { requests: cut.batch.len(), rows });
             state.was_alone = cut.batch.len() == 1;
-            let is_more_for_others = state.waiting.load().requests > 0 && state.idle > 0;
-            drop(open);
-            if is_more_for_others {
-                self.arrived.notify_one();
-            }
+            state.crowd -= state.crowd.div_ceil(MEMORY);
+            self.wake(open);
             drop(cut.gone);
             if rows > 0 {
                 // Some that would have filled it were not awaited any more, or are left to others.
@@ -297,6 +330,7 @@ impl Queue {
         count(&mut open, -1);
         if let Some(state) = open.as_mut() {
             state.last_rest = began.elapsed();
+            state.is_called = false;
         }
         open
     }

@@ -265,12 +265,23 @@ fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
     }
 }
 
+/// One whose workers have had more requests in hand than are taken as they come.
+fn crowded(limit: usize) -> Queue {
+    let queue = Queue::new(limit, 1);
+    queue.lock().as_mut().unwrap().crowd = 2 * FEW;
+    queue
+}
+
+fn has_idle(queue: &Queue) -> bool {
+    queue.lock().as_ref().unwrap().idle > 0
+}
+
 #[tokio::test]
-async fn a_resting_worker_sees_a_whole_turn_at_once() {
-    let queue = Arc::new(Queue::new(9, 1));
+async fn of_a_crowd_a_resting_worker_sees_a_whole_turn_at_once() {
+    let queue = Arc::new(crowded(9));
     let rested = queue.clone();
     let worker = tokio::task::spawn_blocking(move || take(&rested));
-    while queue.lock().as_ref().unwrap().idle < 1 {
+    while !has_idle(&queue) {
         thread::yield_now();
     }
     let herald = tokio::spawn({
@@ -287,4 +298,58 @@ async fn a_resting_worker_sees_a_whole_turn_at_once() {
     assert_eq!(worker.await.unwrap(), 3);
     queue.close();
     herald.await.unwrap();
+}
+
+#[test]
+fn a_few_are_taken_as_they_come() {
+    let queue = Queue::new(9, 1);
+    thread::scope(|scope| {
+        let (taken, heard) = std::sync::mpsc::channel();
+        let queue = &queue;
+        scope.spawn(move || {
+            while let Some(batch) = queue.take(|_| LIMITS) {
+                let _ = taken.send(batch.jobs.len());
+            }
+        });
+        for _ in 0..3 {
+            while !has_idle(queue) {
+                thread::yield_now();
+            }
+            let (job, _answer) = job();
+            queue.push(job, LIMITS).unwrap(); // And nobody announces it.
+            assert_eq!(heard.recv_timeout(LONG), Ok(1));
+        }
+        queue.close();
+    });
+}
+
+#[test]
+fn a_crowd_is_forgotten_batch_by_batch() {
+    let queue = crowded(9);
+    let is_promised = || queue.lock().as_ref().unwrap().is_promised;
+    let mut batches = 0;
+    loop {
+        let (job, _answer) = job();
+        queue.push(job, LIMITS).unwrap();
+        if !is_promised() {
+            break;
+        }
+        queue.announce();
+        take(&queue);
+        batches += 1;
+    }
+    assert!((FEW / 2..2 * FEW).contains(&batches), "{batches} batches");
+}
+
+#[test]
+fn requests_in_hand_make_a_crowd_of_those_who_wait() {
+    let queue = Queue::new(9 * FEW, 1);
+    let limits = |_: &Job| Limits { max_size: FEW, ..LIMITS };
+    let mut answers: Vec<_> = (0..FEW).map(|_| push(&queue, job()).unwrap()).collect();
+    let batch = queue.take(limits).unwrap();
+    assert_eq!((batch.jobs.len(), queue.load().requests), (FEW, 0));
+    let (job, answer) = job();
+    queue.push(job, LIMITS).unwrap();
+    answers.push(answer);
+    assert!(queue.lock().as_ref().unwrap().is_promised);
 }
