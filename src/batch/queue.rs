@@ -28,7 +28,7 @@ const ALERT: Duration = Duration::from_micros(150);
 
 /// So many requests in hand are read in less time than it takes to wake a worker: the first of them wakes one, who finds the
 /// others when he comes. To let them all come first would leave the worker idle while they are read, and those who read
-/// while he computes.
+/// while he computes. Where a delay is to collect more, nobody is woken for the first.
 const FEW: usize = 16;
 /// With each batch, the largest crowd of late is remembered as smaller by one part in this.
 const MEMORY: usize = 16;
@@ -43,7 +43,7 @@ pub(super) struct Queue {
     arrived: Condvar,
     /// Requests that somebody has ceased to await since the last sweep, at most.
     left: AtomicUsize,
-    /// Changes with every announcement, and when the queue is closed; only under the lock.
+    /// Changes whenever a worker is woken, and when the queue is closed; only under the lock.
     news: AtomicUsize,
     /// Called by the first request of a crowd's turn, and when the queue is closed.
     herald: Notify,
@@ -60,7 +60,7 @@ struct Open {
     pace: Pace,
     /// Workers with nothing to compute.
     idle: usize,
-    /// Whether one of them has been woken, and has not come yet.
+    /// Whether one of them was woken, and none has come since.
     is_called: bool,
     /// The most requests that waited or were computed of late.
     crowd: usize,

@@ -53,6 +53,19 @@ fn take(queue: &Queue) -> usize {
     queue.take(|_| LIMITS).unwrap().jobs.len()
 }
 
+/// A worker's life, which tells how many requests each batch had.
+fn take_all(queue: &Queue, taken: &std::sync::mpsc::Sender<usize>) {
+    while let Some(batch) = queue.take(|_| LIMITS) {
+        let _ = taken.send(batch.jobs.len());
+    }
+}
+
+fn until_idle(queue: &Queue, workers: usize) {
+    while queue.lock().as_ref().unwrap().idle < workers {
+        thread::yield_now();
+    }
+}
+
 fn overloaded(waiting: usize, millis: u64) -> Error {
     Error::Overloaded { waiting, retry_after: Duration::from_millis(millis) }
 }
@@ -188,9 +201,7 @@ fn a_request_that_is_too_large_for_one_batch_is_taken_by_several_workers_at_once
                 thread::Builder::new().spawn_scoped(scope, size).unwrap()
             })
             .collect();
-        while queue.lock().as_ref().unwrap().idle < 3 {
-            thread::yield_now();
-        }
+        until_idle(&queue, 3);
         // One arrival, three batches: who takes a part wakes the next.
         let _answer = push(&queue, job_of(10, Instant::now() + LONG, Priority::Normal)).unwrap();
         let mut sizes: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
@@ -243,12 +254,7 @@ fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
         thread::scope(|scope| {
             let (taken, heard) = std::sync::mpsc::channel();
             let queue = &queue;
-            scope.spawn(move || {
-                while let Some(batch) = queue.take(|_| LIMITS) {
-                    let _ = taken.send(batch.jobs.len());
-                }
-                drop(taken);
-            });
+            scope.spawn(move || take_all(queue, &taken));
             for pause in 0..20 {
                 let _answer = push(queue, job()).unwrap();
                 let taken = heard.recv_timeout(LONG);
@@ -272,18 +278,12 @@ fn crowded(limit: usize) -> Queue {
     queue
 }
 
-fn has_idle(queue: &Queue) -> bool {
-    queue.lock().as_ref().unwrap().idle > 0
-}
-
 #[tokio::test]
 async fn of_a_crowd_a_resting_worker_sees_a_whole_turn_at_once() {
     let queue = Arc::new(crowded(9));
     let rested = queue.clone();
     let worker = tokio::task::spawn_blocking(move || take(&rested));
-    while !has_idle(&queue) {
-        thread::yield_now();
-    }
+    until_idle(&queue, 1);
     let herald = tokio::spawn({
         let queue = queue.clone();
         async move { queue.announce_turns().await }
@@ -306,20 +306,15 @@ fn a_few_are_taken_as_they_come() {
     thread::scope(|scope| {
         let (taken, heard) = std::sync::mpsc::channel();
         let queue = &queue;
-        scope.spawn(move || {
-            while let Some(batch) = queue.take(|_| LIMITS) {
-                let _ = taken.send(batch.jobs.len());
-            }
-        });
-        for _ in 0..3 {
-            while !has_idle(queue) {
-                thread::yield_now();
-            }
+        scope.spawn(move || take_all(queue, &taken));
+        let each_is_taken = (0..3).all(|_| {
+            until_idle(queue, 1);
             let (job, _answer) = job();
             queue.push(job, LIMITS).unwrap(); // And nobody announces it.
-            assert_eq!(heard.recv_timeout(LONG), Ok(1));
-        }
-        queue.close();
+            heard.recv_timeout(LONG) == Ok(1)
+        });
+        queue.close(); // Else the scope would wait for the worker.
+        assert!(each_is_taken);
     });
 }
 
