@@ -182,6 +182,23 @@ proptest! {
         prop_assert!(ends, "{:?}", outcome.end);
     }
 
+    /// The controller writes what it decided by the template that it had read.
+    #[test]
+    fn an_undo_while_the_controller_writes_ends(scenario in scenario(good()), after in 0..100_u64) {
+        let mut scenario = scenario;
+        let later = Duration::from_millis(60_000);
+        for (at, act) in [(later, Act::Update(2)), (later + Duration::from_millis(after), Act::Undo)] {
+            scenario.actions.push(Planned { at, workload: 0, act });
+        }
+        let outcome = run(&scenario);
+        prop_assert_eq!(outcome.end, End::Complete);
+        let sets = &outcome.steps.last().expect("something happens").sets;
+        let pods = |template| sets.iter().filter(|set| set.template == Template(template)).map(|set| set.ready).sum::<i32>();
+        prop_assert_eq!((pods(1), pods(2)), (scenario.workloads[0].spec.replicas, 0));
+        let twice = sets.iter().filter(|set| set.template == Template(1)).count() > 1;
+        prop_assert!(!twice, "one ReplicaSet for each template");
+    }
+
     /// Somebody drives real pods with it: they get ready, and end, in any order and at any time.
     #[test]
     fn the_controller_alone_keeps_the_promise_too(spec in spec(), turns in prop::collection::vec(any::<u32>(), 4_000)) {

@@ -17,6 +17,8 @@ use crate::rollout::spec::Spec;
 
 pub(super) struct Worker {
     pub(super) spec: Spec,
+    /// What it read when its present work began. It writes by this, whatever somebody has changed meanwhile.
+    read: Spec,
     /// Indices of its sets, in the order in which they were made.
     pub(super) sets: Vec<usize>,
     pub(super) work: Work,
@@ -33,7 +35,8 @@ impl Worker {
     pub(super) fn new(spec: &Spec) -> Worker {
         let progress = Progress::complete(spec, &[]);
         let (work, sets, history) = (Work::Idle, Vec::new(), Vec::new());
-        Worker { spec: spec.clone(), sets, work, progress, report: None, history, events: 0, check: None }
+        let (spec, read) = (spec.clone(), spec.clone());
+        Worker { spec, read, sets, work, progress, report: None, history, events: 0, check: None }
     }
 }
 
@@ -61,6 +64,7 @@ impl World<'_> {
         let sets = self.views(index);
         let worker = &mut self.deployments[index];
         worker.work = Work::Busy;
+        worker.read = worker.spec.clone();
         let changes = reconcile(&worker.spec, &sets);
         let made = changes.iter().find(|change| sets.iter().all(|set| set.template != change.template));
         let conflict = made.map(|made| {
@@ -99,12 +103,12 @@ impl World<'_> {
         let worker = &self.deployments[index];
         let known = worker.sets.iter().copied().find(|set| self.sets[*set].set.template.0 == template);
         let set = known.unwrap_or_else(|| {
-            self.sets.push(set::Worker::new(index, &self.deployments[index].spec, 0));
+            self.sets.push(set::Worker::new(index, &self.deployments[index].read, 0));
             self.deployments[index].sets.push(self.sets.len() - 1);
             self.sets.len() - 1
         });
         let before = self.sets[set].set.size;
-        self.sets[set].set.resize(&self.deployments[index].spec, size);
+        self.sets[set].set.resize(&self.deployments[index].read, size);
         if known.is_none() || before != size {
             self.note(What::Sized { set, from: before, to: size });
         }
