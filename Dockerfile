@@ -47,12 +47,15 @@ RUN TORCHPOD_CACHE=/fetch/cache scripts/libtorch cuda \
     done
 
 FROM ${RUST_IMAGE} AS build
+# Besides a compiler what scripts/dist needs: the LLVM that rustc has, and who sends requests.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends g++ \
+ && llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/llvm-\1/p') \
+ && apt-get install -y --no-install-recommends g++ curl nghttp2-client "$llvm" \
  && rm -rf /var/lib/apt/lists/*
 # Where it is in the image, too: the engine remembers the folder that it was built against.
 COPY --from=libtorch /opt/libtorch/torch/include /opt/libtorch/torch/include
 COPY --from=libtorch /opt/libtorch/torch/lib /opt/libtorch/torch/lib
+COPY --from=libtorch /opt/libtorch/nvidia/cu13/lib /opt/libtorch/nvidia/cu13/lib
 ENV LIBTORCH=/opt/libtorch/torch
 # Writes into what it builds which crates it was built from, where scanners of images look.
 ARG AUDITABLE=0.7.7
@@ -69,10 +72,12 @@ COPY src src
 COPY benches/compare/main.rs benches/compare/
 COPY benches/micro.rs benches/
 COPY tests/it/main.rs tests/it/
+COPY models/digits models/digits
+COPY scripts/dist scripts/requests scripts/
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo auditable build --profile dist --locked \
- && install -D -m 755 -t /built/usr/local/bin target/dist/torchpod \
- && install -D -m 644 -t /built/usr/local/lib/torchpod target/dist/libtorchpod_torch.so
+    built=$(CARGO="cargo auditable" scripts/dist --locked) \
+ && install -D -m 755 -t /built/usr/local/bin "$built/torchpod" \
+ && install -D -m 644 -t /built/usr/local/lib/torchpod "$built/libtorchpod_torch.so"
 # Tables of lines for debuggers, nine tenths of both; a panic says its line without them.
 RUN strip --strip-debug /built/usr/local/bin/* /built/usr/local/lib/torchpod/*
 

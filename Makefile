@@ -2,7 +2,7 @@
 MODELS ?= models
 ARGS ?=
 
-.PHONY: serve test test-servers test-clients test-schema test-manifests test-console test-training test-image manifests \
+.PHONY: serve dist test test-servers test-clients test-schema test-manifests test-console test-training test-image manifests \
 	metrics image e2e lint bench bench-tools bench-full bench-peers bench-gpu bench-micro soak train packages libtorch clean help
 
 help: ## this list
@@ -11,6 +11,9 @@ help: ## this list
 serve: libtorch ## build and serve the shipped model on port 8080
 	cargo build --release
 	target/release/torchpod serve $(MODELS) $(ARGS)
+
+dist: libtorch ## build what images hold: by a profile of real requests, in a quarter of an hour on two cores
+	@scripts/dist
 
 libtorch: ## fetch libtorch 2.11.0 once per user; CUDA=1 brings what a GPU host needs
 	@scripts/libtorch $(if $(CUDA),cuda,cpu)
@@ -30,6 +33,7 @@ test-servers:
 	command -v redis-server >/dev/null || set -- "$$@" redis-server; \
 	command -v promtool >/dev/null || set -- "$$@" prometheus; \
 	command -v openssl >/dev/null || set -- "$$@" openssl; \
+	command -v h2load >/dev/null || set -- "$$@" nghttp2-client; \
 	command -v curl >/dev/null || set -- "$$@" curl; \
 	[ $$# = 0 ] || scripts/install "$$@"
 
@@ -74,16 +78,17 @@ metrics: ## write docs/metrics.md from the table in src/telemetry/table.rs
 lint: libtorch ## format, clippy, scripts, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	for script in scripts/libtorch scripts/install scripts/fuzz scripts/image scripts/manifests .ci/run; do \
+	for script in scripts/libtorch scripts/dist scripts/requests scripts/install scripts/fuzz scripts/image scripts/manifests .ci/run; do \
 		bash -n $$script || exit; done
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny)"; fi
 
-# TORCHPOD=file measures a release binary that is built already.
-BENCH = cargo bench --bench compare --
+# What images hold is measured; TORCHPOD=file measures another build instead.
+DIST = target/$(shell rustc -vV | sed -n 's/^host: //p')/dist/torchpod
+BENCH = TORCHPOD=$(abspath $(or $(TORCHPOD),$(DIST))) cargo bench --bench compare --
 bench-tools: libtorch
 	@command -v wrk >/dev/null || scripts/install wrk
-	$(if $(TORCHPOD),,cargo build --release)
+	$(if $(TORCHPOD),,@scripts/dist)
 
 bench: bench-tools ## throughput, latency, CPU, start-up and memory, side by side in one run of ten minutes
 	$(BENCH)

@@ -43,6 +43,7 @@ mod packages;
 mod probe_command;
 mod probes;
 mod repository;
+mod requests;
 mod rows;
 mod shutdown;
 mod start_errors;
