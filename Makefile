@@ -143,7 +143,7 @@ image: ## build torchpod:0.1.0 by docker, podman or buildah; TARGET=cuda or trai
 	@scripts/image $(TARGET)
 
 # As root on Debian: no container service is needed, and no registry but Debian's, PyPI and crates.io.
-test-image: ## build an image with buildah, run it as a kubelet would and stop it; half an hour on two cores at first
+test-image: ## build an image with buildah, run it as a kubelet would and stop it; three quarters of an hour on two cores at first
 	@set --; \
 	for tool in buildah mmdebstrap runc; do command -v $$tool >/dev/null || set -- "$$@" $$tool; done; \
 	[ $$# = 0 ] || scripts/install "$$@"
