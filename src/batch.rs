@@ -22,6 +22,7 @@ pub mod worker;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+pub use crate::engine::Outputs;
 use crate::model::{Spec, Version};
 use crate::telemetry::metrics::ModelMetrics;
 use crate::tensor::Tensor;
@@ -54,9 +55,6 @@ pub enum Priority {
     Normal,
     Low,
 }
-
-/// Named outputs, all of as many rows as the request had.
-pub type Outputs = Vec<(Arc<str>, Tensor)>;
 
 /// Why a request got no outputs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ mod raised;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::tensor::{DType, Tensor};
 
@@ -117,13 +118,16 @@ pub enum Trouble {
     DeviceLost,
 }
 
+/// What a model returns: its outputs by name. Requests of one batch share the names.
+pub type Outputs = Vec<(Arc<str>, Tensor)>;
+
 /// One batch: fill its inputs, then run it.
 pub trait Slot {
     /// The writable bytes of input `index`: row-major, little-endian, zeroed or not.
     fn input(&mut self, index: usize) -> &mut [u8];
 
     /// Computes. The outputs are in host memory.
-    fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, Error>;
+    fn run(self: Box<Self>) -> Result<Outputs, Error>;
 }
 
 /// A dense tensor's type and shape, and the bytes of all its elements.

@@ -7,9 +7,10 @@
 //! ([`Queue::announce_turns`]). Seen one by one, they would be computed by twos and threes, and each be paid for with the
 //! waking of a thread, which costs as much as to read several of them.
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -25,6 +26,13 @@ use crate::telemetry::metrics::CutReason;
 /// one: so quickly, then, that to sleep and be woken would take a good part of the time between two. Two wake-ups and cold
 /// caches are a third of what a request to a small model takes. Requests that come together share a wake-up.
 const ALERT: Duration = Duration::from_micros(150);
+
+/// How long a worker stays awake for the next request, with so many cores to run on, or so much CPU time as they have. One
+/// core is wanted by those who read requests; and a limit of one is used up by a worker that stays awake, so that all stand
+/// still until the next period of the limit.
+const fn alertness(cores: usize) -> Duration {
+    if cores > 1 { ALERT } else { Duration::ZERO }
+}
 
 /// So many requests in hand are read in less time than it takes to wake a worker: the first of them wakes one, who finds the
 /// others when he comes. To let them all come first would leave the worker idle while they are read, and those who read
@@ -52,6 +60,8 @@ pub(super) struct Queue {
     /// In requests.
     limit: usize,
     workers: usize,
+    /// How long a worker stays awake for the next request.
+    alert: Duration,
 }
 
 #[derive(Default)]
@@ -131,6 +141,7 @@ impl Queue {
             computing: Arc::default(),
             limit,
             workers,
+            alert: alertness(available_parallelism().map_or(1, NonZero::get)),
         }
     }
 
@@ -320,7 +331,7 @@ impl Queue {
             }
         };
         let began = Instant::now();
-        let stays_awake = open.as_ref().is_some_and(|state| state.was_alone && state.last_rest <= ALERT);
+        let stays_awake = open.as_ref().is_some_and(|state| state.was_alone && state.last_rest < self.alert);
         count(&mut open, 1);
         open = match time {
             None if stays_awake => self.stay_alert(open, began),
@@ -339,7 +350,7 @@ impl Queue {
     fn stay_alert<'a>(&'a self, open: Guard<'a>, began: Instant) -> Guard<'a> {
         let seen = self.news.load(Ordering::Relaxed);
         drop(open);
-        while self.news.load(Ordering::Relaxed) == seen && began.elapsed() < ALERT {
+        while self.news.load(Ordering::Relaxed) == seen && began.elapsed() < self.alert {
             // Whoever needs this core more shall have it: the arrival may have to be read on it.
             thread::yield_now();
         }

@@ -13,7 +13,6 @@ use super::{Error, Outputs};
 use crate::chaos::Trouble;
 use crate::engine::{self, Instance};
 use crate::model::Version;
-use crate::tensor::Tensor;
 
 /// How a batch has left its worker.
 pub(super) enum End {
@@ -121,7 +120,7 @@ fn compute(
     instance: &mut dyn Instance,
     jobs: &[Job],
     rows: usize,
-) -> Result<Vec<(String, Tensor)>, engine::Error> {
+) -> Result<Outputs, engine::Error> {
     version.learn(instance, &jobs[0].inputs);
     match jobs {
         [job] if !version.row_wise() => version.whole(instance, &job.inputs),
@@ -232,12 +231,11 @@ fn failure<T>(result: &thread::Result<Result<T, engine::Error>>) -> Option<Strin
 }
 
 /// Gives each job its rows of the outputs, which share the batch's bytes.
-fn reply(mut jobs: Vec<Job>, outputs: Vec<(String, Tensor)>, post: &Post) {
+fn reply(mut jobs: Vec<Job>, mut outputs: Outputs, post: &Post) {
     let now = Instant::now();
     for job in &jobs {
         job.passage.end(now);
     }
-    let mut outputs: Outputs = outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
     let mut letters = Letters::default();
     if jobs.len() == 1 {
         jobs.remove(0).answer(outputs, &mut letters);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use torchpod_abi as abi;
 
-use super::{About, Device, Engine, Error, Format, Instance, Kind, Layout, Model, Slot, Source, Trouble};
+use super::{About, Device, Engine, Error, Format, Instance, Kind, Layout, Model, Outputs, Slot, Source, Trouble};
 use crate::tensor::{DType, Tensor, text};
 
 const FILE: &str = "libtorchpod_torch.so";
@@ -403,7 +403,7 @@ impl Slot for LoadedSlot<'_> {
         unsafe { std::slice::from_raw_parts_mut(data, bytes) }
     }
 
-    fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, Error> {
+    fn run(self: Box<Self>) -> Result<Outputs, Error> {
         let slot = self;
         let (api, handle) = (slot.api, slot.handle);
         // SAFETY: the slot is live and nobody else uses it.
@@ -418,9 +418,9 @@ impl Slot for LoadedSlot<'_> {
 
 /// # Safety
 /// `output` and what it points into are readable.
-unsafe fn copy(output: &abi::Output) -> Result<(String, Tensor), Error> {
+unsafe fn copy(output: &abi::Output) -> Result<(Arc<str>, Tensor), Error> {
     // SAFETY: the caller's.
-    let name = unsafe { borrow(output.name) }.into_owned();
+    let name: Arc<str> = unsafe { borrow(output.name) }.into();
     let layout = output.layout;
     let dtype = DType::from_abi(layout.dtype)
         .ok_or_else(|| Error::Failed(format!("output {name} has the unknown dtype {}", layout.dtype)))?;

@@ -6,12 +6,9 @@
 mod text;
 
 use super::spec::Port;
-use crate::engine::Error;
+use crate::engine::{Error, Outputs};
 use crate::tensor::text::encode;
 use crate::tensor::{DType, Tensor};
-
-/// What a model returns: its outputs by name.
-type Outputs = Vec<(String, Tensor)>;
 
 /// Two rows, each with a tensor of one row per input.
 pub type Pair = [Vec<Tensor>; 2];
@@ -71,7 +68,7 @@ pub fn probe(
                 continue;
             }
         };
-        let is_same = |((_, first), (_, again)): (&(String, Tensor), &(String, Tensor))| differ(again, first).is_none();
+        let is_same = |((_, first), (_, again)): (&(_, Tensor), &(_, Tensor))| differ(again, first).is_none();
         if first.len() != again.len() || !first.iter().zip(&again).all(is_same) {
             return Ok(unknown("its outputs differ between two runs over the same row".to_owned()));
         }
@@ -311,7 +308,7 @@ mod tests {
 
     /// What a probe finds of a model that maps the numbers of its input.
     fn found(model: impl Fn(&Tensor) -> Result<Tensor, Error>) -> RowWise {
-        let mut compute = |inputs: &[Tensor]| Ok(vec![("y".to_owned(), model(&inputs[0])?)]);
+        let mut compute = |inputs: &[Tensor]| Ok(vec![("y".into(), model(&inputs[0])?)]);
         probe(pairs(None, &[port()]), true, &mut compute).unwrap()
     }
 
@@ -418,7 +415,7 @@ mod tests {
     fn rows_of_texts_are_compared_by_their_bytes() {
         let port = Port { name: "x".to_owned(), dtype: Some(DType::Bytes), shape: vec![None] };
         let found = |model: fn(&Tensor) -> Tensor| {
-            let mut compute = |inputs: &[Tensor]| Ok(vec![("y".to_owned(), model(&inputs[0]))]);
+            let mut compute = |inputs: &[Tensor]| Ok(vec![("y".into(), model(&inputs[0]))]);
             probe(pairs(None, std::slice::from_ref(&port)), true, &mut compute).unwrap()
         };
         assert_eq!(found(Tensor::clone), RowWise::Proved);
@@ -452,7 +449,7 @@ mod tests {
         let centred = |inputs: &[Tensor]| {
             let mean = sum(&inputs[0]) / f64::from(u32::try_from(inputs[0].to_f64().len()).unwrap());
             let values: Vec<f64> = inputs[0].to_f64().iter().map(|x| x - mean).collect();
-            Ok(vec![("y".to_owned(), floats(&inputs[0].shape, &values))])
+            Ok(vec![("y".into(), floats(&inputs[0].shape, &values))])
         };
         let zeros = Tensor { dtype: DType::Int64, shape: vec![2, 1], bytes: vec![0; 16].into() };
         for inputs in [zeros, floats(&[1, 1], &[0.0]), floats(&[2, 1], &[5.0, 5.0])] {

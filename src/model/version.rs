@@ -15,15 +15,13 @@ use super::package::Package;
 use super::repository::Found;
 use super::row_wise::{self, Pair, RowWise};
 use super::spec::{Port, Spec};
-use crate::engine::{self, Device, Engine, Instance, Kind, Layout, Source};
+use crate::engine::{self, Device, Engine, Instance, Kind, Layout, Outputs, Source};
 use crate::tensor::{DType, Tensor};
 
 /// Runs of each warm-up size: libtorch profiles the first, optimises the second, and only then shows its real speed.
 const RUNS: usize = 3;
 
 /// Named outputs.
-type Outputs = Vec<(String, Tensor)>;
-
 /// What was seen while a version proved itself.
 #[derive(Clone, Debug, Default)]
 pub struct Proof {
@@ -279,7 +277,7 @@ impl Version {
         let outputs = self.whole(instance, inputs)?;
         let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
         proof.runs.entry(rows).or_default().push(started.elapsed());
-        proof.outputs = outputs.into_iter().map(|(name, tensor)| (name, Layout::of(&tensor))).collect();
+        proof.outputs = outputs.into_iter().map(|(name, tensor)| (name.to_string(), Layout::of(&tensor))).collect();
         Ok(())
     }
 
@@ -315,7 +313,7 @@ impl Version {
         instance: &mut dyn Instance,
         parts: &[(&[Tensor], Range<usize>)],
         rows: usize,
-    ) -> Result<Vec<(String, Tensor)>, engine::Error> {
+    ) -> Result<Outputs, engine::Error> {
         let column = |index: usize| parts.iter().map(move |(inputs, range)| (&inputs[index], range.clone()));
         let layouts: Vec<Layout> =
             (0..self.spec.inputs.len()).filter_map(|index| Layout::of_parts(column(index))).collect();
@@ -365,10 +363,10 @@ impl Version {
         }
         let called = self.package.as_ref().map_or(&[][..], |package| &package.output_names);
         if wanted.is_empty() && called.len() == outputs.len() {
-            outputs.iter_mut().zip(called).for_each(|((name, _), called)| called.clone_into(name));
+            outputs.iter_mut().zip(called).for_each(|((name, _), called)| *name = called.as_str().into());
         }
         for (output, (name, tensor)) in wanted.iter().zip(&mut outputs) {
-            output.port.name.clone_into(name);
+            *name = output.port.name.as_str().into();
             // TorchScript's list of texts, described as one text a row.
             if tensor.dtype == DType::Bytes
                 && matches!((&tensor.shape[..], &output.port.shape[..]), ([_], [_, Some(1)]))

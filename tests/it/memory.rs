@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{self, Connection, JSON, RAW, SAMPLE};
+use crate::models::Repository;
 use crate::support::{Server, Turn, poll};
 
 const MIB: usize = 1 << 20;
@@ -70,6 +71,24 @@ fn a_body_that_could_never_fit_is_too_large_rather_than_one_too_many() {
     let answer = client::predict(server.address, JSON, body.as_bytes());
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (413, &"too_large".into()), "{}", answer.text());
     assert!(answer.text().contains("body and tensors need"), "{}", answer.text());
+}
+
+/// A freed block that is aligned, or the end of a shrunken one, can leave scraps behind that malloc joins again only when some large block
+/// is freed: all at once, while everyone waits. Scraps show as memory that grows until then.
+#[test]
+fn requests_that_come_one_by_one_leave_no_scraps_of_memory() {
+    const REQUESTS: usize = 10_000;
+    let turn = Turn::shared();
+    let repository = Repository::odd(&["list"]);
+    let server = turn.serve(&[repository.path()]);
+    let mut connection = Connection::open(server.address).unwrap();
+    let request = client::predict_request(JSON, br#"{"inputs": [[1, 2, 3]]}"#);
+    let mut ask = |count| (0..count).for_each(|_| assert_eq!(connection.ask(&request).unwrap().status, 200));
+    ask(REQUESTS / 10);
+    let before = server.resident();
+    ask(REQUESTS);
+    let growth = server.resident().saturating_sub(before);
+    assert!(growth < MIB, "{REQUESTS} requests left {} KiB", growth >> 10);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -250,7 +251,7 @@ fn an_idle_worker_rather_tries_than_believes_what_was_measured_long_ago() {
 #[test]
 fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
     for round in 0..40 {
-        let queue = Queue::new(4, 1);
+        let queue = Queue { alert: ALERT, ..Queue::new(4, 1) };
         thread::scope(|scope| {
             let (taken, heard) = std::sync::mpsc::channel();
             let queue = &queue;
@@ -268,6 +269,29 @@ fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
             queue.close();
             assert!(heard.recv_timeout(LONG).is_err(), "the worker ends");
         });
+    }
+}
+
+#[test]
+fn a_worker_stays_awake_only_where_it_has_a_core_to_itself() {
+    const REST: Duration = Duration::from_millis(100);
+    assert_eq!(alertness(2), ALERT);
+    let cpu_time = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    for (alert, stays_awake) in [(LONG, true), (alertness(1), false)] {
+        let queue = Queue { alert, ..Queue::new(9, 1) };
+        let _first = push(&queue, job()).unwrap();
+        assert_eq!(take(&queue), 1);
+        let spent = thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let before = cpu_time();
+                take(&queue);
+                cpu_time() - before
+            });
+            thread::sleep(REST);
+            let _second = push(&queue, job()).unwrap();
+            worker.join().unwrap()
+        });
+        assert_eq!(spent > REST / 10, stays_awake, "{spent:?} with {alert:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::niceness;
 use crate::batch::Handle;
-use crate::engine::{self, Device, Instance, Layout, Model, Slot, Source};
+use crate::engine::{self, Device, Instance, Layout, Model, Outputs, Slot, Source};
 use crate::model::Version;
 use crate::model::repository::Found;
 use crate::model::spec;
@@ -125,7 +125,7 @@ impl Slot for EchoSlot {
         &mut self.bytes
     }
 
-    fn run(self: Box<Self>) -> Result<Vec<(String, Tensor)>, engine::Error> {
+    fn run(self: Box<Self>) -> Result<Outputs, engine::Error> {
         let Self { stage, layout: Layout { dtype, shape, .. }, bytes } = *self;
         stage.batches.pass();
         let mut tensor = Tensor { dtype, shape, bytes: bytes.into() };
@@ -148,6 +148,6 @@ impl Slot for EchoSlot {
         let width = tensor.row_shape().iter().product();
         let sums = values.chunks(width).flat_map(|row| row.iter().sum::<f64>().to_le_bytes()).collect::<Vec<_>>();
         let sums = Tensor { dtype: DType::Fp64, shape: vec![tensor.rows()], bytes: sums.into() };
-        Ok(vec![("y".to_owned(), tensor), ("sum".to_owned(), sums)])
+        Ok(vec![("y".into(), tensor), ("sum".into(), sums)])
     }
 }
