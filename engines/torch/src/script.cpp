@@ -65,7 +65,6 @@ void convert(torch::jit::Block* block, const Form& form) {
 }
 
 void convert(torch::jit::Module& module, const Form& form) {
-  const torch::NoGradGuard guard;
   for (auto tensor : module.parameters()) tensor.set_data(form.of(tensor));
   for (auto tensor : module.buffers()) tensor.set_data(form.of(tensor));
   for (const auto& part : module.modules())
@@ -105,9 +104,11 @@ class Script final : public Model {
   void forward(const Input* inputs, size_t count, Emit emit, void* outputs) override {
     const c10::InferenceMode guard;
     std::vector<c10::IValue> stack;
-    stack.reserve(count + 1);  // And self, which the call puts in front.
+    stack.reserve(count + 1);
+    stack.emplace_back(module_._ivalue());
     for (size_t i = 0; i < count; ++i) stack.push_back(argument(inputs[i], i + 1));
-    const auto value = forward_(std::move(stack));
+    // Not the method, which makes a module anew for each call.
+    const auto value = forward_.function()(std::move(stack));
     emit_value(form_.precision ? restored(value) : value, "output", emit, outputs);
   }
 
@@ -156,6 +157,8 @@ class Script final : public Model {
 
 std::unique_ptr<Model> load_script(const LoadOptions& options, Progress progress, void* context) {
   auto reader = std::make_shared<CountingReader>(options.path, progress, context);
+  // Of parameters that are read in this mode, forwards make views that keep no track of what they are views of.
+  const c10::InferenceMode guard;
   auto module = torch::jit::load(std::move(reader), device_of(options.cuda_index));
   module.eval();
   Form form{std::nullopt, options.channels_last};
