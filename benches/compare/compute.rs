@@ -81,13 +81,14 @@ pub(crate) fn run(subject: &Subject) -> Result<Loop> {
 
 pub(crate) fn child(mut args: impl Iterator<Item = String>) -> Result<()> {
     let subject: Subject = serde_json::from_str(&args.next().context("no subject")?)?;
-    let file = model::named(&subject.model)?.file()?;
+    let model = model::named(&subject.model)?;
+    let file = model.file()?;
     let engine_dir = process::executable().parent().map(Path::to_owned);
     let cuda = subject.on_gpu.is_some();
     let engine = loader::open(&loader::Options { engine_dir, cuda, ..loader::Options::default() })?;
     let precision = subject.on_gpu.as_deref().and_then(DType::from_name);
     let device = if cuda { Device::Cuda(0) } else { Device::Cpu };
-    let source = Source { precision, channels_last: cuda, ..Source::of(&file, device) };
+    let source = Source { precision, channels_last: model.channels_last()?, ..Source::of(&file, device) };
     let loaded = engine.load(&source, &mut |_, _| {})?;
     let mut instance = loaded.instance(subject.threads)?;
     let batches =

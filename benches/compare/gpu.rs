@@ -107,7 +107,7 @@ impl Stage {
 
     fn folder(&self, instances: usize, scratch: &Path) -> Result<PathBuf> {
         let Self { model, precision, batch, .. } = self;
-        let form = format!("precision = \"{precision}\"\nmemory_format = \"channels_last\"\n\n[[inputs]]");
+        let form = format!("precision = \"{precision}\"\n\n[[inputs]]");
         let lines = [
             ("[[inputs]]", form),
             ("max_size", format!("max_size = {batch}")),

@@ -103,6 +103,12 @@ impl Model {
         Ok(self.folder()?.join("1/model.pt"))
     }
 
+    /// Whether its description wants images' channels last.
+    pub(crate) fn channels_last(&self) -> Result<bool> {
+        let toml = std::fs::read_to_string(self.folder()?.join("model.toml"))?;
+        Ok(toml.lines().any(|line| line == "memory_format = \"channels_last\""))
+    }
+
     pub(crate) fn dtype(&self) -> torchpod::tensor::DType {
         match self.values {
             Values::Tokens(_) => torchpod::tensor::DType::Int64,

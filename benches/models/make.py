@@ -136,7 +136,8 @@ def resnet(folder, block, widening, stages, largest):
             inputs = width * widening
     pooled = graph.line("pooled", f"torch.flatten(torch.adaptive_avg_pool2d({layer}, [1, 1]), 1)")
     classes = graph.linear("classes", pooled, inputs, 1000)
-    graph.write(folder, "image", classes, toml("image", "FP32", [3, 224, 224], largest, [1, largest]))
+    description = toml("image", "FP32", [3, 224, 224], largest, [1, largest])
+    graph.write(folder, "image", classes, f'memory_format = "channels_last"\n\n{description}')
 
 
 def bert(folder):
