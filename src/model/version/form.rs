@@ -15,13 +15,10 @@ pub(super) fn check(spec: &Spec, format: Format) -> Result<(), Wrong> {
         const HINT: &str = "put the file of that format there, or change the line";
         return Err((format!("model.toml says format = {:?}, and it is {:?}", wanted.name(), format.name()), HINT));
     }
-    let (precision, channels_last) = of(spec);
-    if format == Format::Aoti && (precision.is_some() || channels_last) {
+    // Its memory format changes no answer: what scripts prefer may stand where a package takes a script's place.
+    if format == Format::Aoti && spec.precision.is_some() {
         const HINT: &str = "leave the line out, and compile the model with it";
-        return Err((
-            "precision and memory_format are for TorchScript: a package keeps what it was compiled with".to_owned(),
-            HINT,
-        ));
+        return Err(("precision is for TorchScript: a package keeps what it was compiled with".to_owned(), HINT));
     }
     Ok(())
 }
