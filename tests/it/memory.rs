@@ -73,8 +73,8 @@ fn a_body_that_could_never_fit_is_too_large_rather_than_one_too_many() {
     assert!(answer.text().contains("body and tensors need"), "{}", answer.text());
 }
 
-/// A freed block that is aligned, or the end of a shrunken one, can leave scraps behind that malloc joins again only when some large block
-/// is freed: all at once, while everyone waits. Scraps show as memory that grows until then.
+/// Aligned blocks and shrunken ones can leave scraps that malloc joins only when some large block comes or goes: all at once, while
+/// everyone waits. Until then, memory grows.
 #[test]
 fn requests_that_come_one_by_one_leave_no_scraps_of_memory() {
     const REQUESTS: usize = 10_000;

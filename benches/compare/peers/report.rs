@@ -24,7 +24,8 @@ pub(super) fn text(outcome: &Outcome) -> Result<String> {
          TorchScript file and the same load; ratios are medians of those within {ROUNDS} rounds. NOTES.md says how to \
          read it.\n\nMachine: {}. Its cores are shared with the load generator, so ratios mean something and absolutes \
          do not.\n\nEach peer's answers were torchpod's, to within {TOLERANCE}, before it was measured. Every server \
-         computes the ResNet in {WORKERS} workers of one thread each.\n\n",
+         computes the ResNet in {WORKERS} workers of one thread each. torchpod's model.toml says channels_last for the \
+         digits and the ResNet; peers take the file as it is.\n\n",
         machine(&format!("{} in every peer", pin(&pins, "torch")))
     );
     // Writing to a String cannot fail.

@@ -107,9 +107,8 @@ class Cache {
     }
   }
 
-  // By malloc, never by posix_memalign: of every small block, glibc leaves two scraps behind then, before and after it, which
-  // are of no use to anybody. It joins them again when somebody frees a large block: a hundred thousand at once, for a tenth
-  // of a second, while everyone waits.
+  // By malloc, never by posix_memalign: glibc splits a scrap off before and after each small block then, which nobody asks
+  // for again. It joins them when some large block comes or goes: a hundred thousand at once, while everyone waits.
   static void* made(size_t capacity) {
     void* const base = std::malloc(capacity + kAlignment);
     TORCH_CHECK(base != nullptr, "can't allocate memory: ", capacity, " bytes for a tensor");
