@@ -285,7 +285,7 @@ fn a_worker_stays_awake_only_where_it_has_a_core_to_itself() {
             let worker = scope.spawn(|| {
                 let before = cpu_time();
                 take(&queue);
-                cpu_time() - before
+                cpu_time().checked_sub(before).unwrap()
             });
             thread::sleep(REST);
             let _second = push(&queue, job()).unwrap();
