@@ -105,7 +105,7 @@ fn mistakes(scratch: &Path, taken_port: &str) -> Vec<Mistake> {
             2,
             &["--drain-delay soon", "expected a duration such as 5s"],
         ),
-        mistake("a misspelt key", &[text(&misspelt)], 2, &[text(&toml), "max_sise", "line 16", "one of `max_size`"]),
+        mistake("a misspelt key", &[text(&misspelt)], 2, &[text(&toml), "max_sise", "line 19", "one of `max_size`"]),
         mistake(
             "a row of terabytes",
             &[text(&model), "--input", "image:FP32[-1,99999999999]"],
