@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
+use torchpod::model::spec::{self, MemoryFormat};
 
 use crate::HERE;
 
@@ -106,7 +107,8 @@ impl Model {
     /// Whether its description wants images' channels last.
     pub(crate) fn channels_last(&self) -> Result<bool> {
         let toml = std::fs::read_to_string(self.folder()?.join("model.toml"))?;
-        Ok(toml.lines().any(|line| line == "memory_format = \"channels_last\""))
+        let spec = spec::parse(&toml).map_err(|wrong| anyhow!("{}'s model.toml: {}", self.name, wrong.join("; ")))?;
+        Ok(spec.memory_format == MemoryFormat::ChannelsLast)
     }
 
     pub(crate) fn dtype(&self) -> torchpod::tensor::DType {

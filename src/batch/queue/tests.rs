@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -273,26 +273,40 @@ fn a_worker_that_rests_briefly_misses_neither_an_arrival_nor_the_end() {
 }
 
 #[test]
-fn a_worker_stays_awake_only_where_it_has_a_core_to_itself() {
-    const REST: Duration = Duration::from_millis(100);
-    assert_eq!(alertness(2), ALERT);
-    let cpu_time = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
-    for (alert, stays_awake) in [(LONG, true), (alertness(1), false)] {
+fn a_worker_stays_awake_for_as_long_as_its_queue_says() {
+    for (alert, patience) in [(LONG, LONG), (Duration::ZERO, Duration::from_millis(50))] {
         let queue = Queue { alert, ..Queue::new(9, 1) };
         let _first = push(&queue, job()).unwrap();
         assert_eq!(take(&queue), 1);
-        let spent = thread::scope(|scope| {
-            let worker = scope.spawn(|| {
-                let before = cpu_time();
-                take(&queue);
-                cpu_time().checked_sub(before).unwrap()
-            });
-            thread::sleep(REST);
-            let _second = push(&queue, job()).unwrap();
-            worker.join().unwrap()
+        let (second, _answer) = job();
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| take(&queue));
+            until_idle(&queue, 1);
+            // News that wakes nobody who sleeps.
+            queue.lock().as_mut().unwrap().waiting.push(second);
+            queue.news.fetch_add(1, Ordering::Relaxed);
+            let told = Instant::now();
+            while !worker.is_finished() && told.elapsed() < patience {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let was_awake = worker.is_finished();
+            queue.arrived.notify_one(); // Else the scope would wait for the worker.
+            assert_eq!(was_awake, !alert.is_zero(), "{alert:?}");
         });
-        assert_eq!(spent > REST / 10, stays_awake, "{spent:?} with {alert:?}");
     }
+}
+
+#[test]
+fn workers_sleep_where_there_is_one_core() {
+    assert_eq!(alertness(2), ALERT);
+    let on_one_core = || {
+        let mut one = CpuSet::new();
+        let ours = sched_getaffinity(None).unwrap();
+        one.set((0..CpuSet::MAX_CPU).find(|core| ours.is_set(*core)).unwrap());
+        sched_setaffinity(None, &one).unwrap(); // This thread's alone.
+        Queue::new(9, 1).alert
+    };
+    assert_eq!(thread::scope(|scope| scope.spawn(on_one_core).join().unwrap()), Duration::ZERO);
 }
 
 /// One whose workers have had more requests in hand than are taken as they come.
