@@ -7,6 +7,7 @@
 
 mod ceiling;
 pub mod control;
+mod crowd;
 pub mod identity;
 mod job;
 pub mod models;

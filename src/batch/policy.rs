@@ -20,8 +20,8 @@ pub(super) struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) rows: usize,
-    /// When the oldest came.
-    pub(super) since: Instant,
+    /// Until when a worker may wait for more.
+    pub(super) until: Instant,
     /// The earliest of its deadlines.
     pub(super) deadline: Instant,
     /// Whether requests wait that cannot share its batch.
@@ -45,13 +45,14 @@ pub(super) fn decide(head: &Head, limits: &Limits, needs: Duration, now: Instant
     if !limits.row_wise || head.rows >= limits.max_size {
         return Decision::Cut(CutReason::Full);
     }
-    if limits.max_delay.is_zero() {
-        return Decision::Cut(if head.others { CutReason::Shape } else { CutReason::Idle });
-    }
-    let delay = (head.since + limits.max_delay).saturating_duration_since(now);
+    let delay = head.until.saturating_duration_since(now);
     let spare = head.deadline.saturating_duration_since(now).saturating_sub(needs + needs / 4 + LATENESS);
     if delay.is_zero() {
-        Decision::Cut(CutReason::Delay)
+        Decision::Cut(match (limits.max_delay.is_zero(), head.others) {
+            (true, true) => CutReason::Shape,
+            (true, false) => CutReason::Idle,
+            (false, _) => CutReason::Delay,
+        })
     } else if spare.is_zero() {
         Decision::Cut(CutReason::Deadline)
     } else if head.others {
@@ -104,7 +105,7 @@ mod tests {
         for (limits, rows, waited, left, others, expected) in table {
             let since = Instant::now();
             let now = since + ms(waited);
-            let head = Head { rows, since, deadline: now + ms(left), others };
+            let head = Head { rows, until: since + limits.max_delay, deadline: now + ms(left), others };
             assert_eq!(decide(&head, &limits, ms(8), now), expected, "{head:?} waited {waited} ms");
         }
     }
@@ -126,8 +127,8 @@ mod tests {
         ) {
             let since = Instant::now();
             let now = since + ms(waited);
-            let head = Head { rows, since, deadline: now + ms(left), others };
             let limits = Limits { max_delay: ms(delay), ..LIMITS };
+            let head = Head { rows, until: since + limits.max_delay, deadline: now + ms(left), others };
             if let Decision::Wait(time) = decide(&head, &limits, ms(needs), now) {
                 prop_assert!(!time.is_zero() && rows < limits.max_size && !others);
                 prop_assert!(now + time <= since + limits.max_delay);

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::crowd::Crowd;
 use super::job::Job;
 use super::pace::{Crew, Load, Pace};
 use super::policy::{self, Decision, Limits};
@@ -34,12 +35,6 @@ const fn alertness(cores: usize) -> Duration {
     if cores > 1 { ALERT } else { Duration::ZERO }
 }
 
-/// So many requests in hand are read in less time than it takes to wake a worker: the first of them wakes one, who finds the
-/// others when he comes. To let them all come first would leave the worker idle while they are read, and those who read
-/// while he computes. Where a delay is to collect more, nobody is woken for the first.
-const FEW: usize = 16;
-/// With each batch, the largest crowd of late is remembered as smaller by one part in this.
-const MEMORY: usize = 16;
 /// How many turns are announced together at most, while each brings more. One takes some microseconds.
 const TURNS: usize = 4;
 /// An announcement that does not come within this time is not waited for any longer.
@@ -72,8 +67,7 @@ struct Open {
     idle: usize,
     /// Whether one of them was woken, and none has come since.
     is_called: bool,
-    /// The most requests that waited or were computed of late.
-    crowd: usize,
+    crowd: Crowd,
     /// Whether some have come who are not announced yet, but will be.
     is_promised: bool,
     /// How long the latest of them had nothing to compute, before it had.
@@ -163,10 +157,11 @@ impl Queue {
         let is_full = state.waiting.load().requests >= self.limit;
         let displaced = if is_full { state.waiting.give_way() } else { None };
         state.earliest = Some(state.earliest.map_or(job.deadline, |earliest| earliest.min(job.deadline)));
+        let queued = job.queued;
         state.waiting.push(job);
         let displaced = displaced.map(|job| (job, state.overloaded(&self.crew(limits))));
-        state.crowd = state.crowd.max(state.waiting.load().requests + self.computing.requests.load(Ordering::Relaxed));
-        if state.crowd <= FEW && limits.max_delay.is_zero() {
+        state.crowd.came(self.in_hand(state), queued);
+        if state.crowd.is_small() && limits.max_delay.is_zero() {
             self.wake(open);
         } else {
             let is_first = !std::mem::replace(&mut state.is_promised, true);
@@ -282,7 +277,7 @@ impl Queue {
     /// Requests whose client has left or whose deadline has passed are dropped when their turn comes.
     pub(super) fn take(&self, limits: impl Fn(&Job) -> Limits) -> Option<Batch> {
         let mut open = self.lock();
-        let mut is_patient = true;
+        let (freed, mut is_patient, mut has_waited) = (Instant::now(), true, false);
         loop {
             let state = open.as_mut()?;
             let Some(head) = state.waiting.head() else {
@@ -290,7 +285,9 @@ impl Queue {
                 continue;
             };
             let (limits, now) = (limits(state.waiting.example(head)?), Instant::now());
-            let about = state.waiting.about(head, &limits)?;
+            let in_hand = self.in_hand(state);
+            let until = state.expects(freed, in_hand, &limits);
+            let about = state.waiting.about(head, &limits, until)?;
             if std::mem::take(&mut is_patient) && state.is_promised && about.rows < limits.max_size {
                 open = self.rest(open, Some(PATIENCE));
                 continue;
@@ -301,15 +298,16 @@ impl Queue {
             let reason = match policy::decide(&about, &limits, needs, now) {
                 Decision::Cut(reason) => reason,
                 Decision::Wait(time) => {
+                    has_waited = true;
                     open = self.rest(open, Some(time));
                     continue;
                 }
             };
+            state.crowd.cut(in_hand, has_waited && reason == CutReason::Idle);
             let cut = state.waiting.cut(head, &share, |job| job.is_awaited(now));
             let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
             let computing = Computing::new(&self.computing, Load { requests: cut.batch.len(), rows });
             state.was_alone = cut.batch.len() == 1;
-            state.crowd -= state.crowd.div_ceil(MEMORY);
             self.wake(open);
             drop(cut.gone);
             if rows > 0 {
@@ -394,6 +392,11 @@ impl Queue {
         }
     }
 
+    /// Requests that wait or are computed.
+    fn in_hand(&self, state: &Open) -> usize {
+        state.waiting.load().requests + self.computing.requests.load(Ordering::Relaxed)
+    }
+
     fn crew(&self, limits: Limits) -> Crew {
         Crew { workers: self.workers, limits }
     }
@@ -407,6 +410,12 @@ impl Queue {
 type Guard<'a> = MutexGuard<'a, Option<Open>>;
 
 impl Open {
+    /// Until when a worker that is free since `freed` waits for more, where no delay is set.
+    fn expects(&self, freed: Instant, in_hand: usize, limits: &Limits) -> Option<Instant> {
+        let needs = self.pace.expected(self.waiting.load().rows.min(limits.max_size));
+        limits.max_delay.is_zero().then(|| self.crowd.until(freed, in_hand, needs))?
+    }
+
     /// The least that the newcomer must wait for its answer, as far as that was measured.
     fn needs(&self, newcomer: &Newcomer, crew: &Crew) -> Duration {
         if self.idle > 0 && self.pace.is_stale(newcomer.now) {

@@ -95,14 +95,15 @@ impl<T: Item> Waiting<T> {
     }
 
     /// What is to know about the group `index` for deciding.
-    pub(super) fn about(&self, index: usize, limits: &Limits) -> Option<Head> {
+    pub(super) fn about(&self, index: usize, limits: &Limits, patient: Option<Instant>) -> Option<Head> {
         let group = &self.groups[index];
         let rows = group.rows();
         let since = group.0.iter().filter_map(Lane::since).min()?;
         // Deadlines matter only to who would wait, and fewer wait than make a batch.
-        let waits = rows < limits.max_size && !limits.max_delay.is_zero();
+        let until = patient.unwrap_or(since + limits.max_delay);
+        let waits = rows < limits.max_size && until > since;
         let deadline = if waits { group.items().map(T::deadline).min()? } else { since };
-        Some(Head { rows, since, deadline, others: self.load.requests > group.requests() })
+        Some(Head { rows, until, deadline, others: self.load.requests > group.requests() })
     }
 
     /// Takes a batch from the group `index`: as many rows as the limits allow, of those who are `awaited`. The batch is

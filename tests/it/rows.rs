@@ -13,10 +13,10 @@ const CALLERS: u64 = 64;
 const REQUESTS: usize = 12;
 const MOST_ROWS: usize = 100;
 
-/// `CALLERS` at once, each asking again and again by `ask`, with random numbers of its own.
-fn callers(server: &Server, ask: impl Fn(&mut Connection, &mut Random) + Sync) {
+/// So many `callers` at once, each asking again and again by `ask`, with random numbers of its own.
+fn ask_at_once(callers: u64, server: &Server, ask: impl Fn(&mut Connection, &mut Random) + Sync) {
     thread::scope(|scope| {
-        for caller in 0..CALLERS {
+        for caller in 0..callers {
             let (ask, address): (_, SocketAddr) = (&ask, server.address);
             scope.spawn(move || {
                 let (mut connection, mut random) = (Connection::open(address).unwrap(), Random(caller));
@@ -33,7 +33,7 @@ fn sixty_four_callers_of_one_to_a_hundred_rows_get_their_own_rows_bit_for_bit() 
     let (turn, repository) = (Turn::shared(), Repository::odd(&["row_sum"]));
     fs::write(repository.folder("row_sum").join("model.toml"), models::ROW_SUM).unwrap();
     let server = turn.serve(&[repository.path()]);
-    callers(&server, |connection, random| {
+    ask_at_once(CALLERS, &server, |connection, random| {
         let row_count = 1 + random.below(MOST_ROWS);
         // Whole numbers, whose sums are exact.
         let sent: Vec<f32> = (0..3 * row_count).map(|_| f32::from(random.byte()) * 257.0).collect();
@@ -64,7 +64,7 @@ fn digits_are_those_of_a_row_alone_whatever_the_batch() {
         };
         let mut alone = Connection::open(server.address).unwrap();
         let expected: Vec<Vec<f64>> = images.iter().map(|image| ask(&mut alone, image).remove(0)).collect();
-        callers(&server, |connection, random| {
+        ask_at_once(CALLERS, &server, |connection, random| {
             let picked: Vec<usize> = (0..=random.below(MOST_ROWS)).map(|_| random.below(images.len())).collect();
             let body = picked.iter().map(|row| images[*row]).collect::<Vec<_>>().concat();
             for (got, row) in ask(connection, &body).iter().zip(&picked) {
@@ -75,4 +75,15 @@ fn digits_are_those_of_a_row_alone_whatever_the_batch() {
             }
         });
     }
+}
+
+#[test]
+fn callers_that_are_answered_together_are_computed_together_again() {
+    let turn = Turn::shared();
+    let server = turn.serve(&["--chaos", "batch-delay=40ms"]);
+    let request = client::predict_request(RAW, &[0; 8 * 8 * 4]);
+    ask_at_once(8, &server, |connection, _| assert_eq!(connection.ask(&request).unwrap().status, 200));
+    let batches = client::count(server.address, "torchpod_batch_rows_count{model=\"digits\",version=\"1\"}");
+    // Two for each round would be: who asks again first, and the others.
+    assert!(batches < 7 * REQUESTS / 4, "{batches} batches for {REQUESTS} requests of each");
 }

@@ -7,6 +7,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::batch::crowd::FEW;
 use crate::batch::{Call, Outputs};
 use crate::tensor::{DType, Tensor};
 
@@ -312,7 +313,7 @@ fn workers_sleep_where_there_is_one_core() {
 /// One whose workers have had more requests in hand than are taken as they come.
 fn crowded(limit: usize) -> Queue {
     let queue = Queue::new(limit, 1);
-    queue.lock().as_mut().unwrap().crowd = 2 * FEW;
+    queue.lock().as_mut().unwrap().crowd.came(2 * FEW, Instant::now());
     queue
 }
 
@@ -385,4 +386,42 @@ fn requests_in_hand_make_a_crowd_of_those_who_wait() {
     queue.push(job, LIMITS).unwrap();
     answers.push(answer);
     assert!(queue.lock().as_ref().unwrap().is_promised);
+}
+
+/// How many requests are in the batch for which a worker came with one of three waiting; the others come while he waits, if
+/// he does.
+fn reunited(queue: &Queue) -> usize {
+    let answers: Vec<_> = (0..3).map(|_| push(queue, job()).unwrap()).collect();
+    assert_eq!(take(queue), answers.len());
+    queue.record(3, Duration::from_secs(1));
+    let _first = push(queue, job()).unwrap();
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| take(queue));
+        while !worker.is_finished() && queue.lock().as_ref().unwrap().idle == 0 {
+            thread::yield_now();
+        }
+        let _others = [push(queue, job()).unwrap(), push(queue, job()).unwrap()];
+        worker.join().unwrap()
+    })
+}
+
+#[test]
+fn those_who_were_answered_together_share_the_next_batch() {
+    // He waits for some milliseconds, which this thread may miss.
+    assert!((0..100).any(|_| reunited(&Queue::new(9, 1)) == 3));
+}
+
+#[test]
+fn who_does_not_come_again_is_not_waited_for_any_longer() {
+    let queue = Queue::new(9, 1);
+    let answers: Vec<_> = (0..3).map(|_| push(&queue, job()).unwrap()).collect();
+    assert_eq!(take(&queue), answers.len());
+    queue.record(3, Duration::from_secs(1));
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        let (_alone, since) = (push(&queue, job()).unwrap(), Instant::now());
+        assert_eq!(take(&queue), 1);
+        waits.push(since.elapsed() >= Duration::from_millis(10));
+    }
+    assert_eq!(waits, [true, false]);
 }

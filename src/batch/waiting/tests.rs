@@ -121,10 +121,12 @@ fn whoever_is_not_awaited_leaves_its_room_to_others() {
 fn the_head_knows_its_group_and_whether_others_wait() {
     let mut waiting = waiting("a1 b1 a2-");
     let limits = Limits { max_delay: Duration::from_secs(1), ..LIMITS };
-    let head = waiting.about(waiting.head().unwrap(), &limits).unwrap();
-    assert_eq!((head.rows, head.others, head.deadline), (3, true, head.since + Duration::from_secs(30)));
+    let head = waiting.about(waiting.head().unwrap(), &limits, None).unwrap();
+    assert_eq!((head.rows, head.others, head.deadline), (3, true, head.until + Duration::from_secs(29)));
+    let patient = waiting.about(waiting.head().unwrap(), &LIMITS, Some(head.until)).unwrap();
+    assert_eq!((patient.until, patient.deadline), (head.until, head.deadline));
     next(&mut waiting, &limits);
-    let head = waiting.about(waiting.head().unwrap(), &limits).unwrap();
+    let head = waiting.about(waiting.head().unwrap(), &limits, None).unwrap();
     assert_eq!((head.rows, head.others), (1, false));
 }
 
