@@ -1,9 +1,10 @@
 //! From requests to batches and back: a bounded queue per model, and one worker thread per instance.
 //!
 //! `queue` holds what waits, in the groups and the order of `waiting`; `policy` says when a batch is cut, by the `pace`
-//! measured; `worker` takes it, `run` computes it, within the `ceiling` that the device's memory has shown. A request
-//! enters through [`Handle::infer`] as a `job`, whose `passage` notes how far it comes, and leaves by `post` through its oneshot, in order of completion. `models` is where
-//! handles are found, `control` how what is found there changes.
+//! measured and the `crowd` that is there; `worker` takes it, `run` computes it, within the `ceiling` that the device's
+//! memory has shown. A request enters through [`Handle::infer`] as a `job`, whose `passage` notes how far it comes, and
+//! leaves by `post` through its oneshot, in order of completion. `models` is where handles are found, `control` how what is
+//! found there changes.
 
 mod ceiling;
 pub mod control;

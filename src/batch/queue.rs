@@ -1,20 +1,24 @@
 //! The bounded queue in front of a model's workers: async callers push, OS threads take whole batches.
 //!
-//! What is decided under the lock is decided by the pure parts: `waiting` keeps the order, `policy` cuts, `pace` measures.
+//! What is decided under the lock is decided by the pure parts: `waiting` keeps the order, `policy` cuts, `pace` measures,
+//! `crowd` knows how many there are.
 //!
 //! Of few requests, the first wakes a worker. Of a crowd, workers see what has come turn by turn of the async runtime, which
 //! reads from all connections that have sent something: a task of it announces what each turn has brought
 //! ([`Queue::announce_turns`]). Seen one by one, they would be computed by twos and threes, and each be paid for with the
 //! waking of a thread, which costs as much as to read several of them.
 
+mod rest;
+
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, available_parallelism};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use self::rest::alertness;
 use super::crowd::Crowd;
 use super::job::Job;
 use super::pace::{Crew, Load, Pace};
@@ -22,18 +26,6 @@ use super::policy::{self, Decision, Limits};
 use super::waiting::{Item as _, Waiting};
 use super::{Error, Priority};
 use crate::telemetry::metrics::CutReason;
-
-/// A worker that has rested no longer than this stays awake for as long when it rests again, where requests come one by
-/// one: so quickly, then, that to sleep and be woken would take a good part of the time between two. Two wake-ups and cold
-/// caches are a third of what a request to a small model takes. Requests that come together share a wake-up.
-const ALERT: Duration = Duration::from_micros(150);
-
-/// How long a worker stays awake for the next request, with so many cores to run on, or so much CPU time as they have. One
-/// core is wanted by those who read requests; and a limit of one is used up by a worker that stays awake, so that all stand
-/// still until the next period of the limit.
-const fn alertness(cores: usize) -> Duration {
-    if cores > 1 { ALERT } else { Duration::ZERO }
-}
 
 /// How many turns are announced together at most, while each brings more. One takes some microseconds.
 const TURNS: usize = 4;
@@ -319,44 +311,6 @@ impl Queue {
             open = self.lock();
             is_patient = true;
         }
-    }
-
-    /// Waits for an arrival, for at most so long.
-    fn rest<'a>(&'a self, mut open: Guard<'a>, time: Option<Duration>) -> Guard<'a> {
-        let count = |open: &mut Guard<'_>, change: isize| {
-            if let Some(state) = open.as_mut() {
-                state.idle = state.idle.saturating_add_signed(change);
-            }
-        };
-        let began = Instant::now();
-        let stays_awake = open.as_ref().is_some_and(|state| state.was_alone && state.last_rest < self.alert);
-        count(&mut open, 1);
-        open = match time {
-            None if stays_awake => self.stay_alert(open, began),
-            None => self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner),
-            Some(time) => self.arrived.wait_timeout(open, time).unwrap_or_else(PoisonError::into_inner).0,
-        };
-        count(&mut open, -1);
-        if let Some(state) = open.as_mut() {
-            state.last_rest = began.elapsed();
-            state.is_called = false;
-        }
-        open
-    }
-
-    /// Waits for an arrival, at first without sleeping.
-    fn stay_alert<'a>(&'a self, open: Guard<'a>, began: Instant) -> Guard<'a> {
-        let seen = self.news.load(Ordering::Relaxed);
-        drop(open);
-        while self.news.load(Ordering::Relaxed) == seen && began.elapsed() < self.alert {
-            // Whoever needs this core more shall have it: the arrival may have to be read on it.
-            thread::yield_now();
-        }
-        let open = self.lock();
-        if self.news.load(Ordering::Relaxed) != seen {
-            return open;
-        }
-        self.arrived.wait(open).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses `newcomer` if it must be. Before that, it looks for those whom nobody awaits, where there may be some: they

@@ -5,6 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer, JSON, NPY, RAW};
+use crate::digits::rows;
 use crate::models::Repository;
 use crate::support::{ANY_PORT, Server, Turn};
 
@@ -201,6 +202,18 @@ fn rows_that_are_independent_share_a_batch() {
         });
         let batches = batches(server, "buffers") - before;
         assert!(batches < 6, "six requests took {batches} batches");
+    });
+}
+
+#[test]
+fn what_a_model_keeps_of_its_inputs_stays_as_it_was() {
+    let turn = Turn::shared();
+    serving(&turn, "keeper", &[], |server| {
+        let asked = [json!([[1, 2, 3]]), json!([[4, 5, 6], [7, 8, 9]]), json!([[1, 1, 1]]), json!([[2, 2, 2]])];
+        let answers = asked.each_ref().map(|rows| outputs(server, rows)["output"].clone());
+        for (answer, before) in answers[1..].iter().zip(&asked) {
+            assert_eq!(rows(answer), rows(before));
+        }
     });
 }
 

@@ -116,6 +116,12 @@ SERVED = {
         function("return torch.div(torch.sub(x, self.mean), self.deviation)"),
         tensors={"mean": ("FP32", [3], floats(1, 2, 3)), "deviation": ("FP32", [3], floats(2, 2, 2))},
     ),
+    # Answers with what it was asked before, which it has kept, not copied.
+    "keeper": model(
+        function("last = self.last\nself.last = x\nreturn last"),
+        X + "[batching]\nrow_wise = false\n",
+        tensors={"last": ("FP32", [1, 3], floats(0, 0, 0))},
+    ),
     # Models whose rows know of each other, or that have none.
     "control_flow": model(
         function("if bool(torch.gt(torch.sum(x), 0)):\n  y = torch.mul(x, 2)\nelse:\n  y = torch.neg(x)\nreturn y")

@@ -55,7 +55,7 @@ struct Model {
 
 /// It and its slots belong to one thread.
 struct Instance {
-    /// What was released, for the next batch: most are of the layout of the one before.
+    /// What was released, for the next batch.
     #[allow(clippy::vec_box)] // They go out as pointers, and come back as the same.
     spare: Vec<Box<Slot>>,
     lane: Lane,
@@ -316,13 +316,13 @@ impl Slot {
         Self { instance, inputs, outputs, views, scratch }
     }
 
-    /// The start of an input of this layout: that of the last batch, where it was the same.
+    /// The start of an input of this layout: that of the last batch, where it has room.
     fn input(&mut self, lane: &Lane, index: usize, layout: &Layout, shape: &[i64]) -> Result<*mut u8, Failure> {
         let scalar_type = match layout.dtype {
             dtype::BYTES => None,
             known => Some(scalar_type(known).ok_or_else(|| (class::BAD_INPUT, format!("unknown dtype {known}")))?),
         };
-        if !self.inputs.get(index).is_some_and(|input| input.serves(scalar_type, shape, layout.bytes)) {
+        if !self.inputs.get_mut(index).is_some_and(|input| input.serves(scalar_type, shape, layout.bytes)) {
             // What was there makes room first.
             self.inputs.truncate(index);
             self.inputs.push(Input::new(lane, scalar_type, shape, layout.bytes).map_err(|said| failure(&said))?);

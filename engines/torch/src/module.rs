@@ -14,15 +14,21 @@ pub(crate) enum Said {
     Unfit(String),
 }
 
-/// One input of a forward: a tensor, or texts. Kept for the next batch of the same layout.
+/// One input of a forward: a tensor, or texts. Kept for the next batch, which is of the same type as a rule.
 pub(crate) struct Input {
     /// In host memory; of texts, the bytes of their binary form.
     tensor: Tensor,
     /// c10's number; `None` for texts.
     scalar_type: Option<i32>,
     shape: Vec<i64>,
-    bytes: usize,
+    /// What there is room for.
+    room: usize,
 }
+
+/// An input of at most so many bytes keeps its room for smaller batches, and a larger one where they are no smaller than a
+/// part of it.
+const ROOM: usize = 1 << 20;
+const ROOM_PART: usize = 4;
 
 /// What to load, and how.
 pub(crate) struct Options<'a> {
@@ -191,6 +197,7 @@ unsafe extern "C" {
         context: *mut c_void,
     ) -> i32;
     fn tp_is_shared(tensor: *const C_tensor) -> bool;
+    fn tp_reshape(tensor: *const C_tensor, shape: *const i64, rank: usize, say: Say, context: *mut c_void) -> i32;
     fn tp_rehearse(cuda_index: i32, hang: bool, say: Say, context: *mut c_void) -> i32;
 }
 
@@ -224,6 +231,10 @@ impl Drop for Lane {
     }
 }
 
+fn length(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 /// An uninitialised tensor in host memory: pinned, where the lane is a device's.
 fn empty(lane: Option<&Lane>, scalar_type: i32, shape: &[i64]) -> Result<Tensor, Said> {
     let lane = lane.map_or(std::ptr::null(), |lane| lane.0.cast_const());
@@ -242,16 +253,25 @@ impl Input {
         const BYTE: i32 = 0;
         let tensor = match scalar_type {
             Some(scalar_type) => empty(Some(lane), scalar_type, shape)?,
-            None => empty(None, BYTE, &[i64::try_from(bytes).unwrap_or(i64::MAX)])?,
+            None => empty(None, BYTE, &[length(bytes)])?,
         };
-        Ok(Self { tensor, scalar_type, shape: shape.to_vec(), bytes })
+        Ok(Self { tensor, scalar_type, shape: shape.to_vec(), room: bytes })
     }
 
-    /// Whether it may be written anew for such an input: unless the model has kept it.
-    pub(crate) fn serves(&self, scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> bool {
-        let is_alike = self.scalar_type == scalar_type && self.shape == shape && self.bytes == bytes;
+    /// Becomes one to be written anew for such an input, if it can: unless the model has kept it.
+    pub(crate) fn serves(&mut self, scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> bool {
+        let has_room = bytes <= self.room && self.room <= ROOM.max(ROOM_PART * bytes);
         // SAFETY: the tensor is live.
-        is_alike && !unsafe { tp_is_shared(self.tensor.as_ptr()) }
+        if self.scalar_type != scalar_type || !has_room || unsafe { tp_is_shared(self.tensor.as_ptr()) } {
+            return false;
+        }
+        let whole = [length(bytes)];
+        let sizes = if scalar_type.is_some() { shape } else { &whole };
+        // SAFETY: the tensor is live and has room for the sizes, which outlive the call.
+        let reshaped =
+            checked(|say, error| unsafe { tp_reshape(self.tensor.as_ptr(), sizes.as_ptr(), sizes.len(), say, error) });
+        shape.clone_into(&mut self.shape);
+        reshaped.is_ok()
     }
 
     /// The start of what is to be filled.

@@ -74,7 +74,11 @@ void convert(torch::jit::Module& module, const Form& form) {
 class Script final : public Model {
  public:
   Script(torch::jit::Module module, Form form, at::Device device)
-      : module_(std::move(module)), forward_(module_.get_method("forward")), form_(form), device_(device) {}
+      : module_(std::move(module)),
+        forward_(module_.get_method("forward")),
+        takes_tensors_(takes_tensors(schema().arguments())),
+        form_(form),
+        device_(device) {}
 
   size_t arguments(Argue argue, void* into) const override {
     const auto& arguments = schema().arguments();
@@ -107,12 +111,24 @@ class Script final : public Model {
     stack.reserve(count + 1);
     stack.emplace_back(module_._ivalue());
     for (size_t i = 0; i < count; ++i) stack.push_back(argument(inputs[i], i + 1));
-    // Not the method, which makes a module anew for each call.
-    const auto value = forward_.function()(std::move(stack));
+    const auto value = call(std::move(stack));
     emit_value(form_.precision ? restored(value) : value, "output", emit, outputs);
   }
 
  private:
+  static bool takes_tensors(const std::vector<c10::Argument>& arguments) {
+    const auto is_tensor = [](const c10::Argument& argument) { return kind_of(*argument.type()) == 1; };
+    return std::all_of(arguments.begin() + 1, arguments.end(), is_tensor);  // 0 is self
+  }
+
+  // Not the method, which makes a module anew for each call. Tensors for all that takes tensors need no look at each.
+  c10::IValue call(std::vector<c10::IValue> stack) const {
+    auto& function = forward_.function();
+    if (!takes_tensors_ || stack.size() != schema().arguments().size()) return function(std::move(stack));
+    function.run(stack);
+    return std::move(stack.front());
+  }
+
   const c10::FunctionSchema& schema() const { return forward_.function().getSchema(); }
 
   c10::IValue argument(const Input& input, size_t index) const {
@@ -149,6 +165,7 @@ class Script final : public Model {
 
   torch::jit::Module module_;
   torch::jit::Method forward_;
+  bool takes_tensors_;
   Form form_;
   at::Device device_;
 };

@@ -131,6 +131,11 @@ int tp_forward(Model* model, const Lane* lane, const Input* inputs, size_t count
 // Whether somebody else holds the tensor, or a view of it.
 bool tp_is_shared(const at::Tensor* tensor) { return tensor->use_count() > 1 || tensor->storage().use_count() > 1; }
 
+// Gives a tensor that nobody shares another shape, within the memory that it has.
+int tp_reshape(const at::Tensor* tensor, const int64_t* shape, size_t rank, Say say, void* context) {
+  return guarded(say, context, [&] { tensor->unsafeGetTensorImpl()->set_sizes_contiguous({shape, rank}); });
+}
+
 int tp_rehearse(int32_t cuda_index, bool hang, Say say, void* context) {
   return guarded(say, context, [&] {
     const c10::InferenceMode guard;

@@ -6,6 +6,7 @@ use std::thread;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::oneshot;
 
+use super::rest::ALERT;
 use super::*;
 use crate::batch::crowd::FEW;
 use crate::batch::{Call, Outputs};
