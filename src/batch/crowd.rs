@@ -7,13 +7,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::telemetry::metrics::CutReason;
+
 /// So many requests in hand are read in less time than it takes to wake a worker: the first of them wakes one, who finds the
 /// others when he comes. To let them all come first would leave the worker idle while they are read, and those who read
 /// while he computes. Where a delay is to collect more, nobody is woken for the first.
 pub(super) const FEW: usize = 16;
 /// With each batch, the largest crowd of late is remembered as smaller by one part in this.
 const MEMORY: usize = 16;
-/// The next of those who are expected is waited for during one part in this of the time that the batch needs.
+/// The next of those who are expected is waited for during one part in this of what a batch takes.
 const PART: u32 = 8;
 /// So many times as long are all of them, at most.
 const PARTS: u32 = 4;
@@ -36,6 +38,27 @@ pub(super) struct Crowd {
     left: u32,
 }
 
+/// A wait as it began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    /// Requests that waited already.
+    pub(super) waiting: usize,
+    /// Those who were expected.
+    pub(super) missing: usize,
+}
+
+impl Wait {
+    /// Whether it has filled the batch or brought most of those, so that as many are `waiting` now. Who cannot share the
+    /// batch was waited for in vain.
+    pub(super) fn was_worth_it(self, waiting: usize, reason: CutReason) -> bool {
+        match reason {
+            CutReason::Full => true,
+            CutReason::Shape => false,
+            _ => 4 * waiting.saturating_sub(self.waiting) >= 3 * self.missing,
+        }
+    }
+}
+
 impl Crowd {
     /// A request has come, which is one of so many `in_hand`.
     pub(super) fn came(&mut self, in_hand: usize, when: Instant) {
@@ -47,25 +70,28 @@ impl Crowd {
         self.size <= FEW
     }
 
-    /// Until when a worker waits for those whom he answered at `freed`, for a batch that `needs` so long and with so many
-    /// `in_hand`; `None` where nobody is expected.
-    pub(super) fn until(&self, freed: Instant, in_hand: usize, needs: Duration) -> Option<Instant> {
-        let part = (needs / PART).min(MOST);
-        if self.left > 0 || part < LEAST || in_hand >= self.size {
-            return None;
-        }
-        Some((self.latest?.max(freed) + part).min(freed + part * PARTS))
+    /// How many more than those `in_hand` are expected to come at once.
+    pub(super) fn missing(&self, in_hand: usize) -> usize {
+        if self.left > 0 { 0 } else { self.size.saturating_sub(in_hand) }
     }
 
-    /// A batch is cut of so many `in_hand`, after a wait for more where there was one.
-    pub(super) fn cut(&mut self, in_hand: usize, after_a_wait: bool) {
-        if !after_a_wait {
-            self.left = self.left.saturating_sub(1);
-        } else if 4 * in_hand >= 3 * self.size {
-            self.doubt = 0;
-        } else {
-            self.doubt = (2 * self.doubt + 1).min(DOUBT);
-            self.left = self.doubt;
+    /// Until when a worker waits for them who has answered at `freed`, where the workers together compute a batch in
+    /// `pace`; `None` where that is too soon for anybody.
+    pub(super) fn until(&self, freed: Instant, pace: Duration) -> Option<Instant> {
+        let part = (pace / PART).min(MOST);
+        let latest = self.latest.filter(|_| part >= LEAST)?;
+        Some((latest.max(freed) + part).min(freed + part * PARTS))
+    }
+
+    /// A batch is cut of so many `in_hand`; after a wait, with whether that `was_worth_it`.
+    pub(super) fn cut(&mut self, in_hand: usize, was_worth_it: Option<bool>) {
+        match was_worth_it {
+            None => self.left = self.left.saturating_sub(1),
+            Some(true) => self.doubt = 0,
+            Some(false) => {
+                self.doubt = (2 * self.doubt + 1).min(DOUBT);
+                self.left = self.doubt;
+            }
         }
         self.size = in_hand.max(self.size - self.size.div_ceil(MEMORY));
     }
@@ -75,8 +101,8 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    const NEEDS: Duration = Duration::from_millis(8);
-    /// What is waited for one of them, where a batch needs that long.
+    const PACE: Duration = Duration::from_millis(8);
+    /// What is waited for one of them, where a batch takes that long.
     const STEP: Duration = Duration::from_millis(1);
 
     fn of(size: usize, latest: Instant) -> Crowd {
@@ -88,23 +114,31 @@ mod tests {
     #[test]
     fn those_who_were_answered_are_waited_for_one_after_the_other() {
         let freed = Instant::now();
-        let long_ago = freed.checked_sub(NEEDS).unwrap();
-        // When the latest came, how many of eight are in hand, what the batch needs, and how long is waited.
+        let long_ago = freed.checked_sub(PACE).unwrap();
+        // When the latest came, what a batch takes, and how long is waited.
         let table = [
-            (long_ago, 1, NEEDS, Some(STEP)),
-            (freed + STEP / 2, 7, NEEDS, Some(STEP * 3 / 2)),
-            (freed + STEP * 7 / 2, 7, NEEDS, Some(STEP * 4)),
-            (freed + STEP / 2, 8, NEEDS, None),
-            (long_ago, 1, NEEDS * 1000, Some(MOST)),
-            (long_ago, 1, LEAST * PART, Some(LEAST)),
-            (long_ago, 1, LEAST * (PART - 1), None),
-            (long_ago, 1, Duration::ZERO, None),
+            (long_ago, PACE, Some(STEP)),
+            (freed + STEP / 2, PACE, Some(STEP * 3 / 2)),
+            (freed + STEP * 7 / 2, PACE, Some(STEP * 4)),
+            (long_ago, PACE * 1000, Some(MOST)),
+            (long_ago, LEAST * PART, Some(LEAST)),
+            (long_ago, LEAST * (PART - 1), None),
+            (long_ago, Duration::ZERO, None),
         ];
-        for (latest, in_hand, needs, expected) in table {
-            let until = of(8, latest).until(freed, in_hand, needs);
-            assert_eq!(until, expected.map(|wait| freed + wait), "{in_hand} in hand, {needs:?}, {:?}", latest - freed);
+        for (latest, pace, expected) in table {
+            let until = of(8, latest).until(freed, pace);
+            assert_eq!(until, expected.map(|wait| freed + wait), "{pace:?} a batch");
         }
-        assert_eq!(Crowd::default().until(freed, 0, NEEDS), None);
+        assert_eq!(Crowd::default().until(freed, PACE), None);
+        assert_eq!([0, 7, 8, 9].map(|in_hand| of(8, freed).missing(in_hand)), [8, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_wait_is_worth_it_if_three_of_four_come_or_the_batch_is_full() {
+        let wait = Wait { waiting: 5, missing: 4 };
+        let after = |reason| [0, 5, 7, 8, 9].map(|waiting| wait.was_worth_it(waiting, reason));
+        assert_eq!(after(CutReason::Idle), [false, false, false, true, true]);
+        assert_eq!((after(CutReason::Full), after(CutReason::Shape)), ([true; 5], [false; 5]));
     }
 
     #[test]
@@ -113,30 +147,34 @@ mod tests {
         let mut waits = Vec::new();
         for batch in 0..200 {
             crowd.came(8, now);
-            let waits_now = crowd.until(now, 1, NEEDS).is_some();
-            crowd.cut(1, waits_now);
+            let waits_now = crowd.missing(1) > 0;
+            crowd.cut(1, waits_now.then_some(false));
             waits.extend(waits_now.then_some(batch));
         }
         assert_eq!(waits, [0, 2, 6, 14, 30, 62, 126, 190]);
         for _ in 0..DOUBT {
-            crowd.cut(1, false);
+            crowd.cut(1, None);
         }
-        crowd.came(8, now);
-        crowd.cut(6, true);
-        assert!(crowd.until(now, 1, NEEDS).is_some(), "most of them came");
+        for was_worth_it in [true, false] {
+            crowd.came(8, now);
+            assert_eq!(crowd.missing(1), 7);
+            crowd.cut(1, Some(was_worth_it));
+        }
+        crowd.cut(1, None);
+        assert!(crowd.missing(1) > 0, "after one that was worth it, one in vain counts as the first");
     }
 
     #[test]
     fn a_crowd_is_forgotten_batch_by_batch_and_never_smaller_than_what_is_in_hand() {
         let mut crowd = of(2 * FEW, Instant::now());
         for _ in 0..7 {
-            crowd.cut(3, false);
+            crowd.cut(3, None);
         }
         assert!(!crowd.is_small());
-        crowd.cut(3, false);
+        crowd.cut(3, None);
         assert!(crowd.is_small());
         for _ in 0..2 * FEW {
-            crowd.cut(3, false);
+            crowd.cut(3, None);
         }
         assert_eq!(crowd.size, 3);
     }

@@ -90,6 +90,13 @@ impl Pace {
         times(self.least(size), before / crew.workers.max(1)) + self.least(own)
     }
 
+    /// How soon one batch of `rows` follows another where all of `crew` compute such, on average; zero where nothing was
+    /// measured.
+    pub(super) fn interval(&self, rows: usize, crew: &Crew) -> Duration {
+        let workers = u32::try_from(crew.workers.max(1)).unwrap_or(u32::MAX);
+        self.expected(rows.min(crew.limits.max_size)) / workers
+    }
+
     /// How long `crew` needs for what waits, on average; zero where nothing was measured.
     pub(super) fn drain(&self, waiting: Load, crew: &Crew) -> Duration {
         let limits = &crew.limits;
@@ -242,6 +249,13 @@ mod tests {
         ] {
             assert_eq!(pace.drain(waiting, &crew(workers, row_wise)), ms(expected), "{waiting:?}, {workers} workers");
         }
+    }
+
+    #[test]
+    fn batches_of_several_workers_follow_one_another_sooner() {
+        let pace = measured(&[(4, 10), (32, 40)]);
+        assert_eq!([1, 4].map(|workers| pace.interval(100, &crew(workers, true))), [ms(40), ms(10)]);
+        assert_eq!(pace.interval(3, &crew(1, true)), ms(10));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::telemetry::metrics::CutReason;
 pub(super) struct Limits {
     /// Rows of the largest batch; at least one.
     pub(super) max_size: usize,
-    /// How long the oldest request of a batch may wait for more.
+    /// How long the oldest request of a batch may wait for more; zero leaves it to what is known of the callers.
     pub(super) max_delay: Duration,
     /// Whether each row's answer depends on that row alone. Where it does not, a request is computed alone and whole,
     /// whatever its rows.
@@ -107,6 +107,22 @@ mod tests {
             let now = since + ms(waited);
             let head = Head { rows, until: since + limits.max_delay, deadline: now + ms(left), others };
             assert_eq!(decide(&head, &limits, ms(8), now), expected, "{head:?} waited {waited} ms");
+        }
+    }
+
+    #[test]
+    fn without_a_delay_those_who_are_expected_are_waited_for_unless_something_is_lost_by_it() {
+        let (greedy, now) = (Limits { max_delay: ms(0), ..LIMITS }, Instant::now());
+        // Rows, time to the earliest deadline, whether others wait.
+        for (rows, left, others, expected) in [
+            (3, 1000, false, Decision::Wait(ms(5))),
+            (3, 13, false, Decision::Wait(ms(2))),
+            (3, 11, false, Decision::Cut(CutReason::Deadline)),
+            (3, 1000, true, Decision::Cut(CutReason::Shape)),
+            (4, 1000, false, Decision::Cut(CutReason::Full)),
+        ] {
+            let head = Head { rows, until: now + ms(5), deadline: now + ms(left), others };
+            assert_eq!(decide(&head, &greedy, ms(8), now), expected, "{head:?}");
         }
     }
 

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use self::rest::alertness;
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Wait};
 use super::job::Job;
 use super::pace::{Crew, Load, Pace};
-use super::policy::{self, Decision, Limits};
+use super::policy::{self, Decision, Head, Limits};
 use super::waiting::{Item as _, Waiting};
 use super::{Error, Priority};
 use crate::telemetry::metrics::CutReason;
@@ -269,37 +269,44 @@ impl Queue {
     /// Requests whose client has left or whose deadline has passed are dropped when their turn comes.
     pub(super) fn take(&self, limits: impl Fn(&Job) -> Limits) -> Option<Batch> {
         let mut open = self.lock();
-        let (freed, mut is_patient, mut has_waited) = (Instant::now(), true, false);
+        let (freed, mut is_patient, mut wait) = (Instant::now(), true, None);
         loop {
             let state = open.as_mut()?;
             let Some(head) = state.waiting.head() else {
+                wait = None; // Another worker has taken those with whom it began.
                 open = self.rest(open, None);
                 continue;
             };
             let (limits, now) = (limits(state.waiting.example(head)?), Instant::now());
             let in_hand = self.in_hand(state);
-            let until = state.expects(freed, in_hand, &limits);
-            let about = state.waiting.about(head, &limits, until)?;
+            let missing = if limits.max_delay.is_zero() { state.crowd.missing(in_hand) } else { 0 };
+            let about = state.waiting.about(head, &limits, missing)?;
             if std::mem::take(&mut is_patient) && state.is_promised && about.rows < limits.max_size {
                 open = self.rest(open, Some(PATIENCE));
                 continue;
             }
-            let share = policy::share(about.rows, self.computing.rows.load(Ordering::Relaxed), self.workers);
-            let share = Limits { max_size: limits.max_size.min(share), ..limits };
-            let needs = state.pace.expected(about.rows.min(share.max_size));
+            let computing = self.computing.rows.load(Ordering::Relaxed);
+            let share = |rows| policy::share(rows, computing, self.workers).min(limits.max_size);
+            let about = state.patient(about, missing, freed, &self.crew(limits));
+            let most = about.rows + missing;
+            let needs = state.pace.expected(most.min(share(most)));
             let reason = match policy::decide(&about, &limits, needs, now) {
                 Decision::Cut(reason) => reason,
                 Decision::Wait(time) => {
-                    has_waited = true;
+                    wait.get_or_insert(Wait { waiting: state.waiting.load().requests, missing });
                     open = self.rest(open, Some(time));
                     continue;
                 }
             };
-            state.crowd.cut(in_hand, has_waited && reason == CutReason::Idle);
+            let wait = wait.take().map(|wait: Wait| wait.was_worth_it(state.waiting.load().requests, reason));
+            let share = Limits { max_size: share(about.rows), ..limits };
             let cut = state.waiting.cut(head, &share, |job| job.is_awaited(now));
             let rows: usize = cut.batch.iter().map(|job| job.rows).sum();
             let computing = Computing::new(&self.computing, Load { requests: cut.batch.len(), rows });
             state.was_alone = cut.batch.len() == 1;
+            if rows > 0 {
+                state.crowd.cut(in_hand, wait);
+            }
             self.wake(open);
             drop(cut.gone);
             if rows > 0 {
@@ -364,10 +371,11 @@ impl Queue {
 type Guard<'a> = MutexGuard<'a, Option<Open>>;
 
 impl Open {
-    /// Until when a worker that is free since `freed` waits for more, where no delay is set.
-    fn expects(&self, freed: Instant, in_hand: usize, limits: &Limits) -> Option<Instant> {
-        let needs = self.pace.expected(self.waiting.load().rows.min(limits.max_size));
-        limits.max_delay.is_zero().then(|| self.crowd.until(freed, in_hand, needs))?
+    /// The head, with the time until which a worker that is free since `freed` waits for those `missing`, if he does.
+    fn patient(&self, head: Head, missing: usize, freed: Instant, crew: &Crew) -> Head {
+        let interval = || self.pace.interval(head.rows, crew);
+        let until = if missing > 0 { self.crowd.until(freed, interval()) } else { None };
+        Head { until: until.unwrap_or(head.until), ..head }
     }
 
     /// The least that the newcomer must wait for its answer, as far as that was measured.

@@ -21,14 +21,7 @@ pub(crate) struct Input {
     /// c10's number; `None` for texts.
     scalar_type: Option<i32>,
     shape: Vec<i64>,
-    /// What there is room for.
-    room: usize,
 }
-
-/// An input of at most so many bytes keeps its room for smaller batches, and a larger one where they are no smaller than a
-/// part of it.
-const ROOM: usize = 1 << 20;
-const ROOM_PART: usize = 4;
 
 /// What to load, and how.
 pub(crate) struct Options<'a> {
@@ -196,8 +189,7 @@ unsafe extern "C" {
         say: Say,
         context: *mut c_void,
     ) -> i32;
-    fn tp_is_shared(tensor: *const C_tensor) -> bool;
-    fn tp_reshape(tensor: *const C_tensor, shape: *const i64, rank: usize, say: Say, context: *mut c_void) -> i32;
+    fn tp_reshape(tensor: *const C_tensor, scalar_type: i32, shape: *const i64, rank: usize) -> bool;
     fn tp_rehearse(cuda_index: i32, hang: bool, say: Say, context: *mut c_void) -> i32;
 }
 
@@ -231,6 +223,9 @@ impl Drop for Lane {
     }
 }
 
+/// c10's number for what texts lie in.
+const BYTE: i32 = 0;
+
 fn length(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -250,28 +245,21 @@ fn empty(lane: Option<&Lane>, scalar_type: i32, shape: &[i64]) -> Result<Tensor,
 impl Input {
     /// Uninitialised: a tensor of c10's type, or room for so many bytes of texts in their binary form.
     pub(crate) fn new(lane: &Lane, scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> Result<Self, Said> {
-        const BYTE: i32 = 0;
         let tensor = match scalar_type {
             Some(scalar_type) => empty(Some(lane), scalar_type, shape)?,
             None => empty(None, BYTE, &[length(bytes)])?,
         };
-        Ok(Self { tensor, scalar_type, shape: shape.to_vec(), room: bytes })
+        Ok(Self { tensor, scalar_type, shape: shape.to_vec() })
     }
 
     /// Becomes one to be written anew for such an input, if it can: unless the model has kept it.
     pub(crate) fn serves(&mut self, scalar_type: Option<i32>, shape: &[i64], bytes: usize) -> bool {
-        let has_room = bytes <= self.room && self.room <= ROOM.max(ROOM_PART * bytes);
-        // SAFETY: the tensor is live.
-        if self.scalar_type != scalar_type || !has_room || unsafe { tp_is_shared(self.tensor.as_ptr()) } {
-            return false;
-        }
         let whole = [length(bytes)];
-        let sizes = if scalar_type.is_some() { shape } else { &whole };
-        // SAFETY: the tensor is live and has room for the sizes, which outlive the call.
-        let reshaped =
-            checked(|say, error| unsafe { tp_reshape(self.tensor.as_ptr(), sizes.as_ptr(), sizes.len(), say, error) });
+        let (kind, sizes) = scalar_type.map_or((BYTE, &whole[..]), |scalar_type| (scalar_type, shape));
         shape.clone_into(&mut self.shape);
-        reshaped.is_ok()
+        // SAFETY: the tensor is live, and the sizes outlive the call.
+        let fits = unsafe { tp_reshape(self.tensor.as_ptr(), kind, sizes.as_ptr(), sizes.len()) };
+        fits && self.scalar_type == scalar_type
     }
 
     /// The start of what is to be filled.

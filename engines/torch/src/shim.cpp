@@ -7,6 +7,8 @@
 #include "lane.h"
 #include "model.h"
 
+#include <algorithm>
+
 #include <dlfcn.h>
 
 #include <ATen/Context.h>
@@ -128,12 +130,23 @@ int tp_forward(Model* model, const Lane* lane, const Input* inputs, size_t count
   return guarded(say, context, [&] { lane->run([&] { model->forward(inputs, count, emit, outputs); }); });
 }
 
-// Whether somebody else holds the tensor, or a view of it.
-bool tp_is_shared(const at::Tensor* tensor) { return tensor->use_count() > 1 || tensor->storage().use_count() > 1; }
-
-// Gives a tensor that nobody shares another shape, within the memory that it has.
-int tp_reshape(const at::Tensor* tensor, const int64_t* shape, size_t rank, Say say, void* context) {
-  return guarded(say, context, [&] { tensor->unsafeGetTensorImpl()->set_sizes_contiguous({shape, rank}); });
+// Gives a tensor another shape where that fits into what it holds, and nobody else holds it or a view of it. A model may have
+// done anything to it. It does not hold on to much more than is needed.
+bool tp_reshape(const at::Tensor* tensor, int32_t scalar_type, const int64_t* shape, size_t rank) {
+  constexpr size_t kLittle = 1 << 20;
+  constexpr size_t kMuch = 4;
+  try {
+    const auto& storage = tensor->storage();
+    if (tensor->use_count() > 1 || storage.use_count() > 1 || tensor->storage_offset() != 0) return false;
+    if (!tensor->is_cpu() || tensor->scalar_type() != static_cast<at::ScalarType>(scalar_type)) return false;
+    const at::IntArrayRef sizes(shape, rank);
+    const auto bytes = static_cast<size_t>(c10::multiply_integers(sizes)) * tensor->element_size();
+    if (bytes > storage.nbytes() || storage.nbytes() > std::max(kLittle, kMuch * bytes)) return false;
+    tensor->unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
+    return true;
+  } catch (...) {  // It has no storage any more, say.
+    return false;
+  }
 }
 
 int tp_rehearse(int32_t cuda_index, bool hang, Say say, void* context) {

@@ -121,12 +121,14 @@ fn whoever_is_not_awaited_leaves_its_room_to_others() {
 fn the_head_knows_its_group_and_whether_others_wait() {
     let mut waiting = waiting("a1 b1 a2-");
     let limits = Limits { max_delay: Duration::from_secs(1), ..LIMITS };
-    let head = waiting.about(waiting.head().unwrap(), &limits, None).unwrap();
-    assert_eq!((head.rows, head.others, head.deadline), (3, true, head.until + Duration::from_secs(29)));
-    let patient = waiting.about(waiting.head().unwrap(), &LIMITS, Some(head.until)).unwrap();
-    assert_eq!((patient.until, patient.deadline), (head.until, head.deadline));
+    let about = |limits: &Limits, missing| waiting.about(waiting.head().unwrap(), limits, missing).unwrap();
+    let (delayed, expecting, greedy) = (about(&limits, 0), about(&LIMITS, 1), about(&LIMITS, 0));
+    let since = greedy.until;
+    assert_eq!((delayed.rows, delayed.others, delayed.until), (3, true, since + limits.max_delay));
+    let deadline = since + Duration::from_secs(30);
+    assert_eq!([delayed.deadline, expecting.deadline, greedy.deadline], [deadline, deadline, since]);
     next(&mut waiting, &limits);
-    let head = waiting.about(waiting.head().unwrap(), &limits, None).unwrap();
+    let head = waiting.about(waiting.head().unwrap(), &limits, 0).unwrap();
     assert_eq!((head.rows, head.others), (1, false));
 }
 
