@@ -22,7 +22,7 @@ use self::rest::alertness;
 use super::crowd::{Crowd, Wait};
 use super::job::Job;
 use super::pace::{Crew, Load, Pace};
-use super::policy::{self, Decision, Head, Limits};
+use super::policy::{self, Decision, Limits};
 use super::waiting::{Item as _, Waiting};
 use super::{Error, Priority};
 use crate::telemetry::metrics::CutReason;
@@ -279,15 +279,15 @@ impl Queue {
             };
             let (limits, now) = (limits(state.waiting.example(head)?), Instant::now());
             let in_hand = self.in_hand(state);
-            let missing = if limits.max_delay.is_zero() { state.crowd.missing(in_hand) } else { 0 };
-            let about = state.waiting.about(head, &limits, missing)?;
+            let until = state.expects(freed, in_hand, &self.crew(limits)).filter(|until| *until > now);
+            let about = state.waiting.about(head, &limits, until)?;
             if std::mem::take(&mut is_patient) && state.is_promised && about.rows < limits.max_size {
                 open = self.rest(open, Some(PATIENCE));
                 continue;
             }
             let computing = self.computing.rows.load(Ordering::Relaxed);
             let share = |rows| policy::share(rows, computing, self.workers).min(limits.max_size);
-            let about = state.patient(about, missing, freed, &self.crew(limits));
+            let missing = until.map_or(0, |_| state.crowd.missing(in_hand));
             let most = about.rows + missing;
             let needs = state.pace.expected(most.min(share(most)));
             let reason = match policy::decide(&about, &limits, needs, now) {
@@ -371,11 +371,12 @@ impl Queue {
 type Guard<'a> = MutexGuard<'a, Option<Open>>;
 
 impl Open {
-    /// The head, with the time until which a worker that is free since `freed` waits for those `missing`, if he does.
-    fn patient(&self, head: Head, missing: usize, freed: Instant, crew: &Crew) -> Head {
-        let interval = || self.pace.interval(head.rows, crew);
-        let until = if missing > 0 { self.crowd.until(freed, interval()) } else { None };
-        Head { until: until.unwrap_or(head.until), ..head }
+    /// Until when a worker that is free since `freed` waits for more, where no delay is set and some are expected.
+    fn expects(&self, freed: Instant, in_hand: usize, crew: &Crew) -> Option<Instant> {
+        if !crew.limits.max_delay.is_zero() || self.crowd.missing(in_hand) == 0 {
+            return None;
+        }
+        self.crowd.until(freed, self.pace.interval(self.waiting.load().rows, crew))
     }
 
     /// The least that the newcomer must wait for its answer, as far as that was measured.

@@ -94,15 +94,15 @@ impl<T: Item> Waiting<T> {
         self.groups[index].items().next()
     }
 
-    /// What is to know about the group `index` for deciding, while so many more requests are expected.
-    pub(super) fn about(&self, index: usize, limits: &Limits, missing: usize) -> Option<Head> {
+    /// What is to know about the group `index` for deciding; no delay counts where more are expected `until` then.
+    pub(super) fn about(&self, index: usize, limits: &Limits, until: Option<Instant>) -> Option<Head> {
         let group = &self.groups[index];
         let rows = group.rows();
         let since = group.0.iter().filter_map(Lane::since).min()?;
         // Deadlines matter only to who would wait, and fewer wait than make a batch.
-        let waits = rows < limits.max_size && (missing > 0 || !limits.max_delay.is_zero());
+        let waits = rows < limits.max_size && (until.is_some() || !limits.max_delay.is_zero());
         let deadline = if waits { group.items().map(T::deadline).min()? } else { since };
-        let until = since + limits.max_delay;
+        let until = until.unwrap_or(since + limits.max_delay);
         Some(Head { rows, until, deadline, others: self.load.requests > group.requests() })
     }
 

@@ -121,14 +121,16 @@ fn whoever_is_not_awaited_leaves_its_room_to_others() {
 fn the_head_knows_its_group_and_whether_others_wait() {
     let mut waiting = waiting("a1 b1 a2-");
     let limits = Limits { max_delay: Duration::from_secs(1), ..LIMITS };
-    let about = |limits: &Limits, missing| waiting.about(waiting.head().unwrap(), limits, missing).unwrap();
-    let (delayed, expecting, greedy) = (about(&limits, 0), about(&LIMITS, 1), about(&LIMITS, 0));
+    let about = |limits: &Limits, until| waiting.about(waiting.head().unwrap(), limits, until).unwrap();
+    let (delayed, greedy) = (about(&limits, None), about(&LIMITS, None));
     let since = greedy.until;
+    let expecting = about(&LIMITS, Some(since + Duration::from_millis(1)));
+    assert_eq!(expecting.until, since + Duration::from_millis(1));
     assert_eq!((delayed.rows, delayed.others, delayed.until), (3, true, since + limits.max_delay));
     let deadline = since + Duration::from_secs(30);
     assert_eq!([delayed.deadline, expecting.deadline, greedy.deadline], [deadline, deadline, since]);
     next(&mut waiting, &limits);
-    let head = waiting.about(waiting.head().unwrap(), &limits, 0).unwrap();
+    let head = waiting.about(waiting.head().unwrap(), &limits, None).unwrap();
     assert_eq!((head.rows, head.others), (1, false));
 }
 
